@@ -2,6 +2,7 @@
 
 use crate::limits::{COMPONENT_LEN_MAX, PATH_DEPTH_MAX, PATH_LEN_MAX};
 use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
 use std::fmt;
 
 /// Why bytes are not a path inside a folder.
@@ -30,8 +31,9 @@ pub enum PathError {
     Private,
 }
 
-/// A non-empty path relative to a folder's root. Ordered by bytes, so a directory precedes its children.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// A non-empty path relative to a folder's root. Ordered component by component: a directory precedes its
+/// children, and a subtree is one contiguous range (as a sorted depth-first walk visits them).
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "Vec<u8>", into = "Vec<u8>")]
 pub struct RelPath(Box<[u8]>);
 
@@ -139,6 +141,18 @@ fn check_component(component: &[u8]) -> Result<(), PathError> {
         _ if component.len() > COMPONENT_LEN_MAX => Err(PathError::LongComponent),
         _ if component.eq_ignore_ascii_case(PRIVATE_DIR.as_bytes()) => Err(PathError::Private),
         _ => Ok(()),
+    }
+}
+
+impl Ord for RelPath {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.components().cmp(other.components())
+    }
+}
+
+impl PartialOrd for RelPath {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
