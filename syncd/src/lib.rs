@@ -1,1 +1,4 @@
-//! daemon
+//! The daemon around the pure core of `protocol`: disk, database, network, control.
+
+pub mod disk;
+pub mod store;

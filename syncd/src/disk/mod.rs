@@ -1,0 +1,1 @@
+//! The one IO seam, and everything that reads or changes a synced tree.
