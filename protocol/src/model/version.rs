@@ -14,6 +14,11 @@ pub struct Event {
     pub counter: u64,
 }
 
+impl Event {
+    /// No event of anyone: a placeholder for entries that are compared and never recorded.
+    pub const NONE: Self = Self { replica: ReplicaId([0; 8]), counter: 0 };
+}
+
 /// A set of events closed downwards: for every replica the highest counter seen. Absent means 0.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Version(BTreeMap<ReplicaId, u64>);

@@ -110,6 +110,17 @@ pub enum DeclineCode {
     NotAWriter,
 }
 
+impl DeclineCode {
+    /// Whether the cause may go by itself, so that the entry is tried again now and then.
+    #[must_use]
+    pub const fn passes(self) -> bool {
+        match self {
+            Self::NoSpace | Self::NameImpossible | Self::Unreadable | Self::Blocked => true,
+            Self::Ignored | Self::SendOnly | Self::WaitingForApproval | Self::NotAWriter => false,
+        }
+    }
+}
+
 /// All that is known here about one path.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LocalRow {
@@ -235,6 +246,8 @@ pub struct FolderState {
     pub replica: ReplicaId,
     /// The highest event counter in use; durable.
     pub counter: u64,
+    /// A whole scan has ended under this replica: from then on a file without a row is a new file.
+    pub scanned: bool,
     /// The highest sequence number recorded.
     pub head: Sequence,
     /// Over live `have` rows.
@@ -330,6 +343,13 @@ pub enum Change {
     Held(Held),
     /// It has found its place.
     Released(ActionId),
+    /// A whole scan has ended under this replica.
+    Scanned,
+    /// Forgets a `have` as if this replica had never held it: no sequence number, nothing announced.
+    Lost {
+        /// Where.
+        path: RelPath,
+    },
     /// Forgets a peer: its cursor, and its name in sources (wants without sources go).
     Forget(DeviceId),
 }
@@ -362,6 +382,14 @@ pub trait Rows {
     fn effective_digest(&self) -> Digest;
     /// Paths with a receive-only finding, in order after `after`, at most `limit`.
     fn locals(&self, after: Option<&RelPath>, limit: usize) -> Vec<(RelPath, Observed)>;
+}
+
+/// Questions about the disk that cost one system call each.
+pub trait Disk {
+    /// lstat says ENOENT (or ENOTDIR above). Any other error is false: absence must be certain.
+    fn is_absent(&self, path: &RelPath) -> bool;
+    /// An ignore rule matches the path or a directory above it.
+    fn is_ignored(&self, path: &RelPath, is_directory: bool) -> bool;
 }
 
 /// Write access to a folder's database, and the rows that a start must settle.

@@ -1,0 +1,117 @@
+//! Local changes: what the scanner and the watcher found becomes entries.
+
+use super::{Effect, Engine, FolderMode, View};
+use crate::model::{Content, Entry, RelPath, Timestamp};
+use crate::sync::local::{Change, Have, LocalRow, Observation, Observed};
+use crate::sync::observe::{Seen, observe};
+
+impl Engine {
+    pub(super) fn observed(&mut self, now: Timestamp, found: Vec<Observation>, view: View<'_>) -> Vec<Effect> {
+        let mut changes = Vec::new();
+        let mut effects = Vec::new();
+        // Rows of this batch are not committed yet: a child may lean on a directory found just before it.
+        let mut directories = std::collections::BTreeSet::new();
+        for observation in found {
+            let path = observation.path.clone();
+            if self.pump.is_applying(&path) {
+                self.pump.look_after(&path);
+                continue;
+            }
+            if let Some(parent) = path.parent()
+                && !directories.contains(&parent)
+                && !view.rows.get(&parent).is_directory()
+            {
+                // Its directory was not recorded yet, or is about to change: look from the top down.
+                effects.push(Effect::Look { path: parent, subtree: true });
+                continue;
+            }
+            if matches!(observation.observed, Observed::Directory { .. }) {
+                directories.insert(path);
+            }
+            self.observe_one(now, observation, &mut changes, view);
+        }
+        if !changes.is_empty() {
+            changes.push(Change::Counter(self.counter));
+            effects.insert(0, Effect::Commit(changes));
+        }
+        effects
+    }
+
+    fn observe_one(&mut self, now: Timestamp, found: Observation, changes: &mut Vec<Change>, view: View<'_>) {
+        let Observation { path, observed, manifest } = found;
+        let row = view.rows.get(&path);
+        let Some(seen) = seen(&observed) else {
+            return;
+        };
+        self.deletions.reappeared(&path);
+        if self.config.mode == FolderMode::ReceiveOnly {
+            changes.extend(self.observe_receive_only(&path, &row, observed, seen));
+            return;
+        }
+        let (fingerprint, racy) = (observed.fingerprint().copied(), is_racy(&observed));
+        let Some(entry) = observe(row.entry(), seen, self.next_event(), self.history) else {
+            changes.extend(seen_again(path, &row, &observed));
+            return;
+        };
+        self.take_event();
+        changes.extend(manifest.map(Change::Manifest));
+        let is_new_file = !row.is_live() && entry.content.file().is_some();
+        let hash = entry.content.file().map(|file| file.hash);
+        changes.push(Change::Have { path: path.clone(), have: Have { entry, fingerprint, racy } });
+        self.pump.local_change(&path);
+        if is_new_file && let Some(hash) = hash {
+            self.pair_move(now, &path, hash, changes, view);
+        }
+    }
+
+    /// In a receive-only folder a local change is a note beside the row: no version, no announcement.
+    fn observe_receive_only(&self, path: &RelPath, row: &LocalRow, observed: Observed, seen: Seen) -> Vec<Change> {
+        let same = row.entry().filter(|entry| entry.is_live()).is_some_and(|entry| {
+            let seen = seen.normalized();
+            entry.content.same(&seen.content) && entry.mode == seen.mode && entry.mtime == seen.mtime
+        });
+        let path = path.clone();
+        if same {
+            let mut changes = seen_again(path.clone(), row, &observed);
+            if row.local.is_some() {
+                changes.push(Change::Local { path, local: None });
+            }
+            return changes;
+        }
+        vec![Change::Local { path, local: Some(observed) }]
+    }
+
+    pub(super) fn scan_ended(&mut self, whole: bool) -> Vec<Effect> {
+        self.scans = self.scans.saturating_sub(1);
+        if whole && !self.history {
+            self.history = true;
+            return vec![Effect::Commit(vec![Change::Scanned])];
+        }
+        Vec::new()
+    }
+
+    /// The tombstone that records a local deletion of `entry`.
+    pub(super) fn tombstone(&mut self, entry: &Entry) -> Entry {
+        let event = self.take_event();
+        let seen = Seen { content: Content::Tombstone, mode: entry.mode, mtime: entry.mtime };
+        observe(Some(entry), seen, event, true).expect("a live entry differs from a tombstone")
+    }
+}
+
+fn seen(observed: &Observed) -> Option<Seen> {
+    let fingerprint = observed.fingerprint()?;
+    Some(Seen { content: observed.content(), mode: fingerprint.mode, mtime: fingerprint.mtime })
+}
+
+const fn is_racy(observed: &Observed) -> bool {
+    matches!(observed, Observed::File { racy: true, .. })
+}
+
+fn seen_again(path: RelPath, row: &LocalRow, observed: &Observed) -> Vec<Change> {
+    let (Some(fingerprint), Some(have)) = (observed.fingerprint().copied(), &row.have) else {
+        return Vec::new();
+    };
+    let racy = is_racy(observed);
+    let same = have.racy == racy && have.fingerprint.is_some_and(|earlier| fingerprint.unchanged_since(&earlier));
+    if same { Vec::new() } else { vec![Change::Seen { path, fingerprint, racy }] }
+}

@@ -1,0 +1,563 @@
+//! Works off the wants: decides, asks for content, hands out batches of actions. A pass goes through the wants in
+//! path order (parents first), then, once nothing is in flight, backwards for directories that go.
+//! Everything is decided again just before it is applied, so what changed meanwhile cannot be overwritten.
+
+use super::{Effect, Engine, View, back_off};
+use crate::model::{Content, ContentHash, Entry, RelPath, Timestamp};
+use crate::sync::decide::{Around, Draft, Plan, decide};
+use crate::sync::local::{Change, Decline, Have, LocalRow, Rows, Want};
+use crate::sync::plan::{Action, ActionId, Outcome, Problem, ProblemCode, Step};
+use crate::sync::reconcile::Rules;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+/// Paths in flight: fetches and actions.
+const FLIGHTS_MAX: usize = 4096;
+/// Bytes of files being fetched; one file may be larger.
+const FETCH_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Actions in one batch: many renames for each barrier, yet a batch stays below a second.
+const BATCH_MAX: usize = 1024;
+/// Wants read at a time.
+const PAGE: usize = 256;
+/// Paths decided out of turn because they just changed.
+const FRESH_MAX: usize = 4096;
+/// Deleted contents remembered for moves.
+const MOVES_MAX: usize = 100_000;
+/// A path whose disk moved is asked again after this, unless its observation comes first.
+const DISK_MOVED_RETRY: Duration = Duration::from_millis(500);
+/// Times a directory may be found not empty before the peers are told.
+const NOT_EMPTY_MAX: u32 = 3;
+
+#[derive(Debug, Default)]
+pub(super) struct Pump {
+    flights: BTreeMap<RelPath, Flight>,
+    fetch_bytes: u64,
+    applying: BTreeMap<ActionId, Applying>,
+    look_after: BTreeSet<RelPath>,
+    fresh: VecDeque<RelPath>,
+    pass: Pass,
+    /// Another pass is due when this one ends.
+    again: bool,
+    /// The last pass left something that a change may free.
+    unsettled: bool,
+    retry: BTreeMap<RelPath, Retry>,
+    /// Live files that a peer deleted, by content: a create of the same content is a move.
+    moves: BTreeMap<ContentHash, RelPath>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Direction {
+    #[default]
+    Resting,
+    Forward,
+    Backward,
+}
+
+#[derive(Debug, Default)]
+struct Pass {
+    direction: Direction,
+    at: Option<RelPath>,
+    /// Directories that go were left for the way back.
+    directories_left: bool,
+}
+
+#[derive(Debug)]
+struct Flight {
+    /// The wanted path that led here.
+    origin: RelPath,
+    state: FlightState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FlightState {
+    Fetching { content: ContentHash, bytes: u64 },
+    Ready { content: Option<ContentHash> },
+    Applying,
+}
+
+#[derive(Debug)]
+struct Applying {
+    path: RelPath,
+    moved_from: Option<RelPath>,
+}
+
+#[derive(Debug)]
+struct Retry {
+    at: Timestamp,
+    attempts: u32,
+    problem: Problem,
+    /// The wait is over; the path is decided like any other.
+    open: bool,
+}
+
+/// An action that is due, with the old path when it is a move.
+struct Due {
+    draft: Draft,
+    moved_from: Option<RelPath>,
+    events: u64,
+}
+
+impl Pump {
+    pub(super) fn in_flight(&self) -> usize {
+        self.flights.len()
+    }
+
+    pub(super) fn is_applying(&self, path: &RelPath) -> bool {
+        self.flights.get(path).is_some_and(|flight| flight.state == FlightState::Applying)
+    }
+
+    pub(super) fn look_after(&mut self, path: &RelPath) {
+        self.look_after.insert(path.clone());
+    }
+
+    pub(super) fn restart(&mut self) {
+        self.again = true;
+    }
+
+    pub(super) fn source_appeared(&mut self) {
+        self.retry.retain(|_, retry| retry.problem.code != ProblemCode::NoSource);
+        self.again = true;
+    }
+
+    /// A row of a peer was recorded as wanted.
+    pub(super) fn wanted(&mut self, path: &RelPath, known: &LocalRow, entry: &Entry) {
+        if !entry.is_live()
+            && let Some(file) = known.entry().and_then(|have| have.content.file())
+            && self.moves.len() < MOVES_MAX
+        {
+            self.moves.insert(file.hash, path.clone());
+        }
+        self.retry.remove(path);
+        self.freshen(path);
+    }
+
+    /// This device recorded a change of its own.
+    pub(super) fn local_change(&mut self, path: &RelPath) {
+        self.retry.remove(path);
+        self.freshen(path);
+        self.again |= self.unsettled;
+    }
+
+    pub(super) fn more_is_known(&mut self) {
+        self.again |= self.unsettled;
+    }
+
+    fn freshen(&mut self, path: &RelPath) {
+        if self.fresh.len() < FRESH_MAX {
+            self.fresh.push_back(path.clone());
+        } else {
+            self.again = true;
+        }
+    }
+
+    pub(super) fn next_retry(&self) -> Option<Timestamp> {
+        self.retry.values().map(|retry| retry.at).min()
+    }
+
+    pub(super) fn retrying(&self) -> Vec<(RelPath, Problem)> {
+        self.retry.iter().map(|(path, retry)| (path.clone(), retry.problem.clone())).collect()
+    }
+
+    fn fail(&mut self, now: Timestamp, path: &RelPath, problem: Problem, wait: Option<Duration>) -> u32 {
+        let attempts = self.retry.get(path).map_or(0, |retry| retry.attempts);
+        let at = now.after(wait.unwrap_or_else(|| back_off(attempts)));
+        self.retry.insert(path.clone(), Retry { at, attempts: attempts + 1, problem, open: false });
+        attempts
+    }
+
+    /// Opens what has waited long enough; should it come to nothing, it is asked again after the next interval.
+    fn open_due(&mut self, now: Timestamp) {
+        let due: Vec<RelPath> =
+            self.retry.iter().filter(|(_, retry)| retry.at <= now).map(|(path, _)| path.clone()).collect();
+        for path in due {
+            if let Some(retry) = self.retry.get_mut(&path) {
+                retry.open = true;
+                retry.at = now.after(back_off(retry.attempts));
+            }
+            self.freshen(&path);
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.flights.len() < FLIGHTS_MAX && self.fetch_bytes < FETCH_BYTES_MAX
+    }
+
+    fn land(&mut self, path: &RelPath) -> Option<Flight> {
+        let flight = self.flights.remove(path)?;
+        if let FlightState::Fetching { bytes, .. } = flight.state {
+            self.fetch_bytes -= bytes;
+        }
+        Some(flight)
+    }
+}
+
+struct Surroundings<'a> {
+    engine: &'a Engine,
+    view: View<'a>,
+}
+
+impl Around for Surroundings<'_> {
+    fn rows(&self) -> &dyn Rows {
+        self.view.rows
+    }
+
+    fn rules(&self) -> &Rules {
+        &self.engine.config.rules
+    }
+
+    fn is_busy(&self, path: &RelPath) -> bool {
+        self.engine.pump.flights.contains_key(path)
+    }
+
+    fn deletion_pending_below(&self, dir: &RelPath) -> bool {
+        self.engine.deletions.pending_below(dir)
+    }
+
+    fn is_caught_up(&self, want: &Want) -> bool {
+        self.engine.is_caught_up(want, self.view.rows)
+    }
+}
+
+impl Engine {
+    pub(super) fn dispatch(&mut self, now: Timestamp, view: View<'_>) -> Vec<Effect> {
+        self.pump.open_due(now);
+        let applied = self.apply_ready(view);
+        if !applied.is_empty() {
+            return applied;
+        }
+        while self.pump.has_room() {
+            let Some(path) = self.pump.fresh.pop_front() else {
+                break;
+            };
+            let row = view.rows.get(&path);
+            if row.wants.is_empty() {
+                self.pump.retry.remove(&path);
+            }
+            let effects = self.evaluate(&path, &row, view);
+            if !effects.is_empty() {
+                return effects;
+            }
+        }
+        let effects = self.continue_pass(view);
+        if effects.is_empty() { self.apply_ready(view) } else { effects }
+    }
+
+    fn continue_pass(&mut self, view: View<'_>) -> Vec<Effect> {
+        if self.pump.pass.direction == Direction::Resting && std::mem::take(&mut self.pump.again) {
+            self.pump.pass = Pass { direction: Direction::Forward, at: None, directories_left: false };
+            self.pump.unsettled = false;
+        }
+        let mut effects = Vec::new();
+        while self.pump.pass.direction != Direction::Resting && effects.is_empty() && self.pump.has_room() {
+            let forward = self.pump.pass.direction == Direction::Forward;
+            let at = self.pump.pass.at.clone();
+            let page = if forward {
+                view.rows.wanted(at.as_ref(), PAGE)
+            } else {
+                view.rows.wanted_reversed(at.as_ref(), PAGE)
+            };
+            if page.is_empty() && !self.turn() {
+                break;
+            }
+            for (path, row) in page {
+                self.pump.pass.at = Some(path.clone());
+                let leaves = row.is_directory() && row.wants.iter().all(|want| !want.entry.content.is_directory());
+                if forward && leaves {
+                    self.pump.pass.directories_left = true;
+                    continue;
+                }
+                effects.extend(self.evaluate(&path, &row, view));
+                if !self.pump.has_room() {
+                    break;
+                }
+            }
+        }
+        effects
+    }
+
+    /// At the end of a pass: backwards when directories were left, else rest. False: wait for what is in flight.
+    fn turn(&mut self) -> bool {
+        let pass = &mut self.pump.pass;
+        if pass.direction == Direction::Forward && pass.directories_left {
+            if !self.pump.flights.is_empty() {
+                self.pump.unsettled = true;
+                return false;
+            }
+            *pass = Pass { direction: Direction::Backward, at: None, directories_left: false };
+            return true;
+        }
+        pass.direction = Direction::Resting;
+        false
+    }
+
+    /// Decides one wanted path and starts what it takes.
+    fn evaluate(&mut self, path: &RelPath, row: &LocalRow, view: View<'_>) -> Vec<Effect> {
+        let Some(want) = self.next_want(path, row) else {
+            return Vec::new();
+        };
+        if self.pump.flights.contains_key(path) {
+            self.pump.unsettled = true;
+            return Vec::new();
+        }
+        let plan = decide(&Surroundings { engine: self, view }, path, row, want, self.next_event());
+        let draft = match plan {
+            Plan::Drop => {
+                let keep: Vec<Want> = row.wants.iter().filter(|other| *other != want).cloned().collect();
+                if !keep.is_empty() {
+                    self.pump.freshen(path);
+                }
+                return vec![Effect::Commit(vec![Change::Wants { path: path.clone(), wants: keep }])];
+            }
+            Plan::Wait => {
+                self.pump.unsettled = true;
+                return Vec::new();
+            }
+            Plan::Do(draft) => draft,
+        };
+        if self.pump.flights.contains_key(&draft.path) {
+            self.pump.unsettled = true;
+            return Vec::new();
+        }
+        let needs_content = draft.step == Step::InstallFile && self.move_source(&draft, view).is_none();
+        let file = draft.entry.content.file().filter(|_| needs_content).cloned();
+        let state = match &file {
+            Some(file) => FlightState::Fetching { content: file.hash, bytes: file.size },
+            None => FlightState::Ready { content: None },
+        };
+        self.pump.flights.insert(draft.path.clone(), Flight { origin: path.clone(), state });
+        let Some(content) = file else {
+            return Vec::new();
+        };
+        self.pump.fetch_bytes += content.size;
+        let sources = want.sources.clone();
+        vec![Effect::Fetch { path: draft.path, origin: path.clone(), content, sources }]
+    }
+
+    /// The want to decide next: not declined, or declined for something that may have passed.
+    fn next_want<'r>(&self, path: &RelPath, row: &'r LocalRow) -> Option<&'r Want> {
+        if self.pump.retry.get(path).is_some_and(|retry| !retry.open) {
+            return None;
+        }
+        row.wants.iter().find(|want| want.declined.as_ref().is_none_or(|decline| decline.code.passes()))
+    }
+
+    /// The old path of a move: a live file of this content that a peer deleted, undisturbed here.
+    fn move_source(&self, draft: &Draft, view: View<'_>) -> Option<(RelPath, Have, Draft)> {
+        if draft.expected.as_ref().is_some_and(|have| have.entry.is_live()) {
+            return None;
+        }
+        let content = draft.entry.content.file()?;
+        let from = self.pump.moves.get(&content.hash).filter(|from| **from != draft.path)?;
+        if self.pump.flights.contains_key(from) {
+            return None;
+        }
+        let row = view.rows.get(from);
+        let have = row.have.clone().filter(|have| have.entry.content.same(&draft.entry.content))?;
+        let want = row.wants.iter().find(|want| want.declined.is_none())?;
+        // Its event comes after the one the create may use.
+        let mut event = self.next_event();
+        event.counter += 1;
+        match decide(&Surroundings { engine: self, view }, from, &row, want, event) {
+            Plan::Do(source) if source.step == Step::Remove && source.path == *from && row.local.is_none() => {
+                Some((from.clone(), have, source))
+            }
+            _ => None,
+        }
+    }
+
+    /// Hands out everything that is ready as one batch, when no batch is out.
+    fn apply_ready(&mut self, view: View<'_>) -> Vec<Effect> {
+        if !self.pump.applying.is_empty() {
+            return Vec::new();
+        }
+        let ready: Vec<(RelPath, RelPath, Option<ContentHash>)> = self
+            .pump
+            .flights
+            .iter()
+            .filter_map(|(path, flight)| match flight.state {
+                FlightState::Ready { content } => Some((path.clone(), flight.origin.clone(), content)),
+                FlightState::Fetching { .. } | FlightState::Applying => None,
+            })
+            .take(BATCH_MAX)
+            .collect();
+        let mut actions = Vec::new();
+        let mut records = Vec::new();
+        for (path, origin, content) in ready {
+            self.pump.land(&path);
+            let Some(due) = self.due(&path, &origin, content, view) else {
+                self.pump.freshen(&origin);
+                continue;
+            };
+            self.counter += due.events;
+            if due.draft.step == Step::Record {
+                records.push(record(due.draft));
+                self.pump.freshen(&origin);
+                continue;
+            }
+            actions.push(self.start(origin, due));
+        }
+        let mut effects = Vec::new();
+        if !records.is_empty() {
+            records.push(Change::Counter(self.counter));
+            effects.push(Effect::Commit(records));
+        }
+        if !actions.is_empty() {
+            effects.push(Effect::Apply { actions, counter: self.counter });
+        }
+        effects
+    }
+
+    fn start(&mut self, origin: RelPath, due: Due) -> Action {
+        let id = self.take_action_id();
+        let Draft { path, expected, entry, step, .. } = due.draft;
+        self.pump.applying.insert(id, Applying { path: path.clone(), moved_from: due.moved_from.clone() });
+        if let Some(from) = due.moved_from {
+            self.pump.flights.insert(from.clone(), Flight { origin: from, state: FlightState::Applying });
+        }
+        self.pump.flights.insert(path.clone(), Flight { origin, state: FlightState::Applying });
+        Action { id, path, expected, entry, step }
+    }
+
+    /// Decides once more: what was planned must still be what is due.
+    fn due(&self, path: &RelPath, origin: &RelPath, fetched: Option<ContentHash>, view: View<'_>) -> Option<Due> {
+        let row = view.rows.get(origin);
+        let want = row.wants.iter().find(|want| want.declined.as_ref().is_none_or(|why| why.code.passes()))?;
+        let around = Surroundings { engine: self, view };
+        let Plan::Do(mut draft) = decide(&around, origin, &row, want, self.next_event()) else {
+            return None;
+        };
+        if draft.path != *path {
+            return None;
+        }
+        let events = u64::from(draft.uses_event);
+        if draft.step != Step::InstallFile || draft.entry.content.file().map(|file| file.hash) == fetched {
+            return Some(Due { draft, moved_from: None, events });
+        }
+        let (from, from_have, source) = self.move_source(&draft, view)?;
+        draft.step = Step::MoveFrom { from: from.clone(), from_have, tombstone: source.entry };
+        Some(Due { draft, moved_from: Some(from), events: 2 })
+    }
+
+    pub(super) fn fetched(&mut self, path: &RelPath, content: ContentHash) -> Vec<Effect> {
+        let Some(flight) = self.pump.flights.get_mut(path) else {
+            return Vec::new();
+        };
+        if let FlightState::Fetching { content: expected, bytes } = flight.state
+            && expected == content
+        {
+            flight.state = FlightState::Ready { content: Some(content) };
+            self.pump.fetch_bytes -= bytes;
+        }
+        Vec::new()
+    }
+
+    pub(super) fn fetch_failed(
+        &mut self,
+        now: Timestamp,
+        path: &RelPath,
+        problem: Problem,
+        view: View<'_>,
+    ) -> Vec<Effect> {
+        let Some(flight) = self.pump.land(path) else {
+            return Vec::new();
+        };
+        self.failed(now, &flight.origin, problem, view)
+    }
+
+    fn failed(&mut self, now: Timestamp, origin: &RelPath, problem: Problem, view: View<'_>) -> Vec<Effect> {
+        let code = problem.code;
+        let words = problem.words.clone();
+        self.pump.fail(now, origin, problem, None);
+        if code == ProblemCode::NoSource {
+            return Vec::new();
+        }
+        let mut wants = view.rows.get(origin).wants;
+        let Some(want) = wants.iter_mut().find(|want| want.declined.is_none()) else {
+            return Vec::new();
+        };
+        let decline = Decline { code: code.decline(), words };
+        want.declined = Some(decline.clone());
+        let version = want.entry.version.clone();
+        self.declines(origin, &version, Some(&decline));
+        vec![Effect::Commit(vec![Change::Wants { path: origin.clone(), wants }])]
+    }
+
+    pub(super) fn applied(
+        &mut self,
+        now: Timestamp,
+        outcomes: Vec<(ActionId, Outcome)>,
+        view: View<'_>,
+    ) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        for (id, outcome) in outcomes {
+            let Some(Applying { path, moved_from }) = self.pump.applying.remove(&id) else {
+                continue;
+            };
+            let origin = self.pump.land(&path).map_or_else(|| path.clone(), |flight| flight.origin);
+            if let Some(from) = &moved_from {
+                self.pump.land(from);
+                self.pump.moves.retain(|_, path| path != from);
+                self.pump.freshen(from);
+                if outcome != Outcome::Done {
+                    effects.push(Effect::Look { path: from.clone(), subtree: false });
+                }
+            }
+            effects.extend(self.outcome(now, &path, &origin, outcome, view));
+        }
+        let look = std::mem::take(&mut self.pump.look_after);
+        effects.extend(look.into_iter().map(|path| Effect::Look { path, subtree: false }));
+        self.pump.again |= self.pump.unsettled;
+        effects
+    }
+
+    fn outcome(
+        &mut self,
+        now: Timestamp,
+        path: &RelPath,
+        origin: &RelPath,
+        outcome: Outcome,
+        view: View<'_>,
+    ) -> Vec<Effect> {
+        match outcome {
+            Outcome::Done => {
+                self.pump.retry.remove(origin);
+                if origin != path || !view.rows.get(path).wants.is_empty() {
+                    self.pump.freshen(origin);
+                }
+                Vec::new()
+            }
+            Outcome::NoContent => {
+                let words = "the fetched content did not verify on disk".to_string();
+                self.pump.fail(now, origin, Problem { code: ProblemCode::Io, words }, Some(DISK_MOVED_RETRY));
+                Vec::new()
+            }
+            Outcome::DiskMoved => {
+                let problem = Problem { code: ProblemCode::Busy, words: "it changed here meanwhile".to_string() };
+                self.pump.fail(now, origin, problem, Some(DISK_MOVED_RETRY));
+                vec![Effect::Look { path: path.clone(), subtree: false }]
+            }
+            Outcome::NotEmpty => {
+                let words = "the directory holds something that is not synced".to_string();
+                let problem = Problem { code: ProblemCode::Blocked, words };
+                let look = Effect::Look { path: path.clone(), subtree: true };
+                if self.pump.fail(now, origin, problem.clone(), None) < NOT_EMPTY_MAX {
+                    return vec![look];
+                }
+                let mut effects = self.failed(now, origin, problem, view);
+                effects.push(look);
+                effects
+            }
+            Outcome::Failed(problem) => self.failed(now, origin, problem, view),
+        }
+    }
+}
+
+/// A record without a change on disk keeps what is known of the disk.
+fn record(draft: Draft) -> Change {
+    let (fingerprint, racy) = match draft.expected.filter(|_| draft.entry.is_live()) {
+        Some(have) => (have.fingerprint, have.racy),
+        None => (None, false),
+    };
+    debug_assert!(draft.entry.content != Content::Tombstone || fingerprint.is_none(), "a tombstone has no fingerprint");
+    Change::Have { path: draft.path, have: Have { entry: draft.entry, fingerprint, racy } }
+}

@@ -1,0 +1,236 @@
+//! What peers announce: rows become wants, digests are compared, declines are kept or taken back.
+
+use super::{Alarm, DigestWords, Effect, Engine, FolderMode, IndexBatch, View};
+use crate::model::{DeviceId, Entry, Row, Sequence, Timestamp};
+use crate::sync::local::{Change, Cursor, Decline, DeclineCode, LocalRow, Want};
+use crate::sync::reconcile::is_fork;
+
+/// Wants in one page when all of them are gone through.
+const PAGE: usize = 512;
+/// Most concurrent wants kept for one path: one per device that edited it unseen by the others.
+const WANTS_PER_PATH_MAX: usize = 64;
+
+impl Engine {
+    pub(super) fn index_received(
+        &mut self,
+        _now: Timestamp,
+        id: DeviceId,
+        batch: IndexBatch,
+        view: View<'_>,
+    ) -> Vec<Effect> {
+        let Some(replica) = self.peers.get(&id).map(|peer| peer.replica) else {
+            return Vec::new();
+        };
+        let at = self.cursor(&id, replica, view.rows);
+        if batch.replica != replica || batch.from > at {
+            // A gap, or a replica that we do not know yet: ask again from where we are.
+            return vec![Effect::IndexGet { peer: id, replica, from: at }];
+        }
+        let mut effects = Vec::new();
+        let mut changes = Vec::new();
+        for row in batch.rows {
+            self.row_received(id, row, &mut changes, &mut effects, view);
+        }
+        let sequence = at.max(batch.to);
+        if sequence > at || view.rows.cursor(&id).is_none_or(|cursor| cursor.replica != replica) {
+            changes.push(Change::Cursor { peer: id, cursor: Cursor { replica, sequence } });
+        }
+        if !changes.is_empty() {
+            effects.insert(0, Effect::Commit(changes));
+        }
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.head = Some(batch.head.max(batch.to));
+        }
+        let declined = Vec::new();
+        effects.push(Effect::IndexAck { peer: id, replica, sequence, declined });
+        self.pump.more_is_known();
+        effects
+    }
+
+    fn row_received(
+        &mut self,
+        id: DeviceId,
+        row: Row,
+        changes: &mut Vec<Change>,
+        effects: &mut Vec<Effect>,
+        view: View<'_>,
+    ) {
+        let Row { path, entry } = row;
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.declined.remove(&path);
+        }
+        let known = view.rows.get(&path);
+        if known.entry().is_some_and(|have| is_fork(have, &entry)) {
+            effects.push(Effect::Alarm(Alarm::Fork { path: path.clone(), peer: id }));
+        } else if !entry.version.is_news_to(known.entry()) {
+            return;
+        }
+        let declined = self.declined_at_once(&path, &entry, view);
+        if let Some(decline) = &declined {
+            self.declines(&path, &entry.version, Some(decline));
+        }
+        self.pump.wanted(&path, &known, &entry);
+        if let Some(wants) = wants_with(&known, id, entry, declined) {
+            changes.push(Change::Wants { path, wants });
+        }
+    }
+
+    fn declined_at_once(&self, path: &crate::model::RelPath, entry: &Entry, view: View<'_>) -> Option<Decline> {
+        if self.config.mode == FolderMode::SendOnly {
+            let words = "this device only sends in this folder".to_string();
+            return Some(Decline { code: DeclineCode::SendOnly, words });
+        }
+        if view.disk.is_ignored(path, entry.content.is_directory()) {
+            let words = "an ignore rule of this device matches".to_string();
+            return Some(Decline { code: DeclineCode::Ignored, words });
+        }
+        None
+    }
+
+    pub(super) fn digest_received(&mut self, id: DeviceId, words: DigestWords, view: View<'_>) -> Vec<Effect> {
+        let state = view.rows.state();
+        let idle = self.is_idle(view.rows);
+        let Some(replica) = self.peers.get(&id).map(|peer| peer.replica) else {
+            return Vec::new();
+        };
+        let at = self.cursor(&id, replica, view.rows);
+        let current = idle
+            && words.idle
+            && words.replica == replica
+            && words.head == at
+            && words.your_replica == self.replica
+            && words.your_applied == state.head;
+        let equal = words.digest == view.rows.effective_digest();
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return Vec::new();
+        };
+        peer.digest = Some(words);
+        if !current {
+            return Vec::new();
+        }
+        if equal {
+            peer.mismatches = 0;
+            return Vec::new();
+        }
+        peer.mismatches += 1;
+        match peer.mismatches {
+            1 => {
+                peer.head = None;
+                let cursor = Cursor { replica, sequence: Sequence(0) };
+                vec![
+                    Effect::Commit(vec![Change::Cursor { peer: id, cursor }]),
+                    Effect::IndexGet { peer: id, replica, from: Sequence(0) },
+                ]
+            }
+            2 => vec![Effect::Alarm(Alarm::Diverged { peer: id })],
+            _ => Vec::new(),
+        }
+    }
+
+    /// Takes back every decline with this code, so that the wants are decided again.
+    pub(super) fn undecline(&mut self, code: DeclineCode, view: View<'_>) -> Vec<Effect> {
+        let mut changes = Vec::new();
+        let mut after = None;
+        loop {
+            let page = view.rows.wanted(after.as_ref(), PAGE);
+            let Some((last, _)) = page.last() else {
+                break;
+            };
+            after = Some(last.clone());
+            for (path, row) in page {
+                let mut wants = row.wants;
+                let mut changed = false;
+                for want in &mut wants {
+                    if want.declined.as_ref().is_some_and(|decline| decline.code == code) {
+                        want.declined = None;
+                        changed = true;
+                        self.declines(&path, &want.entry.version, None);
+                    }
+                }
+                if changed {
+                    changes.push(Change::Wants { path, wants });
+                }
+            }
+        }
+        if changes.is_empty() { Vec::new() } else { vec![Effect::Commit(changes)] }
+    }
+
+    pub(super) fn approve_remote(&mut self, view: View<'_>) -> Vec<Effect> {
+        self.pump.restart();
+        self.undecline(DeclineCode::WaitingForApproval, view)
+    }
+
+    pub(super) fn reject_remote(&mut self, view: View<'_>) -> Vec<Effect> {
+        self.assert_ours(DeclineCode::WaitingForApproval, view)
+    }
+
+    /// What this device does not apply for `code` is overruled: our entries at the join and one event of ours.
+    pub fn assert_ours(&mut self, code: DeclineCode, view: View<'_>) -> Vec<Effect> {
+        let mut changes = Vec::new();
+        let mut after = None;
+        loop {
+            let page = view.rows.wanted(after.as_ref(), PAGE);
+            let Some((last, _)) = page.last() else {
+                break;
+            };
+            after = Some(last.clone());
+            for (path, row) in page {
+                changes.extend(self.assert_row(path, row, code));
+            }
+        }
+        if !changes.is_empty() {
+            changes.push(Change::Counter(self.counter));
+            return vec![Effect::Commit(changes)];
+        }
+        Vec::new()
+    }
+
+    fn assert_row(&mut self, path: crate::model::RelPath, row: LocalRow, code: DeclineCode) -> Option<Change> {
+        let is_held = |want: &&Want| want.declined.as_ref().is_some_and(|decline| decline.code == code);
+        let theirs: Vec<_> = row.wants.iter().filter(is_held).collect();
+        if theirs.is_empty() {
+            return None;
+        }
+        let version = theirs.iter().fold(crate::model::Version::default(), |all, want| all.join(&want.entry.version));
+        let event = self.take_event();
+        let mut have = row.have.unwrap_or_else(|| nothing_here(&theirs[0].entry));
+        have.entry.version = have.entry.version.join(&version).bumped(event);
+        have.entry.content_at = crate::model::Version::of(event);
+        have.entry.mode_at = crate::model::Version::of(event);
+        Some(Change::Have { path, have })
+    }
+}
+
+/// A tombstone for a path that only others have.
+fn nothing_here(theirs: &Entry) -> crate::sync::Have {
+    let entry = Entry {
+        content: crate::model::Content::Tombstone,
+        mode: crate::model::Mode::default(),
+        mtime: crate::model::Mtime::default(),
+        ancestors: theirs.ancestors_for(&crate::model::Content::Tombstone),
+        ..theirs.clone()
+    };
+    crate::sync::Have { entry, fingerprint: None, racy: false }
+}
+
+/// The maximal wants of a path after `entry` was heard from `id`; `None` when nothing changes.
+fn wants_with(known: &LocalRow, id: DeviceId, entry: Entry, declined: Option<Decline>) -> Option<Vec<Want>> {
+    let mut wants = known.wants.clone();
+    for want in &mut wants {
+        if want.entry.version == entry.version {
+            if want.sources.contains(&id) {
+                return None;
+            }
+            want.sources.push(id);
+            return Some(wants);
+        }
+        if entry.version.is_within(&want.entry.version) {
+            return None;
+        }
+    }
+    wants.retain(|want| !want.entry.version.is_within(&entry.version));
+    if wants.len() < WANTS_PER_PATH_MAX {
+        wants.push(Want { entry, sources: vec![id], declined });
+    }
+    Some(wants)
+}
