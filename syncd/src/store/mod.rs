@@ -8,6 +8,8 @@ mod open;
 mod read;
 mod tables;
 mod tally;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub use open::{OpenError, Opened};

@@ -57,7 +57,11 @@ impl Store {
                 tables.manifests.remove(hash.as_bytes())?;
             }
             drop(tables);
-            if unnamed.is_empty() { txn.abort()? } else { txn.commit()? }
+            if unnamed.is_empty() {
+                txn.abort()?
+            } else {
+                txn.commit()?
+            }
             Ok(unnamed.len())
         })
     }
