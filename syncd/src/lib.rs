@@ -1,1 +1,4 @@
 //! daemon
+
+pub mod control;
+pub mod home;
