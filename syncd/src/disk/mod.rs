@@ -1,1 +1,4 @@
 //! The one IO seam, and everything that reads or changes a synced tree.
+
+pub mod ignore;
+pub mod watch;
