@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 pub(super) struct Tally {
     pub(super) replica: ReplicaId,
     pub(super) counter: u64,
+    pub(super) scanned: bool,
     pub(super) head: Sequence,
     digest: Digest,
     /// With every declined want in place of what stands at its path. Equals `digest` while `declined` is 0.
@@ -27,6 +28,7 @@ impl Tally {
         Self {
             replica,
             counter: 0,
+            scanned: false,
             head: Sequence(0),
             digest: Digest::default(),
             effective: Digest::default(),
@@ -42,6 +44,7 @@ impl Tally {
         FolderState {
             replica: self.replica,
             counter: self.counter,
+            scanned: self.scanned,
             head: self.head,
             digest: self.digest,
             totals: self.totals,

@@ -157,6 +157,12 @@ impl<'t> Batch<'t> {
             Change::Installed(id) => drop(self.tables.installing.remove(id.0)?),
             Change::Held(held) => drop(self.tables.held.insert(held.id.0, encode(&held).as_slice())?),
             Change::Released(id) => drop(self.tables.held.remove(id.0)?),
+            Change::Scanned => self.tally.scanned = true,
+            Change::Lost { path } => {
+                let now = &mut self.cell(path)?.now;
+                now.row.have = None;
+                now.sequence = None;
+            }
             Change::Forget(peer) => self.forget(peer)?,
         }
         Ok(())
@@ -230,9 +236,13 @@ fn load(tables: &Tables, key: &[u8]) -> anyhow::Result<Located> {
 /// The tables keyed by path.
 fn write_path(tables: &mut Tables, key: &[u8], before: &Located, now: &Located) -> anyhow::Result<()> {
     if now.sequence != before.sequence || now.row.have != before.row.have {
-        let have = now.row.have.as_ref().context("a row never goes")?;
-        let sequence = now.sequence.context("a row has a sequence number")?;
-        tables.rows.insert(key, encode_row(have, sequence).as_slice())?;
+        match &now.row.have {
+            Some(have) => {
+                let sequence = now.sequence.context("a row has a sequence number")?;
+                tables.rows.insert(key, encode_row(have, sequence).as_slice())?;
+            }
+            None => drop(tables.rows.remove(key)?),
+        }
     }
     if now.row.wants != before.row.wants {
         if now.row.wants.is_empty() {
