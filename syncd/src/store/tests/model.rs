@@ -24,6 +24,7 @@ struct Reference {
     installing: BTreeMap<ActionId, Installing>,
     held: BTreeMap<ActionId, Held>,
     counter: u64,
+    scanned: bool,
     head: Sequence,
 }
 
@@ -58,6 +59,11 @@ impl Reference {
             Change::Installed(id) => drop(self.installing.remove(&id)),
             Change::Held(held) => drop(self.held.insert(held.id, held)),
             Change::Released(id) => drop(self.held.remove(&id)),
+            Change::Scanned => self.scanned = true,
+            Change::Lost { path } => {
+                self.sequences.retain(|_, at| *at != path);
+                self.row(path).have = None;
+            }
             Change::Forget(peer) => {
                 self.cursors.remove(&peer);
                 for row in self.rows.values_mut() {
@@ -106,6 +112,7 @@ impl Reference {
         FolderState {
             replica,
             counter: self.counter,
+            scanned: self.scanned,
             head: self.head,
             digest,
             totals,
@@ -288,6 +295,8 @@ fn any_change() -> impl Strategy<Value = Change> {
             Change::Held(Held { id, path, fingerprint: super::fingerprint(1), content, since: -5 })
         }),
         1 => id().prop_map(Change::Released),
+        1 => any_path().prop_map(|path| Change::Lost { path }),
+        1 => Just(Change::Scanned),
         1 => select(&PEERS[..]).prop_map(Change::Forget),
     ]
 }
