@@ -1,4 +1,5 @@
 //! daemon
 
+pub mod config;
 pub mod control;
 pub mod home;
