@@ -1,5 +1,6 @@
 //! The daemon around the pure core of `protocol`: disk, database, network, control.
 
+pub mod config;
 pub mod control;
 pub mod disk;
 pub mod home;
