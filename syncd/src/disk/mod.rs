@@ -1,1 +1,3 @@
 //! The one IO seam, and everything that reads or changes a synced tree.
+
+pub mod fs;
