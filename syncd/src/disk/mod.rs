@@ -1,3 +1,4 @@
 //! The one IO seam, and everything that reads or changes a synced tree.
 
 pub mod fs;
+pub mod sim_journal;
