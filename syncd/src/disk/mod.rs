@@ -4,4 +4,5 @@ pub mod fs;
 pub mod hash;
 pub mod ignore;
 pub mod scan;
+pub mod sim_journal;
 pub mod watch;

@@ -7,11 +7,13 @@
 mod error;
 mod lease;
 mod real;
+pub mod sim;
 #[cfg(test)]
 mod tests;
 
 pub use error::{Errno, errno, problem};
 pub use real::RealFs;
+pub use sim::SimFs;
 
 use protocol::model::{Mode, Mtime, RelPath};
 use protocol::sync::{Fingerprint, Kind};
