@@ -1,5 +1,5 @@
 //! Measures a folder's database: bulk commits in path order, listing directories, reading rows, opening.
-//! Run it with `cargo run --release -p syncd --example store_speed [FILES]`.
+//! Run it with `cargo run --release -p syncd --example store_speed [FILES [BATCH]]`.
 
 use protocol::model::{
     Chunk, ChunkHash, Chunking, Content, ContentHash, Entry, Event, FileContent, Mode, Mtime, RelPath, ReplicaId,
@@ -9,10 +9,12 @@ use protocol::sync::{Change, Fingerprint, Have, Journal, Kind, Rows};
 use std::time::{Duration, Instant};
 use syncd::store::Store;
 
-const BATCH: usize = 512;
+/// Rows in one page of an index exchange.
+const PAGE: usize = 512;
 
 fn main() -> anyhow::Result<()> {
     let files: u64 = std::env::args().nth(1).map_or(Ok(100_000), |text| text.parse())?;
+    let batch_len: usize = std::env::args().nth(2).map_or(Ok(PAGE), |text| text.parse())?;
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("folder.redb");
     let store = Store::open(&path, || ReplicaId([1; 8]))?.store;
@@ -22,7 +24,7 @@ fn main() -> anyhow::Result<()> {
     for (name, counter) in [("first commit", 1), ("replace every entry", 2)] {
         let mut slowest = Duration::ZERO;
         let took = timed(|| {
-            for batch in rows.chunks(BATCH) {
+            for batch in rows.chunks(batch_len) {
                 let changes = batch.iter().map(|(path, have)| change(path, have, counter)).collect();
                 slowest = slowest.max(timed(|| store.commit(changes)));
             }
@@ -45,7 +47,7 @@ fn main() -> anyhow::Result<()> {
     report("get, every path", rows.len(), timed(|| rows.iter().for_each(|(path, _)| drop(store.get(path)))));
     let mut after = Sequence(0);
     let took = timed(|| {
-        while let Some((last, _)) = store.since(after, BATCH).pop() {
+        while let Some((last, _)) = store.since(after, PAGE).pop() {
             after = last;
         }
     });
