@@ -5,12 +5,14 @@
 
 use super::report::StopCause;
 use super::shared::Shared;
-use crate::disk::scan::{self, ScanEvent, ScanOptions};
+use crate::disk::hash::{HashOptions, wall_clock};
+use crate::disk::scan::{self, Next, ScanEvent};
 use crate::disk::watch::{Barrier, Dirty, Watcher};
 use crossbeam_channel::Sender;
 use protocol::model::RelPath;
 use protocol::sync::{Observation, Problem};
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -20,8 +22,8 @@ const BATCH_MAX: usize = 256;
 const ROOT_POLL: Duration = Duration::from_secs(5);
 /// How long a barrier waits for its own event before the whole folder is scanned instead.
 const BARRIER_WAIT: Duration = Duration::from_secs(3);
-/// Directories that the watcher could not watch are scanned this often.
-const UNWATCHED_POLL: Duration = Duration::from_secs(60);
+/// Threads that list and hash during a scan.
+const SCAN_WORKERS: usize = 2;
 
 /// What shall be looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +55,7 @@ pub(super) enum Seen {
     /// Gone.
     Missing(Vec<RelPath>),
     /// Cannot be synced.
-    Problem(RelPath, Problem),
+    Problem(Option<RelPath>, Problem),
     /// Looked at, and nothing is wrong with it.
     Fine(RelPath),
     /// Everything before the barrier has been reported.
@@ -81,6 +83,8 @@ struct Pending {
 pub(super) struct LookQueue {
     pending: Mutex<Pending>,
     changed: Condvar,
+    /// Ends a scan within one entry.
+    cancel: AtomicBool,
 }
 
 impl LookQueue {
@@ -105,9 +109,7 @@ impl LookQueue {
         let mut pending = self.lock();
         pending.whole |= dirty.overflow;
         for path in dirty.paths {
-            if crate::disk::ignore::is_ignore_file(&path) {
-                pending.ignore = true;
-            }
+            pending.ignore |= is_ignore_file(&path);
             pending.paths.insert(path);
         }
         pending.subtrees.extend(dirty.subtrees);
@@ -116,11 +118,8 @@ impl LookQueue {
 
     pub(super) fn stop(&self) {
         self.lock().stop = true;
+        self.cancel.store(true, Ordering::Relaxed);
         self.changed.notify_all();
-    }
-
-    fn is_stopping(&self) -> bool {
-        self.lock().stop
     }
 
     /// Waits for single paths; `None`: end.
@@ -226,8 +225,8 @@ impl Scanner {
 
     /// Until the next whole scan: the interval a quarter up or down, so that devices do not scan in step.
     fn pause(&self) -> Duration {
-        let partly = self.watcher.as_ref().is_some_and(|watcher| watcher.state().is_partial());
-        let interval = if partly { self.interval.min(UNWATCHED_POLL) } else { self.interval };
+        let poll = self.watcher.as_ref().and_then(|watcher| watcher.state().poll_every());
+        let interval = poll.map_or(self.interval, |poll| poll.min(self.interval));
         interval.mul_f64(0.75 + 0.5 * self.shared.random_fraction())
     }
 
@@ -253,24 +252,15 @@ impl Scanner {
         let mut batch = Batch::new(&self.out);
         batch.send(Seen::Started);
         let ignore = self.shared.ignore();
-        let options = ScanOptions::default();
-        let cancelled = || self.queue.is_stopping();
         let mut complete = false;
-        scan::scan(
-            self.shared.fs(),
-            self.shared.store(),
-            scope,
-            &ignore,
-            &options,
-            &mut |event| match event {
-                ScanEvent::Found(observation) => batch.found(observation),
-                ScanEvent::Missing(path) => batch.missing(path),
-                ScanEvent::Problem { path, problem } => batch.send(Seen::Problem(path, problem)),
-                ScanEvent::Progress { .. } => {}
-                ScanEvent::Done { complete: done } => complete = done,
-            },
-            &cancelled,
-        );
+        self.shared.scanner(&ignore, &self.queue.cancel, SCAN_WORKERS).scan(scope, &mut |events| {
+            for event in events {
+                if let ScanEvent::Done { complete: done } = event {
+                    complete = done;
+                }
+                batch.event(event);
+            }
+        });
         batch.flush();
         batch.send(Seen::Ended { whole: complete && scope.is_none() });
     }
@@ -315,14 +305,37 @@ impl Looker {
 
     fn look(&self, path: RelPath, batch: &mut Batch<'_>) {
         let ignore = self.shared.ignore();
-        match scan::observe_path(self.shared.fs(), self.shared.store(), &path, &ignore) {
-            scan::Looked::Found(observation) => batch.found(observation),
-            scan::Looked::Missing => batch.missing(path),
-            scan::Looked::Subtree(path) => self.queue.add(Look::Subtree(path)),
-            scan::Looked::Problem(problem) => batch.send(Seen::Problem(path, problem)),
-            scan::Looked::Unchanged | scan::Looked::Ignored => batch.send(Seen::Fine(path)),
+        let mut silent = true;
+        let next = self.shared.scanner(&ignore, &self.queue.cancel, 1).observe(&path, &mut |events| {
+            for event in events {
+                silent = false;
+                batch.event(event);
+            }
+        });
+        match next {
+            Next::Subtree(path) => self.queue.add(Look::Subtree(path)),
+            Next::Nothing if silent => batch.send(Seen::Fine(path)),
+            Next::Nothing => {}
         }
     }
+}
+
+impl Shared {
+    fn scanner<'a>(
+        &'a self,
+        ignore: &'a crate::disk::ignore::Ignore,
+        cancel: &'a AtomicBool,
+        workers: usize,
+    ) -> scan::Scanner<'a, crate::disk::fs::RealFs> {
+        let hash = HashOptions { now: &wall_clock, granularity: self.granularity(), cancel };
+        scan::Scanner { fs: self.fs(), rows: self.store(), ignore, hash, workers }
+    }
+}
+
+/// A change of one of these changes what is looked at.
+fn is_ignore_file(path: &RelPath) -> bool {
+    use crate::disk::ignore::IgnoreFile;
+    [IgnoreFile::Shared, IgnoreFile::Local].iter().any(|file| path.as_bytes() == file.name().as_bytes())
 }
 
 /// Collects findings so that the folder task is not woken for each. Found before missing: a move needs both,
@@ -340,6 +353,15 @@ const BATCH_AGE_MAX: Duration = Duration::from_millis(50);
 impl<'a> Batch<'a> {
     fn new(out: &'a Sender<Seen>) -> Self {
         Self { out, found: Vec::new(), missing: Vec::new(), since: Instant::now() }
+    }
+
+    fn event(&mut self, event: ScanEvent) {
+        match event {
+            ScanEvent::Found(observation) => self.found(observation),
+            ScanEvent::Missing(path) => self.missing(path),
+            ScanEvent::Problem { path, problem } => self.send(Seen::Problem(path, problem)),
+            ScanEvent::Progress { .. } | ScanEvent::Done { .. } => {}
+        }
     }
 
     fn found(&mut self, observation: Observation) {

@@ -165,7 +165,11 @@ impl Drop for Folder {
 
 fn watcher(root: &Path, queue: &Arc<LookQueue>) -> Watcher {
     let queue = Arc::clone(queue);
-    Watcher::start(root, Box::new(move |dirty| queue.dirty(dirty)))
+    let emit = move |dirty| {
+        queue.dirty(dirty);
+        Ok(())
+    };
+    Watcher::start(root, Box::new(emit))
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {

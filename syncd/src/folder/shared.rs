@@ -3,7 +3,8 @@
 use super::log::Record;
 use super::report::StopCause;
 use crate::disk::fs::{Fs, RealFs, RootId};
-use crate::disk::ignore::{self, Ignore};
+use crate::disk::hash;
+use crate::disk::ignore::{Ignore, IgnoreFile, IGNORE_LEN_MAX};
 use crate::disk::marker::{self, Marker};
 use crate::store::Store;
 use crate::transfer::FetchRequest;
@@ -13,7 +14,7 @@ use protocol::sync::{Disk, Rows};
 use protocol::wire::message::Message;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The ways out of a folder. Each is called from the folder's own threads and must not block.
 pub trait Outside: Send + Sync {
@@ -42,6 +43,7 @@ pub(super) struct Shared {
     store: Arc<Store>,
     fs: Arc<RealFs>,
     ignore: Mutex<Arc<Ignore>>,
+    granularity: Duration,
     outside: Arc<dyn Outside>,
 }
 
@@ -56,8 +58,9 @@ impl Shared {
     ) -> std::io::Result<Self> {
         let root_id = fs.root_id()?;
         let replica = store.state().replica;
-        let ignore = Mutex::new(Arc::new(ignore::load_from(&*fs)));
-        Ok(Self { id, root: root.to_owned(), replica, marker, root_id, store, fs, ignore, outside })
+        let ignore = Mutex::new(Arc::new(load_ignore(&fs)));
+        let granularity = hash::granularity(root);
+        Ok(Self { id, root: root.to_owned(), replica, marker, root_id, store, fs, ignore, granularity, outside })
     }
 
     pub(super) const fn id(&self) -> FolderId {
@@ -68,8 +71,8 @@ impl Shared {
         self.replica
     }
 
-    pub(super) fn root(&self) -> &Path {
-        &self.root
+    pub(super) const fn granularity(&self) -> Duration {
+        self.granularity
     }
 
     pub(super) fn store(&self) -> &Store {
@@ -89,7 +92,7 @@ impl Shared {
     }
 
     pub(super) fn reload_ignore(&self) {
-        let fresh = Arc::new(ignore::load_from(&*self.fs));
+        let fresh = Arc::new(load_ignore(&self.fs));
         *self.ignore.lock().expect("no thread panics while it holds the ignore rules") = fresh;
     }
 
@@ -148,6 +151,27 @@ impl Shared {
         let _ = getrandom::fill(&mut byte);
         f64::from(byte[0]) / 256.0
     }
+}
+
+/// The rules as they stand in the root; a file that cannot be read has none.
+fn load_ignore(fs: &RealFs) -> Ignore {
+    let shared = read_small(fs, IgnoreFile::Shared.name());
+    let local = read_small(fs, IgnoreFile::Local.name());
+    Ignore::load(shared.as_deref(), local.as_deref())
+}
+
+fn read_small(fs: &RealFs, name: &str) -> Option<Vec<u8>> {
+    let file = fs.open_dir(None).and_then(|root| fs.open(&root, name.as_bytes())).ok()?;
+    let mut bytes = vec![0; IGNORE_LEN_MAX + 1];
+    let mut len = 0;
+    while len < bytes.len() {
+        match fs.read_at(&file, &mut bytes[len..], len as u64).ok()? {
+            0 => break,
+            read => len += read,
+        }
+    }
+    bytes.truncate(len);
+    Some(bytes)
 }
 
 /// Milliseconds since 1970.

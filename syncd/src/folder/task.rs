@@ -209,7 +209,8 @@ impl Task {
                 }
                 self.handle(Event::Missing(paths));
             }
-            Seen::Problem(path, problem) => {
+            Seen::Problem(None, problem) => self.root(Err(StopCause::Root(problem.words))),
+            Seen::Problem(Some(path), problem) => {
                 if self.problems.len() < PROBLEMS_MAX {
                     let since = self.shared.wall_secs();
                     self.problems.entry(path).or_insert((problem, since));
@@ -313,7 +314,7 @@ impl Task {
                 if own {
                     self.log.add(What::of_local(&have.entry), path, &have.entry, |record| self.shared.publish(record));
                 }
-                if path.as_bytes() == crate::disk::ignore::SYNCIGNORE.as_bytes() {
+                if path.as_bytes() == crate::disk::ignore::IgnoreFile::Shared.name().as_bytes() {
                     self.queue.add(Look::Ignore);
                 }
             }
