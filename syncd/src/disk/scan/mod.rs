@@ -4,6 +4,7 @@
 //! everything below it stays as it was.
 
 mod entry;
+mod local;
 mod observe;
 mod queue;
 #[cfg(test)]
