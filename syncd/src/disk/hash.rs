@@ -241,3 +241,7 @@ pub fn granularity(root: &Path) -> Duration {
         _ => Duration::from_secs(2),
     }
 }
+
+#[cfg(test)]
+#[path = "hash_tests.rs"]
+mod tests;

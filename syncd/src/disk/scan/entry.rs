@@ -32,6 +32,12 @@ pub(super) fn because(code: ProblemCode, words: &str) -> Problem {
     Problem { code, words: words.to_owned() }
 }
 
+/// Whether an earlier finding still says all about the object.
+pub(super) fn is_settled(earlier: &Observed, found: &Fingerprint) -> bool {
+    let racy = matches!(earlier, Observed::File { racy: true, .. });
+    !racy && earlier.fingerprint().is_some_and(|earlier| found.unchanged_since(earlier))
+}
+
 impl<F: Fs> Scanner<'_, F> {
     /// Tells what is to tell about `path` without reading a file.
     pub(super) fn compare(
@@ -48,10 +54,11 @@ impl<F: Fs> Scanner<'_, F> {
             return Rest::Frozen;
         }
         let same = have.and_then(|have| have.fingerprint.as_ref()).is_some_and(|have| found.unchanged_since(have));
+        let is_known = (same && have.is_some_and(|have| !have.racy)) || (!same && self.is_local(path, found));
         let was_directory = have.is_some_and(|have| have.entry.content.is_directory());
         match found.kind {
             Kind::Directory => {
-                if !(same && was_directory) {
+                if !is_known {
                     teller.found(path, Observed::Directory { fingerprint: *found });
                 }
                 Rest::Enter
@@ -67,20 +74,20 @@ impl<F: Fs> Scanner<'_, F> {
                 teller.problem(Some(path), because(ProblemCode::Blocked, words));
                 Rest::Frozen
             }
+            Kind::Symlink | Kind::File if is_known => Rest::Nothing,
             Kind::Symlink | Kind::File => {
                 if was_directory {
                     self.tell_missing_below(path, teller);
                 }
-                match (same, found.kind) {
-                    (true, _) if have.is_some_and(|have| !have.racy) => Rest::Nothing,
-                    (_, Kind::Symlink) => self.tell_link(dir, path, teller),
-                    _ => Rest::Hash(have.and_then(|have| have.entry.content.file()).map(|file| file.chunking)),
+                if found.kind == Kind::Symlink {
+                    return self.tell_link(dir, path, teller);
                 }
+                Rest::Hash(have.and_then(|have| have.entry.content.file()).map(|file| file.chunking))
             }
         }
     }
 
-    fn tell_link(&self, dir: &F::Dir, path: &RelPath, teller: &mut Teller<'_>) -> Rest {
+    pub(super) fn tell_link(&self, dir: &F::Dir, path: &RelPath, teller: &mut Teller<'_>) -> Rest {
         match self.read_link(dir, path.name()) {
             Ok(Some((fingerprint, target))) if !target.is_empty() && target.len() <= SYMLINK_TARGET_LEN_MAX => {
                 teller.found(path, Observed::Symlink { fingerprint, target });
@@ -148,8 +155,14 @@ impl<F: Fs> Scanner<'_, F> {
         if self.ignore.matched(path, content.is_directory()).is_some() {
             return;
         }
-        teller.tell(ScanEvent::Missing(path.clone()));
+        self.tell_missing_itself(path, teller);
         self.tell_missing_below(path, teller);
+    }
+
+    fn tell_missing_itself(&self, path: &RelPath, teller: &mut Teller<'_>) {
+        if self.rows.get(path).local != Some(Observed::Absent) {
+            teller.tell(ScanEvent::Missing(path.clone()));
+        }
     }
 
     /// Tells that everything recorded below `path` is gone.
@@ -161,7 +174,7 @@ impl<F: Fs> Scanner<'_, F> {
             after = page.last().map(|(last, _)| last.clone());
             for (path, have) in page {
                 if self.ignore.matched(&path, have.entry.content.is_directory()).is_none() {
-                    teller.tell(ScanEvent::Missing(path));
+                    self.tell_missing_itself(&path, teller);
                 }
             }
             if is_last {

@@ -4,6 +4,7 @@
 //! everything below it stays as it was.
 
 mod entry;
+mod local;
 mod observe;
 mod queue;
 #[cfg(test)]
@@ -63,7 +64,7 @@ pub struct Scanner<'a, F: Fs> {
     pub ignore: &'a Ignore,
     /// Clock, and the flag that stops a scan within one window or entry.
     pub hash: HashOptions<'a>,
-    /// Threads that list and hash; with 1 everything happens on the caller's, in path order.
+    /// Threads that list and hash; with 1 everything happens on the caller's, in a fixed order.
     pub workers: usize,
 }
 

@@ -6,7 +6,7 @@ use super::queue::Teller;
 use crate::disk::fs::{Errno, Fs, errno, problem};
 use crate::disk::hash::Hasher;
 use protocol::model::{Content, RelPath};
-use protocol::sync::{Fingerprint, Kind};
+use protocol::sync::{Fingerprint, Kind, LocalRow, Observed};
 use std::io;
 
 /// What a look at one path leads to.
@@ -32,7 +32,7 @@ pub(super) enum Reached {
 }
 
 /// What the directories above a path are.
-enum Above<D> {
+pub(super) enum Above<D> {
     /// Directories down to the parent.
     Directories(D),
     /// One of them is not there.
@@ -71,42 +71,53 @@ pub(super) fn observe<F: Fs>(scanner: &Scanner<'_, F>, path: &RelPath, teller: &
         return Reached::Unknown(unknown);
     }
     match scanner.fs.open_dir(None).and_then(|root| scanner.fs.stat_dir(&root)) {
-        Ok(root) => look(scanner, &dir, path, &found, root.fs, teller),
+        Ok(root) => look(scanner, dir, path, &found, root.fs, teller),
         Err(error) => trouble(teller, &error, "cannot open the folder"),
     }
 }
 
 fn look<F: Fs>(
     scanner: &Scanner<'_, F>,
-    dir: &F::Dir,
+    dir: F::Dir,
     path: &RelPath,
     found: &Fingerprint,
     root_fs: u64,
     teller: &mut Teller<'_>,
 ) -> Reached {
-    let have = scanner.rows.get(path).have.filter(|have| have.entry.is_live());
-    match scanner.compare(dir, path, found, have.as_ref(), root_fs, teller) {
-        Rest::Nothing => {}
-        Rest::Frozen => teller.incomplete(),
-        Rest::Enter => {
-            return Reached::Directory { known: have.is_some_and(|have| have.entry.content.is_directory()) };
+    let row = scanner.rows.get(path);
+    let known = is_known_directory(&row);
+    let have = row.have.filter(|have| have.entry.is_live());
+    match scanner.compare(&dir, path, found, have.as_ref(), root_fs, teller) {
+        // Perhaps back to what is recorded as the entry: then the local finding is over.
+        Rest::Nothing => {
+            if let Some(local) = &row.local {
+                scanner.tell_local(path, local, Some((dir, *found)), teller);
+            }
         }
-        Rest::Hash(previous) => scanner.tell_file(&mut Hasher::default(), dir, path, previous, teller),
+        Rest::Frozen => teller.incomplete(),
+        Rest::Enter => return Reached::Directory { known },
+        Rest::Hash(previous) => scanner.tell_file(&mut Hasher::default(), &dir, path, previous, teller),
     }
     Reached::Leaf
 }
 
 fn gone<F: Fs>(scanner: &Scanner<'_, F>, path: &RelPath, teller: &mut Teller<'_>) -> Reached {
-    let have = scanner.rows.get(path).have;
-    if let Some(content) = have.map(|have| have.entry.content).filter(Content::is_live) {
+    let row = scanner.rows.get(path);
+    if let Some(content) = row.have.map(|have| have.entry.content).filter(Content::is_live) {
         scanner.tell_missing(path, &content, teller);
+    } else if let Some(local) = row.local {
+        scanner.tell_local(path, &local, None, teller);
     }
     Reached::Leaf
 }
 
+fn is_known_directory(row: &LocalRow) -> bool {
+    row.is_directory() || matches!(row.local, Some(Observed::Directory { .. }))
+}
+
 /// The topmost directory above `path` that is not recorded as one.
 fn unknown_above<F: Fs>(scanner: &Scanner<'_, F>, path: &RelPath) -> Option<RelPath> {
-    let is_known = |dir: &RelPath| scanner.rows.get(dir).is_directory();
+    let is_known = |dir: &RelPath| is_known_directory(&scanner.rows.get(dir));
     if is_known(&path.parent()?) {
         return None;
     }
@@ -120,7 +131,7 @@ fn ancestors(path: &RelPath) -> Vec<RelPath> {
     all
 }
 
-fn above<F: Fs>(fs: &F, path: &RelPath) -> io::Result<Above<F::Dir>> {
+pub(super) fn above<F: Fs>(fs: &F, path: &RelPath) -> io::Result<Above<F::Dir>> {
     let parent = path.parent();
     match fs.open_dir(parent.as_ref()) {
         Ok(dir) => return Ok(Above::Directories(dir)),

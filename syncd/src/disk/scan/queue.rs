@@ -119,7 +119,11 @@ pub(super) fn run<F: Fs>(scanner: &Scanner<'_, F>, scope: Option<&RelPath>, sink
         }
         (Some(start), Ok(root)) => complete &= run_from(scanner, start, root.fs, sink),
     }
-    sink(vec![ScanEvent::Done { complete }]);
+    let mut teller = Teller::new(sink);
+    scanner.look_at_locals(scope, &mut teller);
+    complete &= teller.complete;
+    teller.tell(ScanEvent::Done { complete });
+    teller.flush();
 }
 
 /// The directory at which a scan of `path` starts, when there is one. Its own findings are told.
