@@ -1,6 +1,7 @@
 //! The decisions: what a local change means (`observe`), what a remote entry means (`reconcile`),
 //! what to do about it (`plan`), and when (`engine`). Pure: rows in, effects out.
 
+pub mod conflict_name;
 pub mod local;
 pub mod plan;
 
