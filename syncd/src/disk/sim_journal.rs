@@ -73,7 +73,7 @@ impl MemJournal {
     /// A copy that goes its own way: a backup, or a cloned device.
     #[must_use]
     pub fn fork(&self) -> Self {
-        Self::of(self.state().clone())
+        Self::of(self.lock().clone())
     }
 
     /// Called before and after every transaction; may crash the process.
@@ -84,10 +84,10 @@ impl MemJournal {
     /// Every row, also of tombstones and of wants alone.
     #[must_use]
     pub fn rows(&self) -> BTreeMap<RelPath, LocalRow> {
-        self.state().rows.clone()
+        self.lock().rows.clone()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|poison| poison.into_inner())
     }
 
@@ -216,39 +216,39 @@ fn is_needed(want: &&Want) -> bool {
 
 impl Rows for MemJournal {
     fn get(&self, path: &RelPath) -> LocalRow {
-        self.state().rows.get(path).cloned().unwrap_or_default()
+        self.lock().rows.get(path).cloned().unwrap_or_default()
     }
 
     fn live_below(&self, dir: &RelPath) -> Option<RelPath> {
-        self.state().live_after(Some(dir), None).next().map(|(path, _)| path.clone())
+        self.lock().live_after(Some(dir), None).next().map(|(path, _)| path.clone())
     }
 
     fn children(&self, dir: Option<&RelPath>) -> Vec<(RelPath, Have)> {
-        let state = self.state();
+        let state = self.lock();
         let direct = state.live_after(dir, None).filter(|(path, _)| path.parent().as_ref() == dir);
         direct.map(|(path, have)| (path.clone(), have.clone())).collect()
     }
 
     fn below(&self, dir: Option<&RelPath>, after: Option<&RelPath>, limit: usize) -> Vec<(RelPath, Have)> {
-        let state = self.state();
+        let state = self.lock();
         state.live_after(dir, after).take(limit).map(|(path, have)| (path.clone(), have.clone())).collect()
     }
 
     fn wanted(&self, after: Option<&RelPath>, limit: usize) -> Vec<(RelPath, LocalRow)> {
-        let state = self.state();
+        let state = self.lock();
         let rows = state.rows.iter().filter(|(path, row)| !row.wants.is_empty() && Some(*path) > after);
         rows.take(limit).map(|(path, row)| (path.clone(), row.clone())).collect()
     }
 
     fn wanted_reversed(&self, before: Option<&RelPath>, limit: usize) -> Vec<(RelPath, LocalRow)> {
-        let state = self.state();
+        let state = self.lock();
         let rows = state.rows.iter().rev();
         let rows = rows.filter(|(path, row)| !row.wants.is_empty() && before.is_none_or(|before| *path < before));
         rows.take(limit).map(|(path, row)| (path.clone(), row.clone())).collect()
     }
 
     fn since(&self, after: Sequence, limit: usize) -> Vec<(Sequence, Row)> {
-        let state = self.state();
+        let state = self.lock();
         let rows = state.by_sequence.range((Excluded(after), Unbounded)).take(limit);
         rows.map(|(sequence, path)| {
             let entry = state.rows[path].entry().expect("a sequence number belongs to a have").clone();
@@ -258,7 +258,7 @@ impl Rows for MemJournal {
     }
 
     fn state(&self) -> FolderState {
-        let state = self.state();
+        let state = self.lock();
         let needed = || state.rows.values().filter(|row| row.wants.iter().any(|want| is_needed(&want)));
         let bytes = |row: &LocalRow| -> u64 {
             row.wants.iter().filter(is_needed).filter_map(|want| want.entry.content.file()).map(|file| file.size).sum()
@@ -275,27 +275,27 @@ impl Rows for MemJournal {
     }
 
     fn cursor(&self, peer: &DeviceId) -> Option<Cursor> {
-        self.state().cursors.get(peer).copied()
+        self.lock().cursors.get(peer).copied()
     }
 
     fn manifest(&self, content: &FileContent) -> Option<Manifest> {
         let inline = !content.chunks.is_empty() || content.size == 0;
         if !inline {
-            return self.state().manifests.get(&content.hash).cloned();
+            return self.lock().manifests.get(&content.hash).cloned();
         }
         let (size, chunking, chunks) = (content.size, content.chunking, content.chunks.clone());
         Some(Manifest { content: content.hash, size, chunking, chunks })
     }
 
     fn holders(&self, content: &FileContent, limit: usize) -> Vec<RelPath> {
-        let state = self.state();
+        let state = self.lock();
         let same = |have: &Have| have.entry.content.file().is_some_and(|file| file.hash == content.hash);
         let paths = state.live_after(None, None).filter(|(_, have)| same(have));
         paths.take(limit).map(|(path, _)| path.clone()).collect()
     }
 
     fn effective_digest(&self) -> Digest {
-        let state = self.state();
+        let state = self.lock();
         let mut digest = state.digest;
         for (path, row) in &state.rows {
             // Wants are concurrent; when several are declined the first stands for them.
@@ -310,7 +310,7 @@ impl Rows for MemJournal {
     }
 
     fn locals(&self, after: Option<&RelPath>, limit: usize) -> Vec<(RelPath, Observed)> {
-        let state = self.state();
+        let state = self.lock();
         let rows = state.rows.iter().filter(|(path, _)| Some(*path) > after);
         rows.filter_map(|(path, row)| Some((path.clone(), row.local.clone()?))).take(limit).collect()
     }
@@ -320,7 +320,7 @@ impl Journal for MemJournal {
     fn commit(&self, changes: Vec<Change>) {
         self.call(CommitPoint::Before);
         {
-            let mut state = self.state();
+            let mut state = self.lock();
             changes.into_iter().for_each(|change| state.apply(change));
             state.tidy();
         }
@@ -328,10 +328,10 @@ impl Journal for MemJournal {
     }
 
     fn installing(&self) -> Vec<Installing> {
-        self.state().installing.values().cloned().collect()
+        self.lock().installing.values().cloned().collect()
     }
 
     fn held(&self) -> Vec<Held> {
-        self.state().held.values().cloned().collect()
+        self.lock().held.values().cloned().collect()
     }
 }
