@@ -10,8 +10,8 @@ use std::path::PathBuf;
 #[derive(Debug, Parser)]
 #[command(name = "syncctl", version, max_term_width = 100)]
 pub struct Args {
-    /// The daemon's home directory; the platform's default when not given.
-    #[arg(long, global = true, env = "SYNCD_HOME", value_name = "DIR")]
+    /// The daemon's home directory; else that in the variable SYNCD_HOME, else the platform's.
+    #[arg(long, global = true, value_name = "DIR")]
     pub home: Option<PathBuf>,
     /// Print JSON with stable keys, one object per line.
     #[arg(long, global = true)]
@@ -332,3 +332,7 @@ pub enum ServiceCommand {
     /// Say whether it is installed and running; exit 0 when it runs.
     Status,
 }
+
+#[cfg(test)]
+#[path = "args_tests.rs"]
+mod tests;

@@ -16,15 +16,17 @@ pub struct Home {
 }
 
 impl Home {
-    /// The home that `flag` or the environment (through clap) names, or the platform's.
+    /// The home that `flag` or the environment names, or the platform's.
     pub fn resolve(flag: Option<&Path>) -> Result<Self> {
-        let chosen = flag.filter(|path| !path.as_os_str().is_empty());
+        let variable = std::env::var_os("SYNCD_HOME").filter(|value| !value.is_empty()).map(PathBuf::from);
+        let chosen = flag.map(Path::to_owned).or(variable);
         let platform = || directories::ProjectDirs::from("", "", "syncd").map(|dirs| dirs.data_local_dir().to_owned());
+        let named = chosen.is_some();
         let root = chosen
-            .map(Path::to_owned)
             .or_else(platform)
             .ok_or_else(|| Failure::new("no home directory is known").hint("give --home DIR or set SYNCD_HOME"))?;
-        Ok(Self { root: std::path::absolute(root)?, chosen: chosen.is_some() })
+        let root = std::path::absolute(root).map_err(|_| Failure::usage("the home's path is empty"))?;
+        Ok(Self { root, chosen: named })
     }
 
     /// The control socket.

@@ -16,7 +16,7 @@ mod wait;
 
 use crate::args::{Args, Command};
 use crate::client::Client;
-use crate::failure::{Failure, Outcome, Result};
+use crate::failure::{Failure, Result};
 use crate::home::Home;
 use crate::render;
 use protocol::wire::control::Done;
