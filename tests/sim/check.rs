@@ -150,16 +150,7 @@ fn in_sync(world: &World, at: usize, other: usize) -> bool {
 }
 
 fn state(world: &World) -> String {
-    let mut words = String::new();
-    for device in &world.devices {
-        if let Some(engine) = &device.engine {
-            words += &format!("\n device {}: {:?}", device.number, engine.status(&device.store));
-        }
-        for (path, row) in device.store.rows() {
-            words += &format!("\n   {path:?}: {:?}", row);
-        }
-    }
-    words
+    world.devices.iter().map(super::words::device).collect()
 }
 
 type Seen = BTreeMap<RelPath, (Identity, Mode, Option<Mtime>)>;

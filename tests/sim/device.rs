@@ -232,6 +232,18 @@ impl Device {
         self.batch.is_some()
     }
 
+    /// For a person: what `act` will do.
+    #[must_use]
+    pub fn next_action(&self) -> String {
+        match self.batch.as_ref().and_then(|batch| batch.actions.front()) {
+            Some(action) => {
+                let step = format!("{:?}", action.step);
+                format!("{} {:?} {}", step.split(' ').next().unwrap_or_default(), action.path, super::words::entry(&action.entry))
+            }
+            None => format!("ends the batch {:?}", self.batch.as_ref().map(|batch| &batch.outcomes)),
+        }
+    }
+
     /// Carries out the next action of the batch, or ends it.
     pub fn act(&mut self, now: Timestamp, oracle: &mut Oracle) -> Result<(), Crashed> {
         let Some(batch) = &mut self.batch else {

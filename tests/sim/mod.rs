@@ -13,4 +13,5 @@ pub mod shrink;
 pub mod store;
 pub mod tree;
 pub mod user;
+pub mod words;
 pub mod world;

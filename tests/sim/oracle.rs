@@ -85,10 +85,13 @@ impl Oracle {
         Self { events: Vec::new(), seen: vec![BTreeMap::new(); devices], authors: BTreeMap::new(), index_was_lost: false }
     }
 
-    /// A user changed what stands at a path.
+    /// A user changed what stands at a path. The same bytes once more are a touch, which no scan can tell apart.
     pub fn user(&mut self, device: usize, path: &RelPath, before: Option<&Content>, after: Option<&Content>) {
         let before = before.map(Content::identity);
         let after = after.map(Content::identity);
+        if before == after {
+            return;
+        }
         if let Some(gone) = before.filter(|gone| Some(*gone) != after) {
             self.supersede(path, gone);
         }

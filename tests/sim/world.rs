@@ -5,6 +5,7 @@ use super::oracle::Oracle;
 use super::rng::{Rng, mix};
 use super::scenario::{Config, Step, Topology, What};
 use super::user::User;
+use super::words;
 use protocol::model::{DeviceId, Mtime, RelPath, ReplicaId, Sequence, Timestamp};
 use protocol::sync::engine::{self, Declined, DigestWords, Effect, Event, IndexBatch};
 use protocol::sync::{Observation, Problem, ProblemCode, Rows};
@@ -198,7 +199,7 @@ impl World {
             Micro::Deliver(from, to) => {
                 let queue = self.links.get_mut(&(from, to)).expect("enabled links exist");
                 if let Some(message) = queue.pop_front() {
-                    self.say(|| format!("{from} -> {to}: {message:?}"));
+                    self.say(|| format!("{from} -> {to}: {}", words::message(&message)));
                     let peer = self.devices[from].id;
                     self.event(to, received(peer, message, self.config.credit));
                 }
@@ -206,8 +207,9 @@ impl World {
             Micro::Fetch(at, nth) => self.fetch(at, nth),
             Micro::Act(at) => {
                 let now = self.now;
+                let words = self.trace.is_some().then(|| self.devices[at].next_action());
+                self.say(|| format!("{at}: {}", words.unwrap_or_default()));
                 let result = self.devices[at].act(now, &mut self.oracle);
-                self.say(|| format!("{at}: acts"));
                 self.after(at, result);
             }
             Micro::Look(at, nth) => self.devices[at].look(nth),
@@ -215,7 +217,7 @@ impl World {
             Micro::Mail(at) => {
                 if let Some(event) = self.devices[at].mail.pop_front() {
                     let event = self.fresh(at, event);
-                    self.say(|| format!("{at}: {event:?}"));
+                    self.say(|| format!("{at}: {}", words::event(&event)));
                     self.event(at, event);
                 }
             }

@@ -182,8 +182,10 @@ impl Pump {
         self.flights.len() < FLIGHTS_MAX && self.fetch_bytes < FETCH_BYTES_MAX
     }
 
+    /// A flight ends: what waited for its path may go on.
     fn land(&mut self, path: &RelPath) -> Option<Flight> {
         let flight = self.flights.remove(path)?;
+        self.again |= self.unsettled;
         if let FlightState::Fetching { bytes, .. } = flight.state {
             self.fetch_bytes -= bytes;
         }
