@@ -1,7 +1,7 @@
 //! One device of the `flat` profile: a real engine over a database and a tree in memory, with everything that its
 //! shell would have under way. `Crashed` runs through it like an error: what follows does not happen.
 
-use super::oracle::Oracle;
+use super::oracle::{Identity, Oracle};
 use super::store::Store;
 use super::tree::Tree;
 use protocol::model::{ContentHash, DeviceId, FileContent, RelPath, ReplicaId, Timestamp, Version};
@@ -9,7 +9,7 @@ use protocol::sync::engine::{Alarm, Config, Effect, Engine, Event, View};
 use protocol::sync::{
     Action, ActionId, Change, Disk, Have, Installing, Journal, Observation, Observed, Outcome, Rows, Step,
 };
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The daemon died at this point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -300,6 +300,17 @@ impl Device {
         self.store.commit(changes);
         self.may_die()?;
         self.event(now, Event::Applied(batch.outcomes), oracle)
+    }
+
+    /// Contents that actions put on disk and that are not recorded yet.
+    #[must_use]
+    pub fn applied(&self) -> BTreeMap<RelPath, Identity> {
+        let records = self.executed.iter().flat_map(|(_, records)| records);
+        let haves = records.filter_map(|change| match change {
+            Change::Have { path, have } => Some((path.clone(), have.entry.content.identity())),
+            _ => None,
+        });
+        haves.collect()
     }
 
     /// The content came.

@@ -20,7 +20,7 @@ struct Happened {
     after: Option<Identity>,
     /// What the user had seen there.
     past: Past,
-    /// A later action took this content away where it was seen.
+    /// A later action took this content away where it was seen, or it was no new content.
     superseded: bool,
     /// A deletion that its device forgot with its index.
     forgotten: bool,
@@ -85,17 +85,27 @@ impl Oracle {
         Self { events: Vec::new(), seen: vec![BTreeMap::new(); devices], authors: BTreeMap::new(), index_was_lost: false }
     }
 
-    /// A user changed what stands at a path. The same bytes once more are a touch, which no scan can tell apart.
-    pub fn user(&mut self, device: usize, path: &RelPath, before: Option<&Content>, after: Option<&Content>) {
+    /// A user changed what stands at a path. `recorded`: the last content there that a scan or an action recorded.
+    /// To write that again is a touch, for no scan can tell it apart: it does not protect the content anew.
+    pub fn user(
+        &mut self,
+        device: usize,
+        path: &RelPath,
+        before: Option<&Content>,
+        after: Option<&Content>,
+        recorded: Option<Identity>,
+    ) {
         let before = before.map(Content::identity);
         let after = after.map(Content::identity);
         if before == after {
             return;
         }
+        let touched = after.is_some() && after == recorded;
         if let Some(gone) = before.filter(|gone| Some(*gone) != after) {
             self.supersede(path, gone);
         }
         self.happened(device, path, Did::User, before, after);
+        self.events.last_mut().expect("just recorded").superseded = touched;
     }
 
     /// The sync itself wrote something new: a conflict copy, or a directory that lives again.

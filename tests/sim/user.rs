@@ -1,9 +1,12 @@
 //! What a user does to a tree, with the oracle looking on.
 
-use super::oracle::{Oracle, is_copy};
+use super::oracle::{Identity, Oracle, is_copy};
 use super::scenario::Act;
+use super::store::Store;
 use super::tree::Tree;
 use protocol::model::{Content, Manifest, Mode, Mtime, RelPath};
+use protocol::sync::Rows;
+use std::collections::BTreeMap;
 
 /// Someone at a device.
 pub struct User<'a> {
@@ -11,6 +14,10 @@ pub struct User<'a> {
     pub device: usize,
     /// Its files.
     pub tree: &'a mut Tree,
+    /// What the device knows.
+    pub store: &'a Store,
+    /// Contents that an action put there and that are not recorded yet.
+    pub applied: BTreeMap<RelPath, Identity>,
     /// Who remembers.
     pub oracle: &'a mut Oracle,
     /// The paths users name.
@@ -64,13 +71,19 @@ impl User<'_> {
         copies.get(usize::from(nth) % copies.len().max(1)).map(|path| (*path).clone())
     }
 
+    fn tell(&mut self, path: &RelPath, before: Option<&Content>, after: Option<&Content>) {
+        let row = self.store.get(path);
+        let recorded = self.applied.get(path).copied().or_else(|| row.entry().map(|entry| entry.content.identity()));
+        self.oracle.user(self.device, path, before, after, recorded);
+    }
+
     fn content(&self, path: &RelPath) -> Option<Content> {
         self.tree.get(path).map(|node| node.content.clone())
     }
 
     fn set(&mut self, path: &RelPath, content: Content) {
         let before = self.content(path);
-        self.oracle.user(self.device, path, before.as_ref(), Some(&content));
+        self.tell(path, before.as_ref(), Some(&content));
         let mode = match (&content, self.tree.get(path)) {
             (Content::Symlink(_), _) => Mode::default(),
             (Content::Directory, _) => Mode::new(0o755),
@@ -112,7 +125,7 @@ impl User<'_> {
         gone.push(path.clone());
         for path in gone {
             if let Some(node) = self.tree.remove(&path) {
-                self.oracle.user(self.device, &path, Some(&node.content), None);
+                self.tell(&path, Some(&node.content), None);
                 self.touched.push(path);
             }
         }
@@ -129,8 +142,8 @@ impl User<'_> {
             let content = self.content(&old).expect("listed just now");
             let new = [to.as_bytes(), &old.as_bytes()[from.as_bytes().len()..]].concat();
             let new = RelPath::parse(&new).expect("a path below a path");
-            self.oracle.user(self.device, &old, Some(&content), None);
-            self.oracle.user(self.device, &new, None, Some(&content));
+            self.tell(&old, Some(&content), None);
+            self.tell(&new, None, Some(&content));
             self.tree.rename(&old, &new);
             self.touched.extend([old, new]);
         }

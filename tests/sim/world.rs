@@ -135,9 +135,12 @@ impl World {
         let secs = 1_000_000_000 + (self.now.0 / 1000).cast_signed() + self.config.skew_secs[number];
         let nanos = if self.config.coarse_times { 0 } else { id };
         let device = &mut self.devices[number];
+        let applied = device.applied();
         let mut user = User {
             device: number,
             tree: &mut device.tree,
+            store: &device.store,
+            applied,
             oracle: &mut self.oracle,
             paths: &self.paths,
             tag: format!("{}/{id}", self.config.seed),

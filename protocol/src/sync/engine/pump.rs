@@ -320,6 +320,11 @@ impl Engine {
             self.pump.unsettled = true;
             return Vec::new();
         }
+        if !self.history && draft.step == Step::Record && row.have.is_none() && !view.disk.is_absent(path) {
+            // A tombstone for what no scan has looked at yet: first we must know whether it means these bytes.
+            self.pump.unsettled = true;
+            return vec![Effect::Look { path: path.clone(), subtree: false }];
+        }
         let needs_content = draft.step == Step::InstallFile && self.move_source(&draft, view).is_none();
         let file = draft.entry.content.file().filter(|_| needs_content).cloned();
         let state = match &file {
