@@ -33,6 +33,7 @@ struct State {
     held: BTreeMap<ActionId, Held>,
     replica: ReplicaId,
     counter: u64,
+    scanned: bool,
     head: Sequence,
     digest: Digest,
     totals: Totals,
@@ -59,6 +60,7 @@ impl MemJournal {
             held: BTreeMap::new(),
             replica,
             counter: 0,
+            scanned: false,
             head: Sequence(0),
             digest: Digest::default(),
             totals: Totals::default(),
@@ -117,6 +119,14 @@ impl State {
     }
 
     fn record(&mut self, path: RelPath, have: Have) {
+        let row = self.rows.entry(path.clone()).or_default();
+        if row.entry() == Some(&have.entry) {
+            // Not announced again: only what the disk says of it is new.
+            row.wants.retain(|want| !want.entry.version.is_within(&have.entry.version));
+            row.local = None;
+            row.have = Some(have);
+            return;
+        }
         if let Some(old) = self.rows.get(&path).and_then(|row| row.have.clone()) {
             self.count(&path, &old, false);
         }
@@ -161,6 +171,15 @@ impl State {
             }
             Change::Released(id) => {
                 self.held.remove(&id);
+            }
+            Change::Scanned => self.scanned = true,
+            Change::Lost { path } => {
+                if let Some(old) = self.rows.get_mut(&path).and_then(|row| row.have.take()) {
+                    self.count(&path, &old, false);
+                }
+                if let Some(old) = self.sequences.remove(&path) {
+                    self.by_sequence.remove(&old);
+                }
             }
             Change::Forget(peer) => self.forget(&peer),
         }
@@ -266,6 +285,7 @@ impl Rows for MemJournal {
         FolderState {
             replica: state.replica,
             counter: state.counter,
+            scanned: state.scanned,
             head: state.head,
             digest: state.digest,
             totals: state.totals,
