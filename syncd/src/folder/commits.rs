@@ -1,10 +1,10 @@
 //! The commit thread: carries out batches of actions, one at a time, and in between gives displaced files their
 //! place among the versions.
 
+use super::Retention;
 use super::shared::Shared;
 use super::task::Input;
-use crate::disk::versions::{self, Retention};
-use crate::disk::commit;
+use crate::disk::{commit, versions};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use protocol::sync::{Action, Outcome, Problem, ProblemCode};
 use std::sync::Arc;
@@ -46,7 +46,7 @@ impl Committer {
             let problem = Problem { code: ProblemCode::Io, words: cause.words() };
             return vec![Outcome::Failed(problem); actions.len()];
         }
-        commit::commit(self.shared.fs(), self.shared.store(), actions, counter, self.shared.wall_secs())
+        commit(self.shared.fs(), self.shared.store(), actions, counter, self.shared.wall_secs())
     }
 
     fn keep_house(&self) {
@@ -57,7 +57,7 @@ impl Committer {
         if let Err(error) = versions::release(fs, store, now) {
             tracing::warn!("displaced files stay in hold for now: {error}");
         }
-        if let Err(error) = versions::prune(fs, now, &self.retention) {
+        if let Err(error) = versions::prune(fs, now, self.retention.secs, self.retention.bytes_max) {
             tracing::warn!("old versions stay for now: {error}");
         }
     }

@@ -17,9 +17,9 @@ pub use task::Input;
 pub use words::folder_of;
 
 use crate::disk::fs::{Fs, RealFs};
-use crate::disk::marker::Marker;
+use crate::disk::marker::{Marker, MarkerCheck};
+use crate::disk::recover;
 use crate::disk::watch::Watcher;
-use crate::disk::{marker, recover};
 use crate::store::Store;
 use anyhow::{Context, Result, bail};
 use crossbeam_channel::{Sender, bounded, unbounded};
@@ -36,6 +36,15 @@ use task::Task;
 
 /// Reports of the look threads that wait for the task.
 const SEEN_QUEUE: usize = 16;
+
+/// How long versions are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Seconds.
+    pub secs: i64,
+    /// Bytes of all of them; the oldest go first.
+    pub bytes_max: u64,
+}
 
 /// What a folder is started with.
 pub struct Setup {
@@ -56,7 +65,7 @@ pub struct Setup {
     /// Its root's file system.
     pub fs: Arc<RealFs>,
     /// How long versions are kept and how many bytes of them.
-    pub retention: crate::disk::versions::Retention,
+    pub retention: Retention,
     /// The ways out.
     pub outside: Arc<dyn Outside>,
 }
@@ -75,12 +84,13 @@ impl Folder {
     /// When the root or its marker is not what it should be, or recovery cannot finish.
     pub fn start(setup: Setup) -> Result<Self> {
         let Setup { id, root, marker, engine, watch, scan_interval, store, fs, retention, outside } = setup;
-        match marker::check(&*fs, &marker).with_context(|| format!("cannot read the marker in {}", root.display()))? {
-            marker::Found::Ours => {}
-            marker::Found::Foreign => bail!("{}", StopCause::MarkerForeign.words()),
-            marker::Found::Missing => bail!("{}", StopCause::MarkerMissing(root.display().to_string()).words()),
+        match marker.check(&*fs).with_context(|| format!("cannot read the marker in {}", root.display()))? {
+            MarkerCheck::Ok => {}
+            MarkerCheck::Foreign => bail!("{}", StopCause::MarkerForeign.words()),
+            MarkerCheck::Missing => bail!("{}", StopCause::MarkerMissing(root.display().to_string()).words()),
         }
-        recover::settle(&*fs, &*store).with_context(|| format!("cannot settle {} after the last run", root.display()))?;
+        let now = i64::try_from(shared::wall_ms() / 1000).unwrap_or(i64::MAX);
+        recover(&*fs, &*store, now).with_context(|| format!("cannot settle {} after the last run", root.display()))?;
         let shared = Arc::new(Shared::new(id, &root, marker, Arc::clone(&store), fs, outside)?);
         let queue = Arc::new(LookQueue::default());
         let watcher = watch.then(|| watcher(&root, &queue));

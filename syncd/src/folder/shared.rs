@@ -5,7 +5,7 @@ use super::report::StopCause;
 use crate::disk::fs::{Fs, RealFs, RootId};
 use crate::disk::hash;
 use crate::disk::ignore::{Ignore, IgnoreFile, IGNORE_LEN_MAX};
-use crate::disk::marker::{self, Marker};
+use crate::disk::marker::{Marker, MarkerCheck};
 use crate::store::Store;
 use crate::transfer::FetchRequest;
 use protocol::model::{DeviceId, FolderId, RelPath, ReplicaId};
@@ -103,10 +103,10 @@ impl Shared {
             Ok(_) => return Err(StopCause::MarkerMissing(self.root.display().to_string())),
             Err(error) => return Err(StopCause::Root(format!("cannot open {}: {error}", self.root.display()))),
         }
-        match marker::check(&*self.fs, &self.marker) {
-            Ok(marker::Found::Ours) => Ok(()),
-            Ok(marker::Found::Foreign) => Err(StopCause::MarkerForeign),
-            Ok(marker::Found::Missing) => Err(StopCause::MarkerMissing(self.root.display().to_string())),
+        match self.marker.check(&*self.fs) {
+            Ok(MarkerCheck::Ok) => Ok(()),
+            Ok(MarkerCheck::Foreign) => Err(StopCause::MarkerForeign),
+            Ok(MarkerCheck::Missing) => Err(StopCause::MarkerMissing(self.root.display().to_string())),
             Err(error) => Err(StopCause::Root(format!("cannot read the folder's marker: {error}"))),
         }
     }

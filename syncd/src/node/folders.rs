@@ -3,9 +3,8 @@
 use super::Node;
 use crate::config::{FolderConfig, Members};
 use crate::disk::fs::{Fs, RealFs};
-use crate::disk::marker::{self, Marker};
-use crate::disk::versions::Retention;
-use crate::folder::{Folder, Input, Setup, open_root};
+use crate::disk::marker::Marker;
+use crate::folder::{Folder, Input, Retention, Setup, open_root};
 use crate::store::{OpenError, Store};
 use anyhow::{Context, Result};
 use protocol::model::{FolderId, ReplicaId};
@@ -162,11 +161,14 @@ impl Node {
         let mut config = FolderConfig::new(id, name, root, nonce);
         (config.mode, config.members) = (mode, members);
         let fs = open_root(root).map_err(|error| refused(&error))?;
-        let made = fs
-            .prepare_private()
-            .and_then(|()| marker::write(&*fs, &Marker { folder: id, nonce }))
-            .with_context(|| format!("cannot make .syncd in {}", root.display()));
-        made.map_err(|error| refused(&error))?;
+        Marker { folder: id, nonce }.create(&*fs).map_err(|error| match error.kind() {
+            std::io::ErrorKind::AlreadyExists => {
+                ControlError::new(ErrorCode::Exists, format!("{} is a synced folder already", root.display())).hint(
+                    "another home of syncd uses it; if none does, remove .syncd/marker in it and try again",
+                )
+            }
+            _ => ControlError::refused(format!("cannot make .syncd in {}: {error}", root.display())),
+        })?;
         config.save(&self.home.folder(&id)).map_err(|error| refused(&error))?;
         self.start_folder(config);
         if let State::Stopped(words) = &self.folders[&id].state {
@@ -319,7 +321,12 @@ impl Node {
     /// Config and database go; not a byte of the user's tree does.
     fn forget_folder(&mut self, id: &FolderId) {
         self.stop_folder(id, State::Paused);
-        self.folders.remove(id);
+        if let Some(slot) = self.folders.remove(id) {
+            let marker = Marker { folder: slot.config.id, nonce: slot.config.marker };
+            if let Err(error) = open_root(&slot.config.root).and_then(|fs| Ok(marker.remove(&*fs)?)) {
+                tracing::warn!(folder = %id, "the folder's marker stays: {error:#}");
+            }
+        }
         for file in [self.home.folder(id), self.home.index().join(format!("{id}.redb"))] {
             if let Err(error) = std::fs::remove_file(&file)
                 && error.kind() != std::io::ErrorKind::NotFound
@@ -344,7 +351,8 @@ impl Node {
 
 fn retention(effective: &crate::config::Effective, fs: &RealFs) -> Retention {
     let total = fs.space().map_or(u64::MAX, |space| space.total);
-    Retention { days: effective.versions_days, bytes_max: effective.versions_max.bytes_of(total) }
+    let secs = i64::try_from(effective.versions_days.saturating_mul(24 * 3600)).unwrap_or(i64::MAX);
+    Retention { secs, bytes_max: effective.versions_max.bytes_of(total) }
 }
 
 fn random_replica() -> ReplicaId {
