@@ -20,6 +20,11 @@ pub struct Args {
     pub command: Command,
 }
 
+/// At most a year: sums with the clock stay in range.
+fn seconds() -> clap::builder::RangedU64ValueParser<u64> {
+    clap::value_parser!(u64).range(..=365 * 24 * 3600)
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Show or set this device's name, and show its id.
@@ -31,7 +36,7 @@ pub enum Command {
     /// Exit 0 when the daemon answers.
     Ping {
         /// Wait so many seconds for it.
-        #[arg(long, value_name = "SECONDS")]
+        #[arg(long, value_name = "SECONDS", value_parser = seconds())]
         wait: Option<u64>,
     },
     /// Pair with another device.
@@ -59,7 +64,7 @@ pub enum Command {
         /// Name or id of the folder; all folders when not given.
         folder: Option<String>,
         /// Give up after so many seconds and exit 1.
-        #[arg(long, value_name = "SECONDS")]
+        #[arg(long, value_name = "SECONDS", value_parser = seconds())]
         timeout: Option<u64>,
     },
     /// List kept versions of a file that other devices replaced or deleted.
@@ -107,13 +112,13 @@ pub enum Command {
     /// Start the daemon in the background.
     Start {
         /// How long it may take until it answers.
-        #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+        #[arg(long, value_name = "SECONDS", value_parser = seconds(), default_value_t = 30)]
         timeout: u64,
     },
     /// Stop the daemon, and wait until it has stopped.
     Stop {
         /// How long it may take.
-        #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+        #[arg(long, value_name = "SECONDS", value_parser = seconds(), default_value_t = 30)]
         timeout: u64,
     },
     /// Run the daemon as a systemd service.
@@ -141,7 +146,7 @@ pub struct Pair {
     #[arg(long, value_name = "HOST:PORT", requires = "code")]
     pub address: Option<String>,
     /// Give up after so many seconds.
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds())]
     pub timeout: Option<u64>,
 }
 

@@ -86,6 +86,7 @@ fn wrong_lines_are_refused() {
         ("folder add /a --mode both", ErrorKind::InvalidValue),
         ("folder join n", ErrorKind::MissingRequiredArgument),
         ("wait --timeout soon", ErrorKind::ValueValidation),
+        ("wait --timeout 99999999999", ErrorKind::ValueValidation),
         ("ping --wait -1", ErrorKind::UnknownArgument),
         ("pair --address a:1", ErrorKind::MissingRequiredArgument),
         ("status --watch --check", ErrorKind::ArgumentConflict),

@@ -4,7 +4,7 @@
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
-use protocol::wire::control::{Counts, Progress};
+use protocol::wire::control::{Counts, PathText, Progress};
 use serde::Serialize;
 use std::fmt::{Display, Write as _};
 use std::io::{ErrorKind, Write as _};
@@ -61,6 +61,28 @@ pub fn escape(text: &str) -> String {
     safe
 }
 
+/// A path for people: what is no UTF-8 shows as `\xff`.
+pub fn path(path: &PathText) -> String {
+    let Some(bytes) = path.bytes() else {
+        return escape(path.text());
+    };
+    let mut safe = String::new();
+    for chunk in bytes.utf8_chunks() {
+        safe.push_str(&escape(chunk.valid()));
+        safe.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+    }
+    safe
+}
+
+/// A name as one word for a shell.
+pub fn shell(name: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '/');
+    if !name.is_empty() && !name.starts_with('-') && name.chars().all(plain) {
+        return name.to_owned();
+    }
+    format!("'{}'", escape(name).replace('\'', "'\\''"))
+}
+
 /// `1.5 GB`; units by 1000, as disks are sold.
 pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
@@ -102,6 +124,7 @@ pub fn duration(seconds: u64) -> String {
     match seconds {
         0..=89 => format!("{seconds} s"),
         90..=5399 => format!("{} min", (seconds + 30) / 60),
+        5400..=172_799 if seconds % 3600 < 60 => format!("{} h", seconds / 3600),
         5400..=172_799 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
         _ => format!("{} d", seconds / 86_400),
     }
@@ -222,6 +245,16 @@ mod tests {
     }
 
     #[test]
+    fn names_that_are_no_text_or_no_word() {
+        assert_eq!(path(&PathText::new(b"a/\xff\x1b\xc3\xbc")), "a/\\xff\\u{1b}\u{fc}");
+        for (name, word) in
+            [("docs", "docs"), ("my docs", "'my docs'"), ("a'b", "'a'\\''b'"), ("-x", "'-x'"), ("", "''")]
+        {
+            assert_eq!(shell(name), word);
+        }
+    }
+
+    #[test]
     fn sizes_and_numbers() {
         let rows = [
             (0, "0 B"),
@@ -241,7 +274,7 @@ mod tests {
 
     #[test]
     fn durations() {
-        let rows = [(0, "0 s"), (89, "89 s"), (120, "2 min"), (7500, "2 h 5 min"), (400_000, "4 d")];
+        let rows = [(0, "0 s"), (89, "89 s"), (120, "2 min"), (7200, "2 h"), (7500, "2 h 5 min"), (400_000, "4 d")];
         for (seconds, text) in rows {
             assert_eq!(duration(seconds), text);
         }

@@ -28,7 +28,7 @@ pub fn path(home: &Home, json: bool) -> Outcome {
     if json {
         render::json(&path);
     } else {
-        render::say(escape(path.text()));
+        render::say(render::path(&path));
     }
     Outcome::Yes
 }

@@ -25,7 +25,7 @@ fn line(event: &Event) -> String {
         text.push_str(&format!("  {}", escape(&named.name)));
     }
     if let Some(path) = &event.at {
-        text.push_str(&format!("  {}", escape(path.text())));
+        text.push_str(&format!("  {}", render::path(path)));
     }
     if !event.words.is_empty() {
         text.push_str(&format!("  {}", render::escape(&event.words)));

@@ -3,7 +3,7 @@
 use super::Context;
 use crate::failure::{Failure, Outcome, Result};
 use crate::home::absolute;
-use crate::render::{escape, parse_time, size, table, time, time_of};
+use crate::render::{self, escape, parse_time, size, table, time, time_of};
 use jiff::Zoned;
 use protocol::wire::control::{FileRef, IgnoreVerdict, Log, LogEntry, LogQuery, Named, Restore, Restored, Versions};
 use std::path::Path;
@@ -20,7 +20,7 @@ pub async fn versions(context: &Context, path: &Path) -> Result {
     let versions: Versions = context.client.post("versions", &FileRef { at: absolute(path)? }).await?;
     context.show(&versions, |versions| {
         if versions.versions.is_empty() {
-            return format!("no kept versions of {}", escape(versions.at.text()));
+            return format!("no kept versions of {}", render::path(&versions.at));
         }
         let rows: Vec<Vec<String>> = versions
             .versions
@@ -43,7 +43,7 @@ pub async fn restore(context: &Context, path: &Path, at: Option<&str>, version: 
     let restored: Restored = context.client.post("restore", &restore).await?;
     context.show(&restored, |restored| {
         let kept = if restored.replaced { "; what was there is now the newest version" } else { "" };
-        let (path, modified) = (escape(restored.at.text()), time(restored.version.modified_ms));
+        let (path, modified) = (render::path(&restored.at), time(restored.version.modified_ms));
         format!("{path} is back as of {modified} ({}){kept}", size(restored.version.bytes))
     });
     Ok(Outcome::Yes)
@@ -78,7 +78,7 @@ fn log_row(entry: &LogEntry) -> Vec<String> {
         escape(&entry.folder),
         entry.change.word().to_owned(),
         by(entry.by.as_ref()),
-        escape(entry.at.text()),
+        render::path(&entry.at),
     ]
 }
 
@@ -91,7 +91,7 @@ pub async fn ignore_test(context: &Context, path: &Path) -> Result {
             _ => String::new(),
         };
         let answer = if verdict.ignored { "ignored" } else { "not ignored" };
-        format!("{} is {answer}: {}{rule}", escape(verdict.at.text()), escape(&verdict.words))
+        format!("{} is {answer}: {}{rule}", render::path(&verdict.at), escape(&verdict.words))
     });
     Ok(Outcome::from(verdict.ignored))
 }

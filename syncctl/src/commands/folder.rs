@@ -4,7 +4,7 @@ use super::Context;
 use crate::args::FolderCommand;
 use crate::failure::{Outcome, Result};
 use crate::home;
-use crate::render::{count, counts, escape, number, size, table};
+use crate::render::{self, count, counts, escape, number, size, table};
 use protocol::wire::control::{
     Done, FolderAction, FolderAdd, FolderJoin, FolderRef, FolderSet, FolderStatus, Folders, JoinPreview, Offers,
     PreviewKind, Setting,
@@ -45,7 +45,7 @@ async fn act(context: &Context, folder: String, action: FolderAction) -> Result 
 async fn set(context: &Context, folder: String, key: String, value: &str) -> Result {
     let set = FolderSet { folder, key, value: value.to_owned() };
     let setting: Setting = context.client.post("folders/set", &set).await?;
-    context.show(&setting, |setting| super::config::line(setting));
+    context.show(&setting, super::config::line);
     Ok(Outcome::Yes)
 }
 
@@ -55,7 +55,7 @@ fn begun(verb: &str, folder: &FolderStatus) -> String {
         (true, _) => "every paired device".to_owned(),
         (false, devices) => devices.iter().map(|device| escape(&device.name)).collect::<Vec<_>>().join(", "),
     };
-    let (name, path) = (escape(&folder.name), escape(folder.root.text()));
+    let (name, path) = (escape(&folder.name), render::path(&folder.root));
     format!("{verb} {name} at {path} ({}), with {with}", folder.mode.word())
 }
 
@@ -81,7 +81,7 @@ pub fn folder_table(folders: &[FolderStatus]) -> String {
                 counts(&folder.local),
                 missing(folder),
                 devices_of(folder),
-                escape(folder.root.text()),
+                render::path(&folder.root),
             ]
         })
         .collect();
@@ -158,7 +158,7 @@ fn preview_words(preview: &JoinPreview) -> String {
         ("already equal", &preview.same),
     ]
     .map(|(what, counts)| vec![what.to_owned(), number(counts.files), size(counts.bytes)]);
-    let (name, path) = (escape(&preview.folder.name), escape(preview.root.text()));
+    let (name, path) = (escape(&preview.folder.name), render::path(&preview.root));
     let mut text = format!("joining {name} at {path} would do this:\n");
     text.push_str(&table(&["", "FILES", "BYTES"], &rows, &[1, 2]));
     for path in &preview.paths {
@@ -168,7 +168,7 @@ fn preview_words(preview: &JoinPreview) -> String {
             PreviewKind::Conflict => "conflict",
             PreviewKind::Sent => "sent",
         };
-        text.push_str(&format!("\n{what:>9}  {}", escape(path.at.text())));
+        text.push_str(&format!("\n{what:>9}  {}", render::path(&path.at)));
     }
     let listed = preview.paths.len() as u64;
     if preview.paths_total > listed {

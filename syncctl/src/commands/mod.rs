@@ -46,7 +46,7 @@ impl Context {
     fn done(&self, done: &Done) {
         self.show(done, |done| {
             let mut lines = vec![render::escape(&done.words)];
-            lines.extend(done.paths.iter().map(|file| format!("  {}", render::escape(file.at.text()))));
+            lines.extend(done.paths.iter().map(|file| format!("  {}", render::path(&file.at))));
             lines.retain(|line| !line.is_empty());
             lines.join("\n")
         });

@@ -125,8 +125,9 @@ fn folder_troubles(folder: &FolderStatus, now: u64) -> Vec<String> {
     }
     for hold in &folder.holds {
         lines.push(format!("folder {name} holds back: {} ({})", escape(&hold.words), ago(hold.since_ms, now)));
+        let word = render::shell(&folder.name);
         lines.push(format!(
-            "  let it happen: syncctl folder approve {name}   take it back: syncctl folder reject {name}"
+            "  let it happen: syncctl folder approve {word}   take it back: syncctl folder reject {word}"
         ));
     }
     if folder.differences > 0 {
@@ -149,6 +150,6 @@ fn folder_troubles(folder: &FolderStatus, now: u64) -> Vec<String> {
 }
 
 fn problem_line(problem: &Problem, now: u64) -> String {
-    let at = problem.at.as_ref().map_or(String::new(), |path| format!("{}: ", escape(path.text())));
+    let at = problem.at.as_ref().map_or(String::new(), |path| format!("{}: ", render::path(path)));
     format!("{at}{} ({})", escape(&problem.words), ago(problem.since_ms, now))
 }

@@ -1,10 +1,10 @@
 //! The real control server with a scripted node behind it, and the built `syncctl` in front.
 
 use protocol::wire::control::{
-    Change, Config, ControlError, Counts, DeviceFolder, DeviceStatus, Done, ErrorCode, EventKind, FileVersion,
-    FolderDevice, FolderMode, FolderState, FolderStatus, Hold, HoldKind, Identity, IgnoreVerdict, JoinPreview, Log,
-    LogEntry, Named, Offer, Offers, PairingEvent, PathText, Ping, PreviewKind, PreviewPath, Problem, Progress,
-    Restored, Setting, Status, VersionKind, Versions, Via, WaitReason, Waited,
+    Change, Config, ControlError, Counts, DeviceFolder, DeviceStatus, Done, EventKind, FileVersion, FolderDevice,
+    FolderMode, FolderState, FolderStatus, Hold, HoldKind, Identity, IgnoreVerdict, JoinPreview, Log, LogEntry, Named,
+    Offer, Offers, PairingEvent, PathText, Ping, PreviewKind, PreviewPath, Problem, Progress, Restored, Setting,
+    Status, VersionKind, Versions, Via, WaitReason, Waited,
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -342,7 +342,7 @@ fn status() -> Status {
         device: None,
         paths: 2000,
         of_files: 3000,
-        since_ms: now_ms() - 7200_000,
+        since_ms: now_ms() - 7_200_000,
         words: "2,000 of 3,000 files were deleted here".into(),
     }];
     Status {
