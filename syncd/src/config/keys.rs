@@ -65,6 +65,17 @@ pub enum VersionsMax {
     Bytes(u64),
 }
 
+impl VersionsMax {
+    /// Bytes on a file system of `total` bytes.
+    #[must_use]
+    pub const fn bytes_of(self, total: u64) -> u64 {
+        match self {
+            Self::Percent(percent) => total / 100 * percent as u64,
+            Self::Bytes(bytes) => bytes,
+        }
+    }
+}
+
 impl fmt::Display for VersionsMax {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -46,6 +46,8 @@ pub enum Input {
     Revert,
     /// Look at everything.
     Rescan,
+    /// Look at one path.
+    Look(RelPath),
     /// For status.
     Report(oneshot::Sender<Report>),
     /// Answered when everything that changed before now has been looked at.
@@ -148,6 +150,7 @@ impl Task {
             Input::Override => self.overrule(),
             Input::Revert => self.revert(),
             Input::Rescan => self.queue.add(Look::Whole),
+            Input::Look(path) => self.queue.add(Look::Path(path)),
             Input::Report(reply) => {
                 // A closed reply means that nobody waits any more.
                 let _ = reply.send(self.report());
