@@ -3,6 +3,7 @@
 pub mod config;
 pub mod control;
 pub mod disk;
+pub mod folder;
 pub mod home;
 pub mod keys;
 pub mod store;

@@ -81,7 +81,6 @@ struct Node {
     /// Folder and words: what start-up found wrong and mended.
     home_problems: Vec<(String, String)>,
     newer_database: bool,
-    serial: std::sync::atomic::AtomicU8,
     started_ms: u64,
     stop: CancellationToken,
 }
@@ -128,7 +127,6 @@ impl Daemon {
             skews: BTreeMap::new(),
             home_problems: Vec::new(),
             newer_database: false,
-            serial: std::sync::atomic::AtomicU8::new(0),
             started_ms: wall_ms(),
             stop: stop.clone(),
         };
@@ -191,11 +189,6 @@ impl Node {
             self.stop_folder(&id, folders::State::Paused);
         }
         if self.newer_database { Ended::NewerDatabase } else { Ended::Stopped }
-    }
-
-    /// Tells apart what happens within one millisecond.
-    fn next_serial(&self) -> u8 {
-        self.serial.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
     }
 
     fn note(&mut self, note: Note) {
