@@ -1,6 +1,7 @@
 //! The words: what two devices say to each other, byte by byte. Imports the nouns, never the decisions.
 
 pub mod beacon;
+pub mod control;
 pub mod data;
 pub mod frame;
 pub mod handshake;
@@ -11,4 +12,5 @@ pub mod knock;
 pub mod message;
 mod noise;
 pub mod pair;
+pub mod pairing;
 pub mod relay;

@@ -85,6 +85,7 @@ impl Engine {
         self.scans = self.scans.saturating_sub(1);
         if whole && !self.history {
             self.history = true;
+            self.pump.restart();
             return vec![Effect::Commit(vec![Change::Scanned])];
         }
         Vec::new()

@@ -189,6 +189,11 @@ pub enum Effect {
         /// How deep.
         subtree: bool,
     },
+    /// Move what stands there, which no entry names, to the versions.
+    SetAside {
+        /// Where.
+        path: RelPath,
+    },
     /// Ask a peer for its index.
     IndexGet {
         /// Whom.

@@ -3,7 +3,7 @@
 use super::{Declined, Effect, Engine, View};
 use crate::limits::{DECLINED_MAX, INDEX_BYTES_MAX, INDEX_CREDIT_MAX, INDEX_ROWS_MAX};
 use crate::model::{Content, DeviceId, Digest, RelPath, ReplicaId, Row, Sequence, Version};
-use crate::sync::local::{Rows, Want};
+use crate::sync::local::{Change, Rows, Want};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Part of an index: every row of `from+1..=to` that has not moved on since.
@@ -94,7 +94,12 @@ impl Engine {
         self.peers.insert(peer, Peer::new(replica));
         self.pump.source_appeared();
         let from = self.cursor(&peer, replica, view.rows);
-        vec![Effect::IndexGet { peer, replica, from }]
+        let ask = Effect::IndexGet { peer, replica, from };
+        if view.rows.cursor(&peer).is_some_and(|cursor| cursor.replica != replica) {
+            // It lost its index: what it announced before, nobody may be able to serve. It announces again.
+            return vec![Effect::Commit(vec![Change::Forget(peer)]), ask];
+        }
+        vec![ask]
     }
 
     /// Where to read on in a peer's index; a new replica starts at 0.

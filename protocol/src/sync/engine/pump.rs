@@ -182,8 +182,10 @@ impl Pump {
         self.flights.len() < FLIGHTS_MAX && self.fetch_bytes < FETCH_BYTES_MAX
     }
 
+    /// A flight ends: what waited for its path may go on.
     fn land(&mut self, path: &RelPath) -> Option<Flight> {
         let flight = self.flights.remove(path)?;
+        self.again |= self.unsettled;
         if let FlightState::Fetching { bytes, .. } = flight.state {
             self.fetch_bytes -= bytes;
         }
@@ -317,6 +319,11 @@ impl Engine {
         if self.pump.flights.contains_key(&draft.path) {
             self.pump.unsettled = true;
             return Vec::new();
+        }
+        if !self.history && draft.step == Step::Record && row.have.is_none() && !view.disk.is_absent(path) {
+            // A tombstone for what no scan has looked at yet: first we must know whether it means these bytes.
+            self.pump.unsettled = true;
+            return vec![Effect::Look { path: path.clone(), subtree: false }];
         }
         let needs_content = draft.step == Step::InstallFile && self.move_source(&draft, view).is_none();
         let file = draft.entry.content.file().filter(|_| needs_content).cloned();

@@ -185,6 +185,38 @@ impl Engine {
         Vec::new()
     }
 
+    /// Receive-only: what was done here goes to versions, and theirs comes back.
+    pub fn revert(&mut self, view: View<'_>) -> Vec<Effect> {
+        let sources: Vec<DeviceId> = self.peers.keys().copied().collect();
+        let mut changes = Vec::new();
+        let mut effects = Vec::new();
+        let mut after = None;
+        loop {
+            let page = view.rows.locals(after.as_ref(), PAGE);
+            let Some((last, _)) = page.last() else {
+                break;
+            };
+            after = Some(last.clone());
+            for (path, _) in page {
+                let row = view.rows.get(&path);
+                match row.entry().filter(|entry| entry.is_live()) {
+                    Some(entry) => {
+                        let mut wants = row.wants.clone();
+                        wants.push(Want { entry: entry.clone(), sources: sources.clone(), declined: None });
+                        changes.push(Change::Lost { path: path.clone() });
+                        changes.push(Change::Wants { path, wants });
+                    }
+                    None => effects.push(Effect::SetAside { path }),
+                }
+            }
+        }
+        self.pump.restart();
+        if !changes.is_empty() {
+            effects.insert(0, Effect::Commit(changes));
+        }
+        effects
+    }
+
     fn assert_row(&mut self, path: crate::model::RelPath, row: LocalRow, code: DeclineCode) -> Option<Change> {
         let is_held = |want: &&Want| want.declined.as_ref().is_some_and(|decline| decline.code == code);
         let theirs: Vec<_> = row.wants.iter().filter(is_held).collect();

@@ -1,0 +1,252 @@
+//! One run: agitate, heal, settle, then every property. A property is one function that answers with words when
+//! it does not hold.
+
+use super::oracle::Identity;
+use super::scenario::Scenario;
+use super::world::World;
+use protocol::model::{Content, Mode, Mtime, RelPath, Timestamp};
+use protocol::sync::Rows;
+use protocol::sync::engine::Alarm;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// A property that did not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which.
+    pub property: &'static str,
+    /// How.
+    pub words: String,
+}
+
+/// What a run that held came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Over everything that happened, and where it ended.
+    pub hash: u64,
+    /// Things that happened.
+    pub happened: u64,
+    /// What users and the sync changed.
+    pub changes: usize,
+}
+
+/// Which properties a run must have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// All of them.
+    All,
+    /// Only that all devices end alike: for fleets in which two devices claim to be one.
+    Convergence,
+}
+
+/// Things that may happen until everything must have come to rest.
+const SETTLE_EVENTS_MAX: u64 = 60_000;
+/// Times that the clock may have to jump for that.
+const SETTLE_JUMPS_MAX: u32 = 400;
+
+/// Runs a scenario. The trace is what a person reads.
+///
+/// # Errors
+/// The first property that did not hold.
+pub fn run(scenario: &Scenario, demand: Demand, tracing: bool) -> (Result<Summary, Violation>, Vec<String>) {
+    let mut world = World::new(&scenario.config, tracing);
+    let result = catch_unwind(AssertUnwindSafe(|| run_in(&mut world, scenario, demand)));
+    let result = result.unwrap_or_else(|panic| {
+        let words = panic.downcast_ref::<String>().cloned();
+        let words = words.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+        Err(Violation { property: "no panic", words: words.unwrap_or_default() })
+    });
+    (result, world.trace.take().unwrap_or_default())
+}
+
+fn run_in(world: &mut World, scenario: &Scenario, demand: Demand) -> Result<Summary, Violation> {
+    for step in &scenario.steps {
+        world.step(step);
+    }
+    world.say(|| "-- heal".to_string());
+    heal(world);
+    settle(world)?;
+    converged(world)?;
+    rows_are_true(world)?;
+    if demand == Demand::All {
+        no_alarm(world)?;
+        content_is_kept(world)?;
+    }
+    quiescent(world)?;
+    let hash = super::rng::mix(world.hash ^ world.happened);
+    Ok(Summary { hash, happened: world.happened, changes: world.oracle.len() })
+}
+
+fn fails(property: &'static str, words: String) -> Result<(), Violation> {
+    Err(Violation { property, words })
+}
+
+fn heal(world: &mut World) {
+    for number in 0..world.devices.len() {
+        world.devices[number].dies_after = None;
+        if world.devices[number].engine.is_none() {
+            world.boot(number);
+        }
+    }
+    connect_and_scan(world);
+}
+
+fn connect_and_scan(world: &mut World) {
+    let links = world.healed_links();
+    for a in 0..world.devices.len() {
+        world.devices[a].ask_scan();
+        for b in a + 1..world.devices.len() {
+            if links.contains(&(a, b)) {
+                world.join(a, b);
+            } else {
+                world.cut(a, b);
+            }
+        }
+    }
+}
+
+/// Lets everything happen that can, first come first served, and moves the clock when nothing can.
+fn settle(world: &mut World) -> Result<(), Violation> {
+    let most = world.happened + SETTLE_EVENTS_MAX;
+    let mut rng = super::rng::Rng::new(world.config.seed, u64::MAX);
+    let mut jumps = 0;
+    loop {
+        let enabled = world.enabled();
+        if let Some(micro) = (!enabled.is_empty()).then(|| *rng.pick(&enabled)) {
+            world.happen(micro);
+            if world.happened > most {
+                return fails("bounded rounds", format!("still busy after {SETTLE_EVENTS_MAX} events: {}", state(world)));
+            }
+            continue;
+        }
+        let timers = world.devices.iter().filter_map(|device| device.engine.as_ref()?.wake_at());
+        let Some(next) = timers.min() else {
+            return Ok(());
+        };
+        jumps += 1;
+        if is_settled(world) && jumps > 3 {
+            return Ok(());
+        }
+        if jumps > SETTLE_JUMPS_MAX {
+            return fails("bounded rounds", format!("not settled: {}", state(world)));
+        }
+        world.now = Timestamp(next.0.max(world.now.0));
+    }
+}
+
+fn is_settled(world: &World) -> bool {
+    let idle = world.devices.iter().all(|device| {
+        device.is_quiet() && device.engine.as_ref().is_some_and(|engine| engine.is_idle(&device.store))
+    });
+    idle && world.healed_links().iter().all(|(a, b)| in_sync(world, *a, *b) && in_sync(world, *b, *a))
+}
+
+fn in_sync(world: &World, at: usize, other: usize) -> bool {
+    let device = &world.devices[at];
+    let Some(engine) = &device.engine else {
+        return false;
+    };
+    engine.status(&device.store).peers.get(&world.devices[other].id).is_some_and(|peer| peer.in_sync)
+}
+
+fn state(world: &World) -> String {
+    world.devices.iter().map(super::words::device).collect()
+}
+
+type Seen = BTreeMap<RelPath, (Identity, Mode, Option<Mtime>)>;
+
+/// What a user can tell apart.
+fn tree(world: &World, at: usize) -> Seen {
+    let nodes = world.devices[at].tree.nodes().iter();
+    nodes
+        .map(|(path, node)| {
+            let mtime = node.content.file().map(|_| node.mtime);
+            (path.clone(), (node.content.identity(), node.mode, mtime))
+        })
+        .collect()
+}
+
+fn converged(world: &World) -> Result<(), Violation> {
+    let first = tree(world, 0);
+    for device in &world.devices[1..] {
+        let other = tree(world, device.number);
+        if first != other {
+            let words = format!("device 0: {first:?}\n device {}: {other:?}\n{}", device.number, state(world));
+            return fails("convergence", words);
+        }
+        if world.devices[0].store.effective_digest() != device.store.effective_digest() {
+            return fails("equal digests", state(world));
+        }
+    }
+    for (a, b) in world.healed_links() {
+        if !in_sync(world, a, b) || !in_sync(world, b, a) {
+            return fails("in sync", format!("{a} and {b}: {}", state(world)));
+        }
+    }
+    Ok(())
+}
+
+/// Rows match the disk, nothing is wanted any more, and what lives has a live directory above it.
+fn rows_are_true(world: &World) -> Result<(), Violation> {
+    for device in &world.devices {
+        let rows = device.store.rows();
+        let live: BTreeMap<&RelPath, &Content> =
+            rows.iter().filter(|(_, row)| row.is_live()).filter_map(|(path, row)| Some((path, &row.entry()?.content))).collect();
+        let nodes = device.tree.nodes();
+        let alike = live.len() == nodes.len()
+            && live.iter().all(|(path, content)| nodes.get(*path).is_some_and(|node| node.content.same(content)));
+        if !alike || device.store.has_wants() {
+            return fails("rows are true", format!("device {}: {}", device.number, state(world)));
+        }
+        for path in live.keys() {
+            if path.parent().is_some_and(|parent| !live.get(&parent).is_some_and(|content| content.is_directory())) {
+                return fails("rows are true", format!("device {}: {path:?} has no directory above", device.number));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn no_alarm(world: &World) -> Result<(), Violation> {
+    for device in &world.devices {
+        if let Some(alarm) = device.alarms.iter().find(|alarm| !matches!(alarm, Alarm::Held(_))) {
+            return fails("no alarm", format!("device {}: {alarm:?}", device.number));
+        }
+    }
+    Ok(())
+}
+
+fn content_is_kept(world: &World) -> Result<(), Violation> {
+    let tree: BTreeMap<RelPath, Identity> = tree(world, 0).into_iter().map(|(path, (id, ..))| (path, id)).collect();
+    let oracle = &world.oracle;
+    for (property, words) in [
+        ("nothing is lost", oracle.lost(&tree)),
+        ("no resurrection", oracle.resurrected(&tree)),
+        ("no spurious conflict", oracle.spurious(&tree)),
+    ] {
+        if let Some(words) = words {
+            return fails(property, format!("{words}\n tree: {tree:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// Whole scans and new connections change nothing and announce nothing.
+fn quiescent(world: &mut World) -> Result<(), Violation> {
+    let counts = |world: &World| -> Vec<_> {
+        world.devices.iter().map(|device| (device.store.state().head, device.actions_done)).collect()
+    };
+    let (before, rows) = (counts(world), world.rows_sent);
+    for round in 0..2 {
+        world.say(|| format!("-- quiescence {round}"));
+        for (a, b) in world.healed_links() {
+            world.cut(a, b);
+        }
+        connect_and_scan(world);
+        settle(world)?;
+    }
+    if counts(world) != before || world.rows_sent != rows {
+        return fails("quiescence", format!("{before:?} became {:?}, {} rows sent", counts(world), world.rows_sent - rows));
+    }
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! Many seeds, or one with its trace: `sim --seeds N [--start S] [--jobs J] [--profile flat|disk]`, `sim --seed S`.
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Mutex;
+use std::time::Instant;
+use tests::sim::check::{Demand, Violation, run};
+use tests::sim::scenario::{Profile, Scenario};
+use tests::sim::shrink::shrink;
+
+/// What was asked for.
+#[derive(Default)]
+struct Args {
+    seed: Option<u64>,
+    seeds: u64,
+    start: u64,
+    jobs: u64,
+    keep_going: bool,
+    profile: Profile,
+}
+
+fn parse() -> Result<Args, String> {
+    let mut args = Args { seeds: 1000, jobs: 1, ..Args::default() };
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        if word == "--keep-going" {
+            args.keep_going = true;
+            continue;
+        }
+        let value = words.next().ok_or(format!("{word} needs a value"))?;
+        let number = || value.parse::<u64>().map_err(|_| format!("{word} needs a number"));
+        match word.as_str() {
+            "--seed" => args.seed = Some(number()?),
+            "--seeds" => args.seeds = number()?,
+            "--start" => args.start = number()?,
+            "--jobs" => args.jobs = number()?.max(1),
+            "--profile" if value == "flat" => args.profile = Profile::Flat,
+            "--profile" if value == "disk" => args.profile = Profile::Disk,
+            _ => return Err(format!("unknown argument {word} {value}")),
+        }
+    }
+    Ok(args)
+}
+
+fn main() -> ExitCode {
+    let args = match parse() {
+        Ok(args) => args,
+        Err(words) => {
+            eprintln!("error: {words}");
+            return ExitCode::from(2);
+        }
+    };
+    std::panic::set_hook(Box::new(|_| {}));
+    match args.seed {
+        Some(seed) => replay(seed, args.profile),
+        None => many(&args),
+    }
+}
+
+fn replay(seed: u64, profile: Profile) -> ExitCode {
+    let scenario = Scenario::draw(seed, profile);
+    println!("{scenario}");
+    let (result, trace) = run(&scenario, Demand::All, true);
+    println!("{}", trace.join("\n"));
+    match result {
+        Ok(summary) => {
+            println!("seed {seed} holds: {summary:?}");
+            ExitCode::SUCCESS
+        }
+        Err(violation) => {
+            explain(&scenario, &violation);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The smallest scenario that fails the same way, with its trace.
+fn explain(scenario: &Scenario, violation: &Violation) {
+    let (small, smaller) = shrink(scenario, violation, Demand::All);
+    println!("=== seed {} fails: {}", scenario.config.seed, violation.property);
+    println!("=== smallest:\n{small}");
+    println!("{}", run(&small, Demand::All, true).1.join("\n"));
+    println!("=== {}: {}", smaller.property, smaller.words);
+}
+
+fn many(args: &Args) -> ExitCode {
+    let next = AtomicU64::new(args.start);
+    let failed = AtomicBool::new(false);
+    let first = Mutex::new(None::<(u64, Violation)>);
+    let begun = Instant::now();
+    let end = args.start + args.seeds;
+    std::thread::scope(|scope| {
+        for _ in 0..args.jobs {
+            scope.spawn(|| {
+                while args.keep_going || !failed.load(Ordering::Relaxed) {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end {
+                        return;
+                    }
+                    if let Err(violation) = run(&Scenario::draw(seed, args.profile), Demand::All, false).0 {
+                        failed.store(true, Ordering::Relaxed);
+                        let line = violation.words.lines().next().unwrap_or_default();
+                        println!("seed {seed}: {}: {}", violation.property, &line[..line.len().min(200)]);
+                        let mut first = first.lock().expect("no thread panics while it holds this");
+                        if first.as_ref().is_none_or(|(earlier, _)| seed < *earlier) {
+                            *first = Some((seed, violation));
+                        }
+                    }
+                    let done = seed + 1 - args.start;
+                    if done.is_multiple_of(10_000) {
+                        let rate = done as f64 / begun.elapsed().as_secs_f64();
+                        eprintln!("{done} of {} seeds, {rate:.0} a second", args.seeds);
+                    }
+                }
+            });
+        }
+    });
+    let rate = args.seeds as f64 / begun.elapsed().as_secs_f64();
+    match first.into_inner().expect("no thread panics while it holds this") {
+        None => {
+            println!("{} seeds from {} hold, {rate:.0} a second", args.seeds, args.start);
+            ExitCode::SUCCESS
+        }
+        Some((seed, violation)) => {
+            if !args.keep_going {
+                explain(&Scenario::draw(seed, args.profile), &violation);
+            }
+            ExitCode::FAILURE
+        }
+    }
+}

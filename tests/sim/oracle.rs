@@ -1,0 +1,286 @@
+//! What should be true, worked out from what the users did and saw and never from the engine's own versions:
+//! happens-before between user actions, which contents must still exist, which paths must stay deleted, and which
+//! conflict copies have a reason. Where the user's view is ambiguous it claims less order, so it accuses less.
+
+use protocol::model::{Content, ContentHash, RelPath};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Kind and bytes of a content.
+pub type Identity = (u8, ContentHash);
+
+/// Something that changed a path, by its place in the list.
+#[derive(Clone, Debug)]
+struct Happened {
+    device: usize,
+    path: RelPath,
+    did: Did,
+    /// What stood there before.
+    before: Option<Identity>,
+    /// What stands there after; `None`: deleted.
+    after: Option<Identity>,
+    /// What the user had seen there.
+    past: Past,
+    /// A later action took this content away where it was seen, or it was no new content.
+    superseded: bool,
+    /// A deletion that its device forgot with its index.
+    forgotten: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Did {
+    User,
+    /// A conflict copy or a revived directory: the sync's own writing.
+    System,
+    /// On a disk whose index was lost: it counts as written by nobody, after nothing.
+    Found,
+}
+
+/// A set of events.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Past(Vec<u64>);
+
+impl Past {
+    fn add(&mut self, id: usize) {
+        if self.0.len() <= id / 64 {
+            self.0.resize(id / 64 + 1, 0);
+        }
+        self.0[id / 64] |= 1 << (id % 64);
+    }
+
+    fn has(&self, id: usize) -> bool {
+        self.0.get(id / 64).is_some_and(|word| word & (1 << (id % 64)) != 0)
+    }
+
+    fn join(&mut self, other: &Self) {
+        if self.0.len() < other.0.len() {
+            self.0.resize(other.0.len(), 0);
+        }
+        for (mine, theirs) in self.0.iter_mut().zip(&other.0) {
+            *mine |= theirs;
+        }
+    }
+
+    fn meet(&mut self, other: &Self) {
+        self.0.truncate(other.0.len());
+        for (mine, theirs) in self.0.iter_mut().zip(&other.0) {
+            *mine &= theirs;
+        }
+    }
+}
+
+/// The checker's memory of one run.
+#[derive(Clone, Debug)]
+pub struct Oracle {
+    events: Vec<Happened>,
+    seen: Vec<BTreeMap<RelPath, Past>>,
+    /// Devices that made a conflict copy of their own at a path.
+    authors: BTreeMap<RelPath, BTreeSet<usize>>,
+    index_was_lost: bool,
+}
+
+impl Oracle {
+    /// Nothing happened yet on that many devices.
+    #[must_use]
+    pub fn new(devices: usize) -> Self {
+        Self { events: Vec::new(), seen: vec![BTreeMap::new(); devices], authors: BTreeMap::new(), index_was_lost: false }
+    }
+
+    /// A user changed what stands at a path. `recorded`: the last content there that a scan or an action recorded.
+    /// To write that again is a touch, for no scan can tell it apart: it does not protect the content anew.
+    pub fn user(
+        &mut self,
+        device: usize,
+        path: &RelPath,
+        before: Option<&Content>,
+        after: Option<&Content>,
+        recorded: Option<Identity>,
+    ) {
+        let before = before.map(Content::identity);
+        let after = after.map(Content::identity);
+        if before == after {
+            return;
+        }
+        let touched = after.is_some() && after == recorded;
+        if let Some(gone) = before.filter(|gone| Some(*gone) != after) {
+            self.supersede(path, gone);
+        }
+        self.happened(device, path, Did::User, before, after);
+        self.events.last_mut().expect("just recorded").superseded = touched;
+    }
+
+    /// The sync itself wrote something new: a conflict copy, or a directory that lives again.
+    pub fn system(&mut self, device: usize, path: &RelPath, content: &Content) {
+        if is_copy(path) {
+            self.authors.entry(path.clone()).or_default().insert(device);
+        }
+        self.happened(device, path, Did::System, None, Some(content.identity()));
+    }
+
+    /// The sync changed what a user sees at a path.
+    pub fn shown(&mut self, device: usize, path: &RelPath, content: &Content) {
+        let content = content.is_live().then(|| content.identity());
+        let known = self.seen[device].entry(path.clone()).or_default().clone();
+        let lineage = base(path);
+        let candidates = self.events.iter().enumerate().filter(|(_, event)| match content {
+            Some(_) => event.after == content && base(&event.path) == lineage,
+            None => event.after.is_none() && event.path == *path && !event.forgotten,
+        });
+        let mut common: Option<Past> = None;
+        for (id, event) in candidates {
+            let mut past = event.past.clone();
+            past.add(id);
+            match &mut common {
+                None => common = Some(past),
+                Some(common) => common.meet(&past),
+            }
+        }
+        let mut seen = known;
+        seen.join(&common.unwrap_or_default());
+        self.seen[device].insert(path.clone(), seen);
+    }
+
+    /// A device lost its index: what stands on its disk is found without history, its own deletions are forgotten.
+    pub fn index_lost<'a>(&mut self, device: usize, tree: impl Iterator<Item = (&'a RelPath, &'a Content)>) {
+        self.index_was_lost = true;
+        self.seen[device].clear();
+        for event in self.events.iter_mut().filter(|event| event.device == device) {
+            event.forgotten = true;
+        }
+        for (path, content) in tree {
+            self.happened(device, path, Did::Found, None, Some(content.identity()));
+        }
+    }
+
+    fn happened(&mut self, device: usize, path: &RelPath, did: Did, before: Option<Identity>, after: Option<Identity>) {
+        let id = self.events.len();
+        let seen = self.seen[device].entry(path.clone()).or_default();
+        let past = seen.clone();
+        seen.add(id);
+        let (path, superseded, forgotten) = (path.clone(), false, false);
+        self.events.push(Happened { device, path, did, before, after, past, superseded, forgotten });
+    }
+
+    fn supersede(&mut self, path: &RelPath, gone: Identity) {
+        let lineage = base(path);
+        for event in &mut self.events {
+            if event.after == Some(gone) && base(&event.path) == lineage {
+                event.superseded = true;
+            }
+        }
+    }
+
+    /// A content that a user wrote, nobody replaced, and no tree holds.
+    #[must_use]
+    pub fn lost(&self, tree: &BTreeMap<RelPath, Identity>) -> Option<String> {
+        let held: BTreeSet<(RelPath, Identity)> = tree.iter().map(|(path, content)| (base(path), *content)).collect();
+        let writes = self.events.iter().enumerate().filter(|(_, event)| event.did == Did::User);
+        for (id, event) in writes.filter(|(_, event)| !event.superseded) {
+            let Some(content) = event.after.filter(|(kind, _)| *kind == 1 || *kind == 2) else {
+                continue;
+            };
+            if !held.contains(&(base(&event.path), content)) && !self.is_old_again(id) {
+                return Some(format!("what device {} wrote at {:?} is nowhere", event.device, event.path));
+            }
+        }
+        None
+    }
+
+    /// DESIGN.md, section 3: bytes that a scan without history finds and that are an earlier content of the path
+    /// are taken for that old version. So a user who put old bytes back and then lost the index loses them again.
+    fn is_old_again(&self, id: usize) -> bool {
+        let event = &self.events[id];
+        let same = |earlier: &Happened| earlier.after == event.after && base(&earlier.path) == base(&event.path);
+        self.index_was_lost && self.events[..id].iter().any(same)
+    }
+
+    /// A path that a user deleted after seeing all that was written there, and that lives.
+    #[must_use]
+    pub fn resurrected(&self, tree: &BTreeMap<RelPath, Identity>) -> Option<String> {
+        let dead = |path: &RelPath| self.is_dead(path);
+        for (path, content) in tree {
+            let lived_in = content.0 == 3 && tree.keys().any(|child| child.is_below(path) && !dead(child));
+            if dead(path) && !lived_in {
+                return Some(format!("{path:?} was deleted after everything written there and lives again"));
+            }
+        }
+        None
+    }
+
+    fn is_dead(&self, path: &RelPath) -> bool {
+        // The exception of DESIGN.md, section 3: a deleted conflict copy that two devices made independently.
+        if self.authors.get(path).is_some_and(|authors| authors.len() > 1) {
+            return false;
+        }
+        let here = |event: &&Happened| event.path == *path;
+        let deletions = self.events.iter().filter(here).filter(|event| event.after.is_none() && !event.forgotten);
+        deletions.into_iter().any(|deletion| {
+            self.events.iter().enumerate().filter(|(_, event)| event.path == *path && event.after.is_some()).all(
+                |(id, write)| {
+                    let recognised = write.did == Did::Found && write.after == deletion.before;
+                    deletion.past.has(id) || (recognised && write.after.is_some_and(|(kind, _)| kind != 3))
+                },
+            )
+        })
+    }
+
+    /// A conflict copy without two concurrent actions behind it.
+    #[must_use]
+    pub fn spurious(&self, tree: &BTreeMap<RelPath, Identity>) -> Option<String> {
+        let copies = tree.iter().filter(|(path, _)| is_copy(path));
+        for (path, content) in copies {
+            let edited = self.events.iter().any(|event| event.did == Did::User && event.path == *path);
+            if !edited && !self.has_conflict(&base(path), *content) {
+                return Some(format!("{path:?} is a conflict copy without a conflict"));
+            }
+        }
+        None
+    }
+
+    fn has_conflict(&self, lineage: &RelPath, content: Identity) -> bool {
+        let near = |event: &Happened| {
+            let other = base(&event.path);
+            other == *lineage || other.is_below(lineage) || lineage.is_below(&other)
+        };
+        let ours = self.events.iter().enumerate();
+        let ours = ours.filter(|(_, event)| event.after == Some(content) && base(&event.path) == *lineage);
+        ours.into_iter().any(|(id, event)| {
+            self.events.iter().enumerate().any(|(other_id, other)| {
+                let concurrent = !event.past.has(other_id) && !other.past.has(id);
+                other_id != id && concurrent && near(other) && other.after != event.after
+            })
+        })
+    }
+
+    /// How many changes it knows of.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Whether nothing happened.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+}
+
+const MARKS: [&[u8]; 2] = [b".sync-conflict-", b".cc-"];
+
+fn mark_in(name: &[u8]) -> Option<usize> {
+    MARKS.iter().find_map(|mark| name.windows(mark.len()).position(|window| window == *mark))
+}
+
+/// Whether the last component is a conflict name.
+#[must_use]
+pub fn is_copy(path: &RelPath) -> bool {
+    mark_in(path.name()).is_some()
+}
+
+/// The path that a conflict copy was set aside from, through copies of copies. The simulator's names have no dots.
+#[must_use]
+pub fn base(path: &RelPath) -> RelPath {
+    match mark_in(path.name()) {
+        Some(at) => path.with_name(&path.name()[..at]).expect("a shorter name that is not empty is a name"),
+        None => path.clone(),
+    }
+}

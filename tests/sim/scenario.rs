@@ -1,0 +1,305 @@
+//! What one run does, as data: a swarm configuration and a list of steps, both drawn from the seed. Each step
+//! draws its own chance from the seed and its number, so that dropping one leaves the others as they were.
+
+use super::rng::Rng;
+use protocol::sync::reconcile::Rules;
+use std::fmt;
+
+/// Which disk the devices have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Profile {
+    /// A tree in memory on which each action happens at once.
+    #[default]
+    Flat,
+    /// The commit protocol over a simulated file system that crashes at any operation.
+    Disk,
+}
+
+/// How the devices are connected when everything heals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topology {
+    /// All to all.
+    Full,
+    /// Each to the next.
+    Line,
+    /// All to the first.
+    Star,
+}
+
+/// What is possible in a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Where all chance comes from.
+    pub seed: u64,
+    /// The disk.
+    pub profile: Profile,
+    /// Number of devices, 2 to 5.
+    pub devices: usize,
+    /// The decision table's rules.
+    pub rules: Rules,
+    /// Paths that users name.
+    pub paths: Vec<&'static str>,
+    /// Connections after the heal.
+    pub topology: Topology,
+    /// Of 100 changes, how many does the watcher report.
+    pub watch_percent: u64,
+    /// Index batches on their way.
+    pub credit: u8,
+    /// Seconds that each device's wall clock is ahead.
+    pub skew_secs: Vec<i64>,
+    /// Modification times have whole seconds only.
+    pub coarse_times: bool,
+    /// The mass deletion guard.
+    pub guard: bool,
+    /// A lost index starts again under its old replica id: the mistake that `ReplicaId` is there to prevent.
+    pub reuse_replica: bool,
+    /// Device 1 starts as a copy of device 0, index and all, after this many steps.
+    pub clone_after: Option<u32>,
+}
+
+/// One thing that happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Its number when the scenario was drawn; names its chance.
+    pub id: u32,
+    /// What.
+    pub what: What,
+}
+
+/// The closed list of what can happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// A user does something on a device.
+    User {
+        /// Where.
+        device: usize,
+        /// What.
+        act: Act,
+    },
+    /// The system runs on: deliveries, fetches, actions, scans, timers, in some order.
+    Run {
+        /// How many.
+        events: u32,
+    },
+    /// A whole scan begins.
+    Scan {
+        /// Where.
+        device: usize,
+    },
+    /// A connection comes up.
+    Join {
+        /// One end.
+        a: usize,
+        /// The other.
+        b: usize,
+    },
+    /// A connection breaks, with everything on its way.
+    Cut {
+        /// One end.
+        a: usize,
+        /// The other.
+        b: usize,
+    },
+    /// The daemon dies after that many more effects.
+    Crash {
+        /// Where.
+        device: usize,
+        /// When.
+        after: u32,
+    },
+    /// The daemon dies and its index is gone.
+    LoseIndex {
+        /// Where.
+        device: usize,
+    },
+}
+
+/// What a user does; paths are places in the configuration's list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// New bytes, over whatever stands there.
+    Write(usize),
+    /// Bytes that others may write too.
+    WriteShared(usize, u8),
+    /// New mode.
+    Chmod(usize),
+    /// New mtime.
+    Touch(usize),
+    /// Away, with everything below.
+    Delete(usize),
+    /// A directory, over whatever stands there.
+    Mkdir(usize),
+    /// A symbolic link, over whatever stands there.
+    Link(usize),
+    /// From one path to another, over whatever stands there.
+    Rename(usize, usize),
+    /// New bytes into some conflict copy.
+    EditCopy(u8),
+    /// Some conflict copy goes.
+    DeleteCopy(u8),
+}
+
+/// A whole run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scenario {
+    /// What is possible.
+    pub config: Config,
+    /// What happens.
+    pub steps: Vec<Step>,
+}
+
+const FLAT_PATHS: [&str; 3] = ["a", "b", "c"];
+const DEEP_PATHS: [&str; 8] = ["a", "d", "d/a", "d/b", "d/e", "d/e/a", "e", "e/d"];
+
+/// Weights of a run: how often what happens.
+struct Swarm {
+    acts: Vec<fn(&mut Rng, usize) -> Act>,
+    user: usize,
+    run: usize,
+    scan: usize,
+    links: usize,
+    crash: usize,
+    lose: usize,
+    /// Events in one `Run`, at most.
+    pace: usize,
+}
+
+fn path(rng: &mut Rng, paths: usize) -> usize {
+    rng.below(paths)
+}
+
+impl Swarm {
+    fn draw(rng: &mut Rng, deep: bool) -> Self {
+        let write: fn(&mut Rng, usize) -> Act = |rng, n| Act::Write(path(rng, n));
+        let mut acts = vec![write; 4];
+        let mut maybe = |percent: u64, act: fn(&mut Rng, usize) -> Act, weight: usize| {
+            if rng.chance(percent) {
+                acts.extend(std::iter::repeat_n(act, weight));
+            }
+        };
+        maybe(75, |rng, n| Act::Delete(path(rng, n)), 2);
+        maybe(40, |rng, n| Act::WriteShared(path(rng, n), rng.below(2) as u8), 2);
+        maybe(50, |rng, n| Act::Chmod(path(rng, n)), 1);
+        maybe(50, |rng, n| Act::Touch(path(rng, n)), 1);
+        maybe(if deep { 80 } else { 15 }, |rng, n| Act::Mkdir(path(rng, n)), 2);
+        maybe(30, |rng, n| Act::Link(path(rng, n)), 1);
+        maybe(50, |rng, n| Act::Rename(path(rng, n), path(rng, n)), 2);
+        maybe(50, |rng, _| Act::EditCopy(rng.below(4) as u8), 1);
+        maybe(50, |rng, _| Act::DeleteCopy(rng.below(4) as u8), 1);
+        Self {
+            acts,
+            user: 10,
+            run: 4 + rng.below(12),
+            scan: rng.below(4),
+            links: rng.below(6),
+            crash: if rng.chance(50) { 1 + rng.below(2) } else { 0 },
+            lose: usize::from(rng.chance(15)),
+            pace: [3, 12, 40][rng.below(3)],
+        }
+    }
+
+    fn step(&self, rng: &mut Rng, config: &Config) -> What {
+        let total = self.user + self.run + self.scan + self.links + self.crash + self.lose;
+        let mut at = rng.below(total);
+        let mut takes = |weight: usize| {
+            let hit = at < weight;
+            at = at.wrapping_sub(weight);
+            hit
+        };
+        let device = rng.below(config.devices);
+        if takes(self.user) {
+            let act = rng.pick(&self.acts)(rng, config.paths.len());
+            What::User { device, act }
+        } else if takes(self.run) {
+            What::Run { events: 1 + rng.below(self.pace) as u32 }
+        } else if takes(self.scan) {
+            What::Scan { device }
+        } else if takes(self.links) {
+            let b = (device + 1 + rng.below(config.devices - 1)) % config.devices;
+            if rng.chance(55) { What::Join { a: device, b } } else { What::Cut { a: device, b } }
+        } else if takes(self.crash) {
+            What::Crash { device, after: rng.below(12) as u32 }
+        } else {
+            What::LoseIndex { device }
+        }
+    }
+}
+
+impl Scenario {
+    /// The run of a seed.
+    #[must_use]
+    pub fn draw(seed: u64, profile: Profile) -> Self {
+        let mut rng = Rng::new(seed, 0);
+        let devices = *rng.pick(&[2, 2, 3, 3, 4, 5]);
+        let deep = rng.chance(60);
+        let swarm = Swarm::draw(&mut rng, deep);
+        let paths = if deep {
+            let keep = 3 + rng.below(DEEP_PATHS.len() - 2);
+            DEEP_PATHS[..keep].to_vec()
+        } else {
+            FLAT_PATHS[..1 + rng.below(3)].to_vec()
+        };
+        let skewed = rng.chance(40);
+        let config = Config {
+            seed,
+            profile,
+            devices,
+            rules: Rules::default(),
+            paths,
+            topology: *rng.pick(&[Topology::Full, Topology::Full, Topology::Line, Topology::Star]),
+            watch_percent: *rng.pick(&[0, 50, 90, 100]),
+            credit: 1 + rng.below(3) as u8,
+            skew_secs: (0..devices).map(|_| if skewed { rng.below(200) as i64 - 100 } else { 0 }).collect(),
+            coarse_times: rng.chance(40),
+            guard: rng.chance(20),
+            reuse_replica: false,
+            clone_after: None,
+        };
+        let mut steps = Vec::new();
+        let mut add = |what| steps.push(Step { id: steps.len() as u32 + 1, what });
+        for a in 0..devices {
+            for b in a + 1..devices {
+                if rng.chance(60) {
+                    add(What::Join { a, b });
+                }
+            }
+        }
+        for _ in 0..10 + rng.below(60) {
+            add(swarm.step(&mut rng, &config));
+        }
+        Self { config, steps }
+    }
+}
+
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:?}", self.config)?;
+        for step in &self.steps {
+            writeln!(f, "  {:>3} {}", step.id, Words(step.what, &self.config.paths))?;
+        }
+        Ok(())
+    }
+}
+
+struct Words<'a>(What, &'a [&'static str]);
+
+impl fmt::Display for Words<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(what, paths) = self;
+        match what {
+            What::User { device, act } => match act {
+                Act::Write(at) => write!(f, "user {device}: write {}", paths[*at]),
+                Act::WriteShared(at, which) => write!(f, "user {device}: write shared {which} {}", paths[*at]),
+                Act::Chmod(at) => write!(f, "user {device}: chmod {}", paths[*at]),
+                Act::Touch(at) => write!(f, "user {device}: touch {}", paths[*at]),
+                Act::Delete(at) => write!(f, "user {device}: delete {}", paths[*at]),
+                Act::Mkdir(at) => write!(f, "user {device}: mkdir {}", paths[*at]),
+                Act::Link(at) => write!(f, "user {device}: link {}", paths[*at]),
+                Act::Rename(from, to) => write!(f, "user {device}: rename {} to {}", paths[*from], paths[*to]),
+                Act::EditCopy(nth) => write!(f, "user {device}: edit copy {nth}"),
+                Act::DeleteCopy(nth) => write!(f, "user {device}: delete copy {nth}"),
+            },
+            other => write!(f, "{other:?}"),
+        }
+    }
+}

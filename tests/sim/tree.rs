@@ -1,0 +1,184 @@
+//! The simple disk of the `flat` profile: a tree in memory that carries out each action at once, as a
+//! compare-and-swap on the fingerprint. No operation of it can be torn.
+
+use protocol::model::{Content, ContentHash, Mode, Mtime, RelPath};
+use protocol::sync::{Action, Disk, Fingerprint, Have, Kind, Observed, Outcome, Step};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+
+/// One object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Kind and bytes.
+    pub content: Content,
+    /// Permission bits.
+    pub mode: Mode,
+    /// Modification time.
+    pub mtime: Mtime,
+    inode: u64,
+    changed: u64,
+}
+
+/// A folder's files.
+#[derive(Clone, Debug, Default)]
+pub struct Tree {
+    nodes: BTreeMap<RelPath, Node>,
+    clock: u64,
+}
+
+impl Node {
+    /// What lstat says.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        let kind = match self.content {
+            Content::Symlink(_) => Kind::Symlink,
+            Content::Directory => Kind::Directory,
+            Content::File(_) | Content::Tombstone => Kind::File,
+        };
+        Fingerprint {
+            fs: 1,
+            inode: self.inode,
+            kind,
+            size: self.content.file().map_or(0, |file| file.size),
+            mtime: self.mtime,
+            ctime: Mtime { secs: self.changed.cast_signed(), nanos: 0 },
+            mode: self.mode,
+        }
+    }
+
+    /// As a scan reports it.
+    #[must_use]
+    pub fn observed(&self) -> Observed {
+        let fingerprint = self.fingerprint();
+        match &self.content {
+            Content::Directory => Observed::Directory { fingerprint },
+            Content::Symlink(target) => Observed::Symlink { fingerprint, target: target.clone() },
+            Content::File(content) => Observed::File { fingerprint, content: content.clone(), racy: false },
+            Content::Tombstone => Observed::Absent,
+        }
+    }
+}
+
+impl Tree {
+    /// All objects in path order.
+    #[must_use]
+    pub const fn nodes(&self) -> &BTreeMap<RelPath, Node> {
+        &self.nodes
+    }
+
+    /// What stands at a path.
+    #[must_use]
+    pub fn get(&self, path: &RelPath) -> Option<&Node> {
+        self.nodes.get(path)
+    }
+
+    /// Whether a directory stands there; the root does.
+    #[must_use]
+    pub fn is_directory(&self, path: Option<&RelPath>) -> bool {
+        path.is_none_or(|path| self.get(path).is_some_and(|node| node.content.is_directory()))
+    }
+
+    /// Paths strictly after `after`, at most `limit`.
+    #[must_use]
+    pub fn after(&self, after: Option<&RelPath>, limit: usize) -> Vec<RelPath> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.nodes.range::<RelPath, _>((from, Bound::Unbounded)).take(limit).map(|(path, _)| path.clone()).collect()
+    }
+
+    /// Paths strictly below `dir`.
+    #[must_use]
+    pub fn below(&self, dir: &RelPath) -> Vec<RelPath> {
+        let rest = self.nodes.range::<RelPath, _>((Bound::Excluded(dir), Bound::Unbounded));
+        rest.map(|(path, _)| path).take_while(|path| path.is_below(dir)).cloned().collect()
+    }
+
+    /// Puts an object there, as a new inode.
+    pub fn put(&mut self, path: &RelPath, content: Content, mode: Mode, mtime: Mtime) {
+        self.clock += 1;
+        let node = Node { content, mode, mtime, inode: self.clock, changed: self.clock };
+        self.nodes.insert(path.clone(), node);
+    }
+
+    /// Renews mode and mtime in place.
+    pub fn set_metadata(&mut self, path: &RelPath, mode: Mode, mtime: Mtime) {
+        self.clock += 1;
+        if let Some(node) = self.nodes.get_mut(path) {
+            (node.mode, node.mtime, node.changed) = (mode, mtime, self.clock);
+        }
+    }
+
+    /// Takes an object away.
+    pub fn remove(&mut self, path: &RelPath) -> Option<Node> {
+        self.nodes.remove(path)
+    }
+
+    /// Renames one object.
+    pub fn rename(&mut self, from: &RelPath, to: &RelPath) {
+        self.clock += 1;
+        if let Some(mut node) = self.nodes.remove(from) {
+            node.changed = self.clock;
+            self.nodes.insert(to.clone(), node);
+        }
+    }
+
+    fn stands(&self, path: &RelPath, expected: Option<&Have>) -> bool {
+        let fingerprint = expected.and_then(|have| have.fingerprint);
+        match (self.get(path), fingerprint) {
+            (None, None) => true,
+            (Some(node), Some(earlier)) => node.fingerprint().unchanged_since(&earlier),
+            _ => false,
+        }
+    }
+
+    fn is_empty_or_no_directory(&self, path: &RelPath) -> bool {
+        !self.is_directory(Some(path)) || self.below(path).is_empty()
+    }
+
+    /// Carries out one action, or leaves everything as it is.
+    pub fn execute(&mut self, action: &Action, temps: &BTreeSet<ContentHash>) -> Outcome {
+        let Action { path, expected, entry, step, .. } = action;
+        if !self.stands(path, expected.as_ref()) {
+            return Outcome::DiskMoved;
+        }
+        if entry.is_live() && !self.is_directory(path.parent().as_ref()) {
+            return Outcome::DiskMoved;
+        }
+        if !entry.content.is_directory() && !self.is_empty_or_no_directory(path) {
+            return Outcome::NotEmpty;
+        }
+        match step {
+            Step::InstallFile => {
+                if !entry.content.file().is_some_and(|file| temps.contains(&file.hash)) {
+                    return Outcome::NoContent;
+                }
+                self.put(path, entry.content.clone(), entry.mode, entry.mtime);
+            }
+            Step::InstallSymlink | Step::MakeDirectory => {
+                self.put(path, entry.content.clone(), entry.mode, entry.mtime);
+            }
+            Step::Remove => {
+                self.remove(path);
+            }
+            Step::SetMetadata => self.set_metadata(path, entry.mode, entry.mtime),
+            Step::MoveFrom { from, from_have, .. } => {
+                if !self.stands(from, Some(from_have)) {
+                    return Outcome::DiskMoved;
+                }
+                self.rename(from, path);
+                self.set_metadata(path, entry.mode, entry.mtime);
+            }
+            Step::Record => {}
+        }
+        Outcome::Done
+    }
+}
+
+impl Disk for Tree {
+    fn is_absent(&self, path: &RelPath) -> bool {
+        self.get(path).is_none()
+    }
+
+    fn is_ignored(&self, _path: &RelPath, _is_directory: bool) -> bool {
+        false
+    }
+}

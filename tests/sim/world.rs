@@ -1,0 +1,394 @@
+//! All devices, the links between them, and the order in which things happen. One thread, one clock, one seed.
+
+use super::device::{Crashed, Device};
+use super::oracle::Oracle;
+use super::rng::{Rng, mix};
+use super::scenario::{Config, Step, Topology, What};
+use super::user::User;
+use super::words;
+use protocol::model::{DeviceId, Mtime, RelPath, ReplicaId, Sequence, Timestamp};
+use protocol::sync::engine::{self, Declined, DigestWords, Effect, Event, IndexBatch};
+use protocol::sync::{Observation, Problem, ProblemCode, Rows};
+use std::collections::{BTreeMap, VecDeque};
+
+/// What travels on a link.
+#[derive(Clone, Debug)]
+pub enum Message {
+    /// Asks for an index.
+    IndexGet {
+        /// The receiver's replica.
+        replica: ReplicaId,
+        /// After this one.
+        from: Sequence,
+    },
+    /// A part of the sender's index.
+    Index(IndexBatch),
+    /// How far the receiver's index is recorded.
+    IndexAck {
+        /// The receiver's replica.
+        replica: ReplicaId,
+        /// Up to here.
+        sequence: Sequence,
+        /// What is not applied.
+        declined: Vec<Declined>,
+    },
+    /// The sender's digest.
+    Digest(DigestWords),
+}
+
+/// Something that can happen next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Micro {
+    /// The first message of a link arrives.
+    Deliver(usize, usize),
+    /// A fetch ends.
+    Fetch(usize, usize),
+    /// The batch goes on.
+    Act(usize),
+    /// A path is looked at.
+    Look(usize, usize),
+    /// A scan goes on.
+    Scan(usize),
+    /// A finding reaches the engine.
+    Mail(usize),
+    /// A timer is due.
+    Wake(usize),
+    /// The daemon starts.
+    Boot(usize),
+}
+
+/// The whole simulated fleet.
+pub struct World {
+    /// The run's configuration.
+    pub config: Config,
+    /// By number.
+    pub devices: Vec<Device>,
+    /// What users did and saw.
+    pub oracle: Oracle,
+    /// Virtual time.
+    pub now: Timestamp,
+    /// Index rows that were sent.
+    pub rows_sent: u64,
+    /// Things that happened.
+    pub happened: u64,
+    /// Lines for a person, when asked for.
+    pub trace: Option<Vec<String>>,
+    /// Over everything that happened.
+    pub hash: u64,
+    links: BTreeMap<(usize, usize), VecDeque<Message>>,
+    paths: Vec<RelPath>,
+    incarnations: u64,
+}
+
+impl World {
+    /// A fleet before its first step: all daemons up, nothing connected.
+    #[must_use]
+    pub fn new(config: &Config, tracing: bool) -> Self {
+        let replica = |number: usize| ReplicaId(mix(config.seed ^ (number as u64 + 1)).to_be_bytes());
+        let parse = |path: &&str| RelPath::parse(path.as_bytes()).expect("the simulator's paths are valid");
+        let mut world = Self {
+            devices: (0..config.devices).map(|number| Device::new(number, replica(number))).collect(),
+            oracle: Oracle::new(config.devices),
+            now: Timestamp(1000),
+            rows_sent: 0,
+            happened: 0,
+            trace: tracing.then(Vec::new),
+            hash: config.seed,
+            links: BTreeMap::new(),
+            paths: config.paths.iter().map(parse).collect(),
+            incarnations: 0,
+            config: config.clone(),
+        };
+        for number in 0..config.devices {
+            world.boot(number);
+        }
+        world
+    }
+
+    /// Writes a line for a person.
+    pub fn say(&mut self, words: impl FnOnce() -> String) {
+        let now = self.now.0;
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{now:>8} {}", words()));
+        }
+    }
+
+    /// Carries out one step.
+    pub fn step(&mut self, step: &Step) {
+        let mut rng = Rng::new(self.config.seed, u64::from(step.id));
+        self.say(|| format!("-- step {}: {:?}", step.id, step.what));
+        match step.what {
+            What::User { device, act } => self.user(device, act, step.id, &mut rng),
+            What::Run { events } => self.run(events, &mut rng),
+            What::Scan { device } => self.devices[device].ask_scan(),
+            What::Join { a, b } => self.join(a, b),
+            What::Cut { a, b } => self.cut(a, b),
+            What::Crash { device, after } => self.devices[device].dies_after = Some(after),
+            What::LoseIndex { device } => self.lose_index(device),
+        }
+        if self.config.clone_after == Some(step.id) {
+            self.clone_device();
+        }
+    }
+
+    fn user(&mut self, number: usize, act: super::scenario::Act, id: u32, rng: &mut Rng) {
+        let secs = 1_000_000_000 + (self.now.0 / 1000).cast_signed() + self.config.skew_secs[number];
+        let nanos = if self.config.coarse_times { 0 } else { id };
+        let device = &mut self.devices[number];
+        let applied = device.applied();
+        let mut user = User {
+            device: number,
+            tree: &mut device.tree,
+            store: &device.store,
+            applied,
+            oracle: &mut self.oracle,
+            paths: &self.paths,
+            tag: format!("{}/{id}", self.config.seed),
+            time: Mtime { secs, nanos },
+            salt: rng.next(),
+            touched: Vec::new(),
+        };
+        user.act(act);
+        let touched = user.touched;
+        if device.engine.is_some() {
+            for path in touched.into_iter().filter(|_| rng.chance(self.config.watch_percent)) {
+                device.looks.push((path, false));
+            }
+        }
+    }
+
+    /// Lets things happen, in a random order.
+    fn run(&mut self, events: u32, rng: &mut Rng) {
+        for _ in 0..events {
+            if rng.chance(20) {
+                self.now = Timestamp(self.now.0 + [5, 50, 300, 700, 5000][rng.below(5)]);
+            }
+            let enabled = self.enabled();
+            if enabled.is_empty() {
+                self.now = Timestamp(self.now.0 + 100);
+            } else {
+                self.happen(*rng.pick(&enabled));
+            }
+        }
+    }
+
+    /// Everything that can happen now.
+    #[must_use]
+    pub fn enabled(&self) -> Vec<Micro> {
+        let mut enabled: Vec<Micro> = Vec::new();
+        let full = self.links.iter().filter(|(_, queue)| !queue.is_empty());
+        enabled.extend(full.map(|((from, to), _)| Micro::Deliver(*from, *to)));
+        for device in &self.devices {
+            let at = device.number;
+            let Some(engine) = &device.engine else {
+                enabled.push(Micro::Boot(at));
+                continue;
+            };
+            enabled.extend((0..device.fetches.len()).map(|nth| Micro::Fetch(at, nth)));
+            enabled.extend((0..device.looks.len()).map(|nth| Micro::Look(at, nth)));
+            enabled.extend(device.is_acting().then_some(Micro::Act(at)));
+            enabled.extend(device.is_scanning().then_some(Micro::Scan(at)));
+            enabled.extend((!device.mail.is_empty()).then_some(Micro::Mail(at)));
+            enabled.extend(engine.wake_at().filter(|at| *at <= self.now).map(|_| Micro::Wake(at)));
+        }
+        enabled
+    }
+
+    /// Lets one thing happen.
+    pub fn happen(&mut self, micro: Micro) {
+        self.happened += 1;
+        self.hash = mix(self.hash ^ code(micro) ^ (self.now.0 << 20));
+        match micro {
+            Micro::Deliver(from, to) => {
+                let queue = self.links.get_mut(&(from, to)).expect("enabled links exist");
+                if let Some(message) = queue.pop_front() {
+                    self.say(|| format!("{from} -> {to}: {}", words::message(&message)));
+                    let peer = self.devices[from].id;
+                    self.event(to, received(peer, message, self.config.credit));
+                }
+            }
+            Micro::Fetch(at, nth) => self.fetch(at, nth),
+            Micro::Act(at) => {
+                let now = self.now;
+                let words = self.trace.is_some().then(|| self.devices[at].next_action());
+                self.say(|| format!("{at}: {}", words.unwrap_or_default()));
+                let result = self.devices[at].act(now, &mut self.oracle);
+                self.after(at, result);
+            }
+            Micro::Look(at, nth) => self.devices[at].look(nth),
+            Micro::Scan(at) => self.devices[at].scan(),
+            Micro::Mail(at) => {
+                if let Some(event) = self.devices[at].mail.pop_front() {
+                    let event = self.fresh(at, event);
+                    self.say(|| format!("{at}: {}", words::event(&event)));
+                    self.event(at, event);
+                }
+            }
+            Micro::Wake(at) => {
+                self.say(|| format!("{at}: wakes"));
+                self.event(at, Event::Wake);
+            }
+            Micro::Boot(at) => self.boot(at),
+        }
+    }
+
+    /// What the shell does with findings that are no longer true: it looks again.
+    fn fresh(&mut self, at: usize, event: Event) -> Event {
+        let Event::Observed(found) = event else {
+            return event;
+        };
+        let device = &mut self.devices[at];
+        let (fresh, stale): (Vec<Observation>, Vec<Observation>) =
+            found.into_iter().partition(|observation| device.still_stands(observation));
+        device.looks.extend(stale.into_iter().map(|observation| (observation.path, false)));
+        Event::Observed(fresh)
+    }
+
+    fn event(&mut self, at: usize, event: Event) {
+        let now = self.now;
+        let result = self.devices[at].event(now, event, &mut self.oracle);
+        self.after(at, result);
+    }
+
+    /// Sends what an event left in the outbox, or buries the daemon.
+    fn after(&mut self, at: usize, result: Result<(), Crashed>) {
+        for (peer, effect) in std::mem::take(&mut self.devices[at].outbox) {
+            self.send(at, peer, effect);
+        }
+        if result == Err(Crashed) {
+            self.crash(at);
+        }
+    }
+
+    fn send(&mut self, from: usize, peer: DeviceId, effect: Effect) {
+        let to = usize::from(peer.0[0]) - 1;
+        let message = match effect {
+            Effect::IndexGet { replica, from, .. } => Message::IndexGet { replica, from },
+            Effect::Index { batch, .. } => Message::Index(batch),
+            Effect::IndexAck { replica, sequence, declined, .. } => Message::IndexAck { replica, sequence, declined },
+            Effect::Digest { words, .. } => Message::Digest(words),
+            other => panic!("not a message: {other:?}"),
+        };
+        if let Some(queue) = self.links.get_mut(&(from, to)) {
+            if let Message::Index(batch) = &message {
+                self.rows_sent += batch.rows.len() as u64;
+            }
+            queue.push_back(message);
+        }
+    }
+
+    fn fetch(&mut self, at: usize, nth: usize) {
+        let fetch = self.devices[at].fetches.swap_remove(nth);
+        let locally = self.devices[at].store.holders(&fetch.content, 8);
+        let here = locally.iter().any(|path| self.devices[at].holds(path, &fetch.content));
+        let there = fetch.sources.iter().any(|source| {
+            let number = usize::from(source.0[0]) - 1;
+            self.links.contains_key(&(at, number)) && self.devices[number].holds(&fetch.origin, &fetch.content)
+        });
+        self.say(|| format!("{at}: fetch of {:?} ends: {here} {there}", fetch.path));
+        let event = if here || there {
+            self.devices[at].fetched(fetch.content.hash);
+            Event::Fetched { path: fetch.path, content: fetch.content.hash }
+        } else {
+            let problem = Problem { code: ProblemCode::NoSource, words: "nobody has it".to_string() };
+            Event::FetchFailed { path: fetch.path, problem }
+        };
+        self.event(at, event);
+    }
+
+    /// Starts a daemon that is down.
+    pub fn boot(&mut self, at: usize) {
+        let (rules, guard) = (self.config.rules, self.config.guard);
+        self.say(|| format!("{at}: boots"));
+        self.devices[at].boot(engine::Config { guard, rules, ..engine::Config::default() });
+    }
+
+    fn crash(&mut self, at: usize) {
+        self.say(|| format!("{at}: dies"));
+        self.devices[at].crash();
+        for other in 0..self.devices.len() {
+            self.cut(at, other);
+        }
+    }
+
+    /// Connects two running devices.
+    pub fn join(&mut self, a: usize, b: usize) {
+        let up = |at: usize| self.devices[at].engine.is_some();
+        if a == b || self.links.contains_key(&(a, b)) || !up(a) || !up(b) {
+            return;
+        }
+        self.links.insert((a, b), VecDeque::new());
+        self.links.insert((b, a), VecDeque::new());
+        for (at, other) in [(a, b), (b, a)] {
+            // The first may have died of its own greeting.
+            if self.links.contains_key(&(at, other)) {
+                let (peer, replica) = (self.devices[other].id, self.devices[other].store.state().replica);
+                self.event(at, Event::Connected { peer, replica });
+            }
+        }
+    }
+
+    /// Disconnects two devices; what is on its way is lost.
+    pub fn cut(&mut self, a: usize, b: usize) {
+        if self.links.remove(&(a, b)).is_none() {
+            return;
+        }
+        self.links.remove(&(b, a));
+        for (at, other) in [(a, b), (b, a)] {
+            let peer = self.devices[other].id;
+            self.event(at, Event::Disconnected(peer));
+        }
+    }
+
+    fn lose_index(&mut self, at: usize) {
+        self.crash(at);
+        self.incarnations += 1;
+        let fresh = mix(self.config.seed ^ (self.incarnations << 32)).to_be_bytes();
+        let device = &mut self.devices[at];
+        let replica = if self.config.reuse_replica { device.store.state().replica } else { ReplicaId(fresh) };
+        device.lose_index(replica);
+        let tree = device.tree.nodes().iter().map(|(path, node)| (path, &node.content));
+        self.oracle.index_lost(at, tree);
+    }
+
+    /// Device 1 becomes a copy of device 0, index and all.
+    fn clone_device(&mut self) {
+        self.crash(1);
+        let (store, tree) = (self.devices[0].store.clone(), self.devices[0].tree.clone());
+        self.devices[1].become_clone(store, tree);
+    }
+
+    /// Connections of the healed network.
+    #[must_use]
+    pub fn healed_links(&self) -> Vec<(usize, usize)> {
+        let n = self.devices.len();
+        match self.config.topology {
+            Topology::Full => (0..n).flat_map(|a| (a + 1..n).map(move |b| (a, b))).collect(),
+            Topology::Line => (1..n).map(|b| (b - 1, b)).collect(),
+            Topology::Star => (1..n).map(|b| (0, b)).collect(),
+        }
+    }
+}
+
+fn received(peer: DeviceId, message: Message, credit: u8) -> Event {
+    match message {
+        Message::IndexGet { replica, from } => Event::IndexGet { peer, replica, from, credit },
+        Message::Index(batch) => Event::Index { peer, batch },
+        Message::IndexAck { replica, sequence, declined } => Event::IndexAck { peer, replica, sequence, declined },
+        Message::Digest(words) => Event::Digest { peer, words },
+    }
+}
+
+const fn code(micro: Micro) -> u64 {
+    let (kind, a, b) = match micro {
+        Micro::Deliver(from, to) => (1, from, to),
+        Micro::Fetch(at, nth) => (2, at, nth),
+        Micro::Act(at) => (3, at, 0),
+        Micro::Look(at, nth) => (4, at, nth),
+        Micro::Scan(at) => (5, at, 0),
+        Micro::Mail(at) => (6, at, 0),
+        Micro::Wake(at) => (7, at, 0),
+        Micro::Boot(at) => (8, at, 0),
+    };
+    (kind << 16) | ((a as u64) << 8) | b as u64
+}
