@@ -7,7 +7,7 @@ use super::tree::Tree;
 use protocol::model::{ContentHash, DeviceId, FileContent, RelPath, ReplicaId, Timestamp, Version};
 use protocol::sync::engine::{Alarm, Config, Effect, Engine, Event, View};
 use protocol::sync::{
-    Action, ActionId, Change, Disk, Have, Installing, Journal, Observation, Observed, Outcome, Rows, Step,
+    Action, ActionId, Change, Have, Installing, Journal, Observation, Outcome, Rows, Step,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -73,6 +73,8 @@ pub struct Device {
     batch: Option<Batch>,
     scan: Option<Option<RelPath>>,
     scan_again: bool,
+    /// A finding was no longer true when it was to be handed over.
+    stale: bool,
     /// Evidence on disk of actions that are not recorded yet: what recovery records.
     executed: Vec<(ActionId, Vec<Change>)>,
 }
@@ -99,6 +101,7 @@ impl Device {
             batch: None,
             scan: None,
             scan_again: false,
+            stale: false,
             executed: Vec::new(),
         }
     }
@@ -409,16 +412,31 @@ impl Device {
             && !self.is_scanning()
     }
 
-    /// What a stale observation must not be: the object still stands as it was seen.
-    #[must_use]
-    pub fn still_stands(&self, observation: &Observation) -> bool {
-        match (&observation.observed, self.tree.get(&observation.path)) {
-            (Observed::Absent, None) => self.tree.is_absent(&observation.path),
-            (observed, Some(node)) => observed
-                .fingerprint()
-                .is_some_and(|seen| node.fingerprint().unchanged_since(seen)),
-            _ => false,
+    /// The next finding as it is handed over: what is no longer true is looked at again instead.
+    pub fn next_mail(&mut self) -> Option<Event> {
+        match self.mail.pop_front()? {
+            Event::Observed(found) => {
+                let (fresh, stale): (Vec<_>, Vec<_>) = found.into_iter().partition(|found| self.still_stands(found));
+                self.stale |= !stale.is_empty();
+                self.looks.extend(stale.into_iter().map(|found| (found.path, false)));
+                Some(Event::Observed(fresh))
+            }
+            Event::ScanEnded { .. } => {
+                Some(Event::ScanEnded { whole: !std::mem::take(&mut self.stale) })
+            }
+            event => Some(event),
         }
+    }
+
+    /// The first whole scan is repeated until the engine counts it.
+    pub fn scan_until_counted(&mut self, ended: bool) {
+        self.scan_again |= ended && self.engine.is_some() && !self.store.state().scanned;
+    }
+
+    fn still_stands(&self, found: &Observation) -> bool {
+        let node = self.tree.get(&found.path);
+        let seen = found.observed.fingerprint();
+        node.zip(seen).is_some_and(|(node, seen)| node.fingerprint().unchanged_since(seen))
     }
 }
 

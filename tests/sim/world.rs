@@ -8,7 +8,7 @@ use super::user::User;
 use super::words;
 use protocol::model::{DeviceId, Mtime, RelPath, ReplicaId, Sequence, Timestamp};
 use protocol::sync::engine::{self, Declined, DigestWords, Effect, Event, IndexBatch};
-use protocol::sync::{Observation, Problem, ProblemCode, Rows};
+use protocol::sync::{Problem, ProblemCode, Rows};
 use std::collections::{BTreeMap, VecDeque};
 
 /// What travels on a link.
@@ -218,10 +218,11 @@ impl World {
             Micro::Look(at, nth) => self.devices[at].look(nth),
             Micro::Scan(at) => self.devices[at].scan(),
             Micro::Mail(at) => {
-                if let Some(event) = self.devices[at].mail.pop_front() {
-                    let event = self.fresh(at, event);
+                if let Some(event) = self.devices[at].next_mail() {
                     self.say(|| format!("{at}: {}", words::event(&event)));
+                    let ended = matches!(event, Event::ScanEnded { .. });
                     self.event(at, event);
+                    self.devices[at].scan_until_counted(ended);
                 }
             }
             Micro::Wake(at) => {
@@ -230,18 +231,6 @@ impl World {
             }
             Micro::Boot(at) => self.boot(at),
         }
-    }
-
-    /// What the shell does with findings that are no longer true: it looks again.
-    fn fresh(&mut self, at: usize, event: Event) -> Event {
-        let Event::Observed(found) = event else {
-            return event;
-        };
-        let device = &mut self.devices[at];
-        let (fresh, stale): (Vec<Observation>, Vec<Observation>) =
-            found.into_iter().partition(|observation| device.still_stands(observation));
-        device.looks.extend(stale.into_iter().map(|observation| (observation.path, false)));
-        Event::Observed(fresh)
     }
 
     fn event(&mut self, at: usize, event: Event) {
@@ -362,7 +351,10 @@ impl World {
     #[must_use]
     pub fn healed_links(&self) -> Vec<(usize, usize)> {
         let n = self.devices.len();
-        match self.config.topology {
+        // A device that lost its index must meet all others once: nobody else can tell them that what it announced
+        // before is gone.
+        let topology = if self.incarnations > 0 { Topology::Full } else { self.config.topology };
+        match topology {
             Topology::Full => (0..n).flat_map(|a| (a + 1..n).map(move |b| (a, b))).collect(),
             Topology::Line => (1..n).map(|b| (b - 1, b)).collect(),
             Topology::Star => (1..n).map(|b| (0, b)).collect(),

@@ -52,6 +52,7 @@ pub(super) struct Tree<'a, F: Fs> {
     dirs: BTreeMap<Option<RelPath>, Arc<F::Dir>>,
     touched: BTreeSet<Option<RelPath>>,
     files_to_sync: Vec<F::File>,
+    private_to_sync: Vec<Private<F::Dir>>,
     sync_all: bool,
     /// Wall clock, seconds since 1970.
     pub now: i64,
@@ -68,6 +69,7 @@ impl<'a, F: Fs> Tree<'a, F> {
             dirs: BTreeMap::new(),
             touched: BTreeSet::new(),
             files_to_sync: Vec::new(),
+            private_to_sync: Vec::new(),
             sync_all: false,
             now,
             changes: Vec::new(),
@@ -126,6 +128,11 @@ impl<'a, F: Fs> Tree<'a, F> {
         self.touched.remove(&Some(path.clone()));
     }
 
+    /// The names in a private directory changed.
+    pub fn touch_private(&mut self, dir: Private<F::Dir>) {
+        self.private_to_sync.push(dir);
+    }
+
     pub fn sync_everything(&mut self) {
         self.sync_all = true;
     }
@@ -143,11 +150,16 @@ impl<'a, F: Fs> Tree<'a, F> {
     pub fn flush(&mut self) -> io::Result<()> {
         let files = std::mem::take(&mut self.files_to_sync);
         let touched = std::mem::take(&mut self.touched);
-        if std::mem::take(&mut self.sync_all) || files.len() + touched.len() >= GROUP_SYNC_MIN {
+        let private = std::mem::take(&mut self.private_to_sync);
+        let barriers = files.len() + touched.len() + private.len();
+        if std::mem::take(&mut self.sync_all) || barriers >= GROUP_SYNC_MIN {
             return self.fs.sync_all();
         }
         for file in &files {
             self.fs.sync_file(file)?;
+        }
+        for dir in &private {
+            self.fs.sync_dir(dir)?;
         }
         for path in touched {
             match self.dir(path.as_ref()) {

@@ -15,6 +15,7 @@ impl Engine {
             let path = observation.path.clone();
             if self.pump.is_applying(&path) {
                 self.pump.look_after(&path);
+                self.deferred = true;
                 continue;
             }
             if let Some(parent) = path.parent()
@@ -23,6 +24,7 @@ impl Engine {
             {
                 // Its directory was not recorded yet, or is about to change: look from the top down.
                 effects.push(Effect::Look { path: parent, subtree: true });
+                self.deferred = true;
                 continue;
             }
             if matches!(observation.observed, Observed::Directory { .. }) {
@@ -83,7 +85,7 @@ impl Engine {
 
     pub(super) fn scan_ended(&mut self, whole: bool) -> Vec<Effect> {
         self.scans = self.scans.saturating_sub(1);
-        if whole && !self.history {
+        if whole && !self.history && !self.deferred {
             self.history = true;
             self.pump.restart();
             return vec![Effect::Commit(vec![Change::Scanned])];

@@ -65,7 +65,8 @@ pub enum Event {
     Missing(Vec<RelPath>),
     /// A scan begins.
     ScanStarted,
-    /// It ended. `whole`: it covered the folder and nothing was unreadable.
+    /// It ended. `whole`: it covered the folder, nothing was unreadable and every finding was handed over. While
+    /// `FolderState::scanned` is still false after that, another whole scan is due: some findings came too early.
     ScanEnded {
         /// See above.
         whole: bool,
@@ -259,6 +260,8 @@ pub struct Engine {
     counter: u64,
     /// A whole scan has ended under this replica: from then on a new file is new.
     history: bool,
+    /// A finding of the first scan was put off: that scan does not count as whole.
+    deferred: bool,
     scans: u32,
     peers: BTreeMap<DeviceId, Peer>,
     pump: Pump,
@@ -303,6 +306,7 @@ impl Engine {
             replica: state.replica,
             counter: state.counter,
             history: state.scanned,
+            deferred: false,
             scans: 0,
             peers: BTreeMap::new(),
             pump: Pump::default(),
@@ -318,6 +322,7 @@ impl Engine {
             Event::Missing(paths) => self.missing(now, paths, view),
             Event::ScanStarted => {
                 self.scans += 1;
+                self.deferred = false;
                 Vec::new()
             }
             Event::ScanEnded { whole } => self.scan_ended(whole),

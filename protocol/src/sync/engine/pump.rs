@@ -345,7 +345,14 @@ impl Engine {
         if self.pump.retry.get(path).is_some_and(|retry| !retry.open) {
             return None;
         }
-        row.wants.iter().find(|want| want.declined.as_ref().is_none_or(|decline| decline.code.passes()))
+        self.choose_want(row)
+    }
+
+    /// Of several concurrent wants one that a connected device can serve: an absent device must not hold up the rest.
+    fn choose_want<'r>(&self, row: &'r LocalRow) -> Option<&'r Want> {
+        let open = |want: &&Want| want.declined.as_ref().is_none_or(|decline| decline.code.passes());
+        let served = |want: &&Want| want.sources.iter().any(|source| self.peers.contains_key(source));
+        row.wants.iter().filter(open).find(served).or_else(|| row.wants.iter().find(open))
     }
 
     /// The old path of a move: a live file of this content that a peer deleted, undisturbed here.
@@ -428,7 +435,7 @@ impl Engine {
     /// Decides once more: what was planned must still be what is due.
     fn due(&self, path: &RelPath, origin: &RelPath, fetched: Option<ContentHash>, view: View<'_>) -> Option<Due> {
         let row = view.rows.get(origin);
-        let want = row.wants.iter().find(|want| want.declined.as_ref().is_none_or(|why| why.code.passes()))?;
+        let want = self.choose_want(&row)?;
         let around = Surroundings { engine: self, view };
         let Plan::Do(mut draft) = decide(&around, origin, &row, want, self.next_event()) else {
             return None;

@@ -4,6 +4,7 @@
 use super::{Batch, Origin, Staged};
 use crate::disk::fs::{Errno, Fs, errno, problem};
 use crate::disk::look;
+use crate::disk::stage::open_temp;
 use crate::disk::tree::{GROUP_SYNC_MIN, hold_name};
 use protocol::model::{Content, ContentHash};
 use protocol::sync::{Action, Outcome, Step};
@@ -45,7 +46,10 @@ impl<F: Fs> Batch<'_, F> {
         }
         for (index, source) in copies {
             ready[index] = match &ready[source] {
-                Ok(()) => self.copy_staged(&actions[index], &actions[source]),
+                Ok(()) => {
+                    let from = prepared.iter().find(|temp| temp.index == source).expect("a temp that is ready");
+                    self.copy_staged(&actions[index], &from.file)
+                }
                 Err(outcome) => Err(outcome.clone()),
             };
         }
@@ -60,7 +64,7 @@ impl<F: Fs> Batch<'_, F> {
     /// Opens the temp and gives it its final attributes.
     fn prepare(&self, action: &Action, hash: ContentHash, size: u64) -> Result<F::File, Outcome> {
         let fs = self.tree.fs;
-        let file = match fs.open(&self.tree.tmp, hash.to_hex().as_bytes()) {
+        let file = match open_temp(fs, &self.tree.tmp, hash.to_hex().as_bytes()) {
             Err(error) if errno(&error) == Errno::NOENT => return Err(Outcome::NoContent),
             opened => opened.map_err(|error| failed(&error, "cannot open the downloaded file"))?,
         };
@@ -111,9 +115,9 @@ impl<F: Fs> Batch<'_, F> {
     }
 
     /// The same content again: a second inode, since files that the user sees apart must not share one.
-    fn copy_staged(&mut self, action: &Action, source: &Action) -> Result<(), Outcome> {
+    fn copy_staged(&mut self, action: &Action, from: &F::File) -> Result<(), Outcome> {
         let name = hold_name(action.id);
-        let made = self.copy_into_hold(action, &hold_name(source.id), &name);
+        let made = self.copy_into_hold(action, from, &name);
         made.map_err(|error| {
             // Never in the tree, and only a copy: nothing is lost when it goes, or stays until the next start.
             let _ = self.tree.fs.unlink(&self.tree.hold, &name);
@@ -121,12 +125,11 @@ impl<F: Fs> Batch<'_, F> {
         })
     }
 
-    fn copy_into_hold(&mut self, action: &Action, source: &[u8], name: &[u8]) -> io::Result<()> {
+    fn copy_into_hold(&mut self, action: &Action, from: &F::File, name: &[u8]) -> io::Result<()> {
         let (fs, hold) = (self.tree.fs, &self.tree.hold);
-        let from = fs.open(hold, source)?;
-        let size = fs.stat_file(&from)?.size;
+        let size = fs.stat_file(from)?.size;
         let to = fs.create(hold, name)?;
-        fs.copy_range(&from, &to, 0, size)?;
+        fs.copy_range(from, &to, 0, size)?;
         // Kernels had copy_file_range bugs that returned success: only the hash says that it is a copy.
         let (hash, _) = look::hash_file(fs, &to)?;
         if Some(hash) != action.entry.content.file().map(|file| file.hash) {
