@@ -65,6 +65,14 @@ impl Default for BlockWriter {
 }
 
 impl BlockWriter {
+    /// A block with room for `raw_len` bytes of records before it has to grow.
+    #[must_use]
+    pub fn with_capacity(raw_len: usize) -> Self {
+        let mut block = Vec::with_capacity(BLOCK_HEADER_LEN + raw_len);
+        block.resize(BLOCK_HEADER_LEN, 0);
+        Self { block }
+    }
+
     /// Appends one record. Bytes of an `Ok` record are one chunk, at most `CHUNK_LEN_MAX`.
     pub fn push(&mut self, record: &Record<'_>) {
         assert!(record.bytes.len() <= CHUNK_LEN_MAX, "a record is at most one chunk");
@@ -81,6 +89,13 @@ impl BlockWriter {
         let start = self.block.len();
         self.block.resize(start + len, 0);
         &mut self.block[start..]
+    }
+
+    /// Takes back the record that `chunk` began with `len` bytes just before.
+    pub fn retract(&mut self, len: usize) {
+        let start = self.block.len().checked_sub(DATA_RECORD_HEADER_LEN + len);
+        let start = start.filter(|start| *start >= BLOCK_HEADER_LEN).expect("the record was just appended");
+        self.block.truncate(start);
     }
 
     /// The records so far, for a compressor.
@@ -106,6 +121,13 @@ impl BlockWriter {
         let len = self.raw().len();
         self.block[..BLOCK_HEADER_LEN].copy_from_slice(&block_header(0, len, len));
         &self.block
+    }
+
+    /// The same, handed over without a copy.
+    #[must_use]
+    pub fn into_plain(mut self) -> Vec<u8> {
+        self.plain();
+        self.block
     }
 
     /// Header of the same block when its records travel as `stored_len` bytes of zstd; fewer than they are.
