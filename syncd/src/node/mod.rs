@@ -11,6 +11,7 @@ mod status;
 mod wait;
 
 use crate::config::{ConfigFile, Lan, Settings, load_folders};
+use crate::disk::fs::RealFs;
 use crate::control::{EventHub, Handle, NewEvent, Request, Server};
 use crate::home::{Home, HomeLock};
 use crate::keys::{self, Pairing, Pairings};
@@ -18,7 +19,7 @@ use crate::net::{LanMode, Net, NetConfig, NetEvent, PeerConfig};
 use crate::transfer::Transfer;
 use anyhow::{Context, Result};
 use folders::Slot;
-use outside::{Exit, Note, Router};
+use outside::{Exit, Grants, Note, Router};
 use protocol::model::{DeviceId, FolderId};
 use protocol::wire::control as api;
 use protocol::wire::control::{ControlError, EventKind};
@@ -32,8 +33,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Events of the network that may wait; sessions stop reading beyond.
 const NET_EVENTS_MAX: usize = 256;
-/// The config file was changed by hand: looked at this often.
-const TICK: Duration = Duration::from_secs(30);
 
 /// What a daemon is started with.
 #[derive(Clone, Debug)]
@@ -70,7 +69,8 @@ struct Node {
     config: ConfigFile,
     pairings: Pairings,
     net: Net,
-    transfer: Arc<Transfer>,
+    transfer: Arc<Transfer<RealFs>>,
+    grants: Arc<Grants>,
     exit: Arc<Exit>,
     router: Arc<Router>,
     hub: EventHub,
@@ -106,7 +106,10 @@ impl Daemon {
         let (events, net_events) = mpsc::channel(NET_EVENTS_MAX);
         let id = keys.identity.id();
         let net = Net::start(net_config(keys, &config, &listen, &pairings)?, events).await?;
-        let transfer = Arc::new(Transfer::start()?);
+        let grants = Arc::new(Grants::default());
+        let asked = Arc::clone(&grants);
+        let grant: crate::transfer::Grant = Arc::new(move |peer, folder| asked.allows(peer, folder));
+        let transfer = Arc::new(Transfer::start(grant).context("the transfer threads cannot start")?);
         let router = Arc::new(Router::default());
         let (exit, notes) = Exit::new(Arc::clone(&router), Arc::clone(&transfer));
         let stop = CancellationToken::new();
@@ -118,6 +121,7 @@ impl Daemon {
             pairings,
             net,
             transfer,
+            grants,
             exit: Arc::new(exit),
             router,
             hub,
@@ -171,14 +175,12 @@ impl Node {
         mut notes: mpsc::Receiver<Note>,
     ) -> Ended {
         let stop = self.stop.clone();
-        let mut tick = tokio::time::interval(TICK);
         while !self.newer_database {
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some(request) = requests.recv() => self.request(request).await,
                 Some(event) = net_events.recv() => self.net_event(event).await,
                 Some(note) = notes.recv() => self.note(note),
-                _ = tick.tick() => self.transfer.tick(),
             }
         }
         self.hub.publish(NewEvent::new(EventKind::Stopping, "syncd is stopping"));

@@ -68,7 +68,7 @@ impl Node {
     }
 
     fn session_down(&mut self, id: DeviceId, session: SessionId, reason: &str) {
-        self.transfer.session_down(id, session);
+        self.transfer.session_down(session);
         if self.peers.get(&id).is_none_or(|peer| peer.session.id() != session) {
             return;
         }
@@ -98,7 +98,10 @@ impl Node {
         }
         match message {
             Message::Folders(folders) => self.offered(id, folders),
-            message @ (Message::ManifestGet(_) | Message::ChunkGet(_)) => self.transfer.serve(&id, req, message),
+            message @ (Message::ManifestGet(_) | Message::ChunkGet(_)) => {
+                self.transfer.serve(self.peers[&id].session.clone(), req, message);
+            }
+            Message::Partial(partial) => self.transfer.partial(id, partial),
             message => {
                 let met = |folder: &FolderId| self.peers.get(&id).is_some_and(|peer| peer.met.contains_key(folder));
                 let Some(folder) = folder_of(&message).filter(met) else {
@@ -175,7 +178,7 @@ impl Node {
     /// Which peers may read which folders from us.
     pub(super) fn grant(&self) {
         let met = |(id, peer): (&DeviceId, &Peer)| (*id, peer.met.keys().copied().collect());
-        self.transfer.set_grants(self.peers.iter().map(met).collect());
+        self.grants.set(self.peers.iter().map(met).collect());
     }
 
     /// Says to one peer what we share with it. Before our engine hears of it, so that it knows our replica first.

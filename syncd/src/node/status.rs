@@ -7,6 +7,7 @@ use super::outside::change_word;
 use crate::control::Reply;
 use crate::folder::{Input, Record, Report};
 use crate::net::Via;
+use crate::transfer::FolderProgress;
 use protocol::model::{DeviceId, FolderId};
 use protocol::sync::ProblemCode;
 use protocol::wire::control as api;
@@ -23,10 +24,12 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// What status needs of the node, taken at once.
 struct Parts {
     status: api::Status,
-    folders: Vec<(FolderId, api::FolderStatus, Option<oneshot::Receiver<Report>>, crate::transfer::Progress)>,
+    folders: Vec<(FolderId, api::FolderStatus, Option<oneshot::Receiver<Report>>, FolderProgress)>,
     devices: BTreeMap<DeviceId, api::DeviceStatus>,
     /// Which devices a folder is shared with, and which of them have joined it.
     shared: BTreeMap<FolderId, Vec<(DeviceId, bool)>>,
+    /// Bytes of files received in a second, now.
+    rate_bps: u64,
 }
 
 impl Node {
@@ -87,6 +90,7 @@ impl Node {
             folders: folders.collect(),
             devices: self.pairings.all().iter().map(|pairing| (pairing.id(), self.device_status(pairing))).collect(),
             shared: shared.collect(),
+            rate_bps: self.transfer.wire().received_per_second,
             status: api::Status {
                 device: api::Identity { id: self.id.to_string(), name: self.config.settings().name.clone() },
                 version: env!("CARGO_PKG_VERSION").to_string(),
@@ -161,14 +165,14 @@ impl Node {
 }
 
 async fn assemble(parts: Parts) -> api::Status {
-    let Parts { mut status, folders, mut devices, shared } = parts;
+    let Parts { mut status, folders, mut devices, shared, rate_bps } = parts;
     for (id, mut folder, report, progress) in folders {
         let report = match report {
             Some(answer) => tokio::time::timeout(ANSWER, answer).await.ok().and_then(Result::ok),
             None => None,
         };
         if let Some(report) = &report {
-            fill_folder(&mut folder, report, progress);
+            fill_folder(&mut folder, report, progress, rate_bps);
         }
         for (device, joined) in shared.get(&id).into_iter().flatten() {
             let peer = report.as_ref().and_then(|report| report.peers.get(device));
@@ -205,7 +209,7 @@ async fn assemble(parts: Parts) -> api::Status {
     status
 }
 
-fn fill_folder(folder: &mut api::FolderStatus, report: &Report, progress: crate::transfer::Progress) {
+fn fill_folder(folder: &mut api::FolderStatus, report: &Report, progress: FolderProgress, rate_bps: u64) {
     let totals = report.state.totals;
     folder.state = match &report.stopped {
         Some(_) => api::FolderState::Stopped,
@@ -257,16 +261,16 @@ fn fill_folder(folder: &mut api::FolderStatus, report: &Report, progress: crate:
             ),
         })
         .collect();
-    if !report.idle && report.state.need_bytes + progress.done_bytes > 0 {
-        let total_bytes = progress.done_bytes + report.state.need_bytes;
-        let left = report.state.need_bytes;
+    if !report.idle && report.state.need_entries > 0 {
+        // Of what is being fetched, part is already in temps.
+        let left = report.state.need_bytes.saturating_sub(progress.bytes_done);
         folder.progress = Some(api::Progress {
-            done_bytes: progress.done_bytes,
-            total_bytes,
-            done_files: progress.done_files,
-            total_files: progress.done_files + report.state.need_entries,
-            rate_bps: progress.rate_bps,
-            eta_s: left.checked_div(progress.rate_bps),
+            done_bytes: folder.local.bytes + progress.bytes_done,
+            total_bytes: folder.local.bytes + report.state.need_bytes,
+            done_files: folder.local.files,
+            total_files: folder.local.files + report.state.need_entries,
+            rate_bps,
+            eta_s: left.checked_div(rate_bps),
         });
     }
 }
