@@ -15,7 +15,7 @@ use crate::disk::fs::RealFs;
 use crate::control::{EventHub, Handle, NewEvent, Request, Server};
 use crate::home::{Home, HomeLock};
 use crate::keys::{self, Pairing, Pairings};
-use crate::net::{LanMode, Net, NetConfig, NetEvent, PeerConfig};
+use crate::net::{About, LanMode, Net, NetConfig, NetEvent, PeerConfig, Tuning};
 use crate::transfer::Transfer;
 use anyhow::{Context, Result};
 use folders::Slot;
@@ -105,7 +105,7 @@ impl Daemon {
         let (handle, requests) = Handle::new(hub.clone());
         let (events, net_events) = mpsc::channel(NET_EVENTS_MAX);
         let id = keys.identity.id();
-        let net = Net::start(net_config(keys, &config, &listen, &pairings)?, events).await?;
+        let net = Net::start(net_config(keys, &config, &listen, &pairings)?, events)?;
         let grants = Arc::new(Grants::default());
         let asked = Arc::clone(&grants);
         let grant: crate::transfer::Grant = Arc::new(move |peer, folder| asked.allows(peer, folder));
@@ -140,7 +140,7 @@ impl Daemon {
             }
             node.start_folder(folder);
         }
-        let listening = node.net.listening();
+        let listening = node.net.listening().to_vec();
         tracing::info!(device = %id.short(), folders = node.folders.len(), "running");
         node.hub.publish(NewEvent::new(EventKind::Started, "syncd is running"));
         let control = tokio::spawn(server.serve(handle.clone(), stop.clone()));
@@ -228,33 +228,35 @@ fn net_config(keys: keys::Keys, config: &ConfigFile, listen: &[SocketAddr], pair
     let mut boot = [0; 8];
     getrandom::fill(&mut boot).context("no randomness")?;
     Ok(NetConfig {
-        identity: keys.identity,
-        instance: keys.instance,
-        boot,
-        name: settings.name.clone(),
-        software: format!("syncd {}", env!("CARGO_PKG_VERSION")),
+        identity: Arc::new(keys.identity),
+        hello: About {
+            name: settings.name.clone(),
+            instance: keys.instance,
+            boot,
+            software: format!("syncd {}", env!("CARGO_PKG_VERSION")),
+        },
         listen: if listen.is_empty() { settings.listen.clone() } else { listen.to_vec() },
         lan: lan_mode(settings),
         relays: parse_relays(settings.relays.iter().map(String::as_str))
             .map_err(|error| anyhow::anyhow!("config.toml: relays: {error}"))?,
         peers: pairings.all().iter().map(peer_config).collect(),
+        tuning: Tuning::default(),
     })
 }
 
 const fn lan_mode(settings: &Settings) -> LanMode {
     match settings.lan {
-        Lan::Always => LanMode::Always,
-        Lan::Never => LanMode::Never,
+        Lan::Always => LanMode::On,
+        Lan::Never => LanMode::Off,
     }
 }
 
 fn peer_config(pairing: &Pairing) -> PeerConfig {
-    let typed = parse_addresses(&pairing.addresses).unwrap_or_default();
-    let last = pairing.last_address.iter().filter_map(|address| address.parse::<Endpoint>().ok());
     PeerConfig {
-        public: pairing.public,
+        identity: pairing.public,
         secret: pairing.secret.clone(),
-        addresses: typed.into_iter().chain(last).collect(),
+        typed: parse_addresses(&pairing.addresses).unwrap_or_default(),
+        learned: pairing.learned.iter().filter_map(|address| address.parse().ok()).collect(),
         paused: pairing.paused,
     }
 }

@@ -3,11 +3,11 @@
 
 use crate::disk::fs::RealFs;
 use crate::folder::{FetchRequest, Outside, Record, StopCause, What, alarm_words};
-use crate::net::Session;
+use crate::net::{Session, TrySendError};
 use crate::transfer::Transfer;
 use protocol::model::{DeviceId, FolderId, RelPath};
 use protocol::sync::engine::Alarm;
-use protocol::wire::message::Message;
+use protocol::wire::message::{CloseCode, Message};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, RwLock};
 use tokio::sync::mpsc;
@@ -88,9 +88,9 @@ impl Outside for Exit {
         let Some(session) = self.router.get(&peer) else {
             return;
         };
-        if session.try_send(message).is_err() {
+        if session.try_send(&message) == Err(TrySendError::Full) {
             tracing::debug!(peer = %peer.short(), "a session was cut: its peer does not read");
-            session.close();
+            session.close(CloseCode::BUSY);
         }
     }
 

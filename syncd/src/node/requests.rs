@@ -24,7 +24,7 @@ impl Node {
                 answer(reply, Ok(api::Ping { version, pid: std::process::id(), api: api::API_VERSION }));
             }
             Request::Identity { name, reply } => {
-                let result = self.rename_self(name).await;
+                let result = self.rename_self(name);
                 answer(reply, result);
             }
             Request::Status { reply } => self.status_request(reply),
@@ -82,10 +82,9 @@ impl Node {
         }
     }
 
-    async fn rename_self(&mut self, name: Option<String>) -> Result<api::Identity, ControlError> {
+    fn rename_self(&mut self, name: Option<String>) -> Result<api::Identity, ControlError> {
         if let Some(name) = name {
             self.config.set("name", Some(&name))?;
-            self.net.set_name(self.config.settings().name.clone()).await;
         }
         Ok(api::Identity { id: self.id.to_string(), name: self.config.settings().name.clone() })
     }
@@ -102,7 +101,6 @@ impl Node {
         match set.key.as_str() {
             "relays" => self.net.set_relays(relays(&setting.value)?).await,
             "lan" => self.net.set_lan(super::lan_mode(self.config.settings())).await,
-            "name" => self.net.set_name(self.config.settings().name.clone()).await,
             "versions_days" | "versions_max" | "scan_interval_s" | "watch" | "mass_delete_guard" => {
                 let running: Vec<_> =
                     self.folders.iter().filter(|(_, slot)| slot.running().is_some()).map(|(id, _)| *id).collect();
@@ -146,7 +144,7 @@ impl Node {
             api::DeviceAction::Address(addresses) => {
                 let endpoints = super::parse_addresses(&addresses)?;
                 self.update_pairing(&id, |pairing| pairing.addresses = addresses)?;
-                self.net.set_addresses(id, endpoints).await;
+                self.net.set_addresses(id, endpoints, Vec::new()).await;
                 format!("{name} is looked for there from now on")
             }
             api::DeviceAction::Pause => {

@@ -6,7 +6,7 @@ use super::folders::State;
 use super::outside::change_word;
 use crate::control::Reply;
 use crate::folder::{Input, Record, Report};
-use crate::net::Via;
+use crate::net::{Net, Via};
 use crate::transfer::FolderProgress;
 use protocol::model::{DeviceId, FolderId};
 use protocol::sync::ProblemCode;
@@ -34,10 +34,10 @@ struct Parts {
 
 impl Node {
     pub(super) fn status_request(&self, reply: Reply<api::Status>) {
-        let parts = self.parts();
+        let (parts, net) = (self.parts(), self.net.clone());
         tokio::spawn(async move {
             // The client may have hung up.
-            let _ = reply.send(Ok(assemble(parts).await));
+            let _ = reply.send(Ok(assemble(parts, &net).await));
         });
     }
 
@@ -51,9 +51,9 @@ impl Node {
             // The client may have hung up.
             Err(error) => return drop(reply.send(Err(error))),
         };
-        let parts = self.parts();
+        let (parts, net) = (self.parts(), self.net.clone());
         tokio::spawn(async move {
-            let status = assemble(parts).await;
+            let status = assemble(parts, &net).await;
             let found = status.folders.into_iter().find(|folder| folder.id == id.to_string());
             // The client may have hung up.
             let _ = reply.send(found.ok_or_else(|| ControlError::internal("the folder is gone again")));
@@ -136,9 +136,8 @@ impl Node {
 
     fn device_status(&self, pairing: &crate::keys::Pairing) -> api::DeviceStatus {
         let id = pairing.id();
-        let net = self.net.peer_status(&id);
         let session = self.peers.get(&id).map(|peer| &peer.session);
-        let wire = self.transfer.wire_bytes(&id);
+        let wire = session.map(crate::net::Session::wire_bytes).unwrap_or_default();
         let skew = self.skews.get(&id).copied();
         api::DeviceStatus {
             id: id.to_string(),
@@ -146,25 +145,22 @@ impl Node {
             connected: session.is_some(),
             paused: pairing.paused,
             via: session.map(|session| via_word(session.via())),
-            address: session.and_then(|session| session.address()).map(|address| address.to_string()),
+            address: session.map(|session| session.address().to_string()),
             addresses: pairing.addresses.clone(),
             last_seen_ms: if session.is_some() { Some(super::wall_ms()) } else { pairing.last_seen_ms },
-            version: session.map(|session| session.software().to_string()),
+            version: session.map(|session| session.hello().software.clone()),
             in_sync: false,
             folders: Vec::new(),
-            received_bytes: wire.received,
-            sent_bytes: wire.sent,
-            rtt_ms: session.and_then(|session| session.rtt_ms()),
+            received_bytes: wire.0,
+            sent_bytes: wire.1,
+            rtt_ms: None,
             clock_ahead_s: skew,
-            problem: match (session, pairing.paused) {
-                (None, false) => net.and_then(|net| net.last_error),
-                _ => None,
-            },
+            problem: None,
         }
     }
 }
 
-async fn assemble(parts: Parts) -> api::Status {
+async fn assemble(parts: Parts, net: &Net) -> api::Status {
     let Parts { mut status, folders, mut devices, shared, rate_bps } = parts;
     for (id, mut folder, report, progress) in folders {
         let report = match report {
@@ -200,6 +196,12 @@ async fn assemble(parts: Parts) -> api::Status {
             });
         }
         status.folders.push(folder);
+    }
+    for peer in net.status().await {
+        if let Some(device) = devices.get_mut(&peer.peer).filter(|device| !device.connected && !device.paused) {
+            device.problem = peer.last_error;
+            device.clock_ahead_s = device.clock_ahead_s.or(peer.clock_ahead_secs);
+        }
     }
     for device in devices.values_mut() {
         let mut joined = device.folders.iter().filter(|folder| folder.joined).peekable();
