@@ -10,6 +10,9 @@ use crate::limits::{
 use snow::StatelessTransportState;
 use std::sync::{Arc, RwLock, RwLockReadGuard};
 
+#[cfg(test)]
+mod tests;
+
 /// Frame flag: the message goes on in the next frame with the same `req`.
 pub const FLAG_MORE: u8 = 1;
 /// Frame flag: the last frame of a response.

@@ -209,6 +209,14 @@ pub struct Index {
     pub rows: Vec<Row>,
 }
 
+impl Index {
+    /// Bytes that `row` takes in a message, so that a sender can stay within `INDEX_BYTES_MAX`.
+    #[must_use]
+    pub fn row_len(row: &Row) -> usize {
+        postcard::experimental::serialized_size(row).expect("plain values of bounded size always encode")
+    }
+}
+
 /// Why a device does not take an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum DeclineCode {
