@@ -1,4 +1,5 @@
 //! The daemon around the pure core of `protocol`: disk, database, network, control.
 
 pub mod disk;
+pub mod net;
 pub mod store;
