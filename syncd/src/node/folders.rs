@@ -6,7 +6,7 @@ use crate::disk::fs::{Fs, RealFs};
 use crate::disk::marker::Marker;
 use crate::folder::{Folder, Input, Retention, Setup, open_root};
 use crate::store::{OpenError, Store};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use protocol::model::{FolderId, ReplicaId};
 use crate::transfer::{Compression, Notice};
 use protocol::sync::engine::{Config as EngineConfig, Event as EngineEvent, FolderMode};
@@ -182,7 +182,7 @@ impl Node {
     }
 
     /// An absolute, existing directory that is in no other folder, holds none, and is not our home.
-    fn new_root(&self, text: &api::PathText) -> Result<PathBuf, ControlError> {
+    pub(super) fn new_root(&self, text: &api::PathText) -> Result<PathBuf, ControlError> {
         let bytes = text.bytes().ok_or_else(|| ControlError::bad_request("the path is not one"))?;
         let root = PathBuf::from(std::ffi::OsString::from_vec(bytes));
         if !root.is_absolute() {

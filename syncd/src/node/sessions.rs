@@ -110,6 +110,7 @@ impl Node {
                 self.transfer.serve(self.peers[&id].session.clone(), req, message);
             }
             Message::Partial(partial) => self.transfer.partial(id, partial),
+            Message::Index(index) if self.previews.contains_key(&(id, index.folder)) => self.previewed(id, index),
             message => {
                 let met = |folder: &FolderId| self.peers.get(&id).is_some_and(|peer| peer.met.contains_key(folder));
                 let Some(folder) = folder_of(&message).filter(met) else {
@@ -190,8 +191,8 @@ impl Node {
     }
 
     /// Says to one peer what we share with it. Before our engine hears of it, so that it knows our replica first.
-    fn offer_to(&mut self, id: &DeviceId) {
-        let offers = self
+    pub(super) fn offer_to(&mut self, id: &DeviceId) {
+        let offers: Vec<FolderOffer> = self
             .folders
             .values()
             .filter(|slot| slot.config.members.contains(id))
@@ -205,6 +206,7 @@ impl Node {
                     api::FolderMode::ReceiveOnly => OfferMode::ReceiveOnly,
                 },
             })
+            .chain(self.preview_offers(id))
             .collect();
         if let Some(peer) = self.peers.get(id)
             && peer.session.try_send(&Message::Folders(Folders { offers })) == Err(TrySendError::Full)
