@@ -34,6 +34,9 @@ pub(super) struct Pump {
     fetch_bytes: u64,
     applying: BTreeMap<ActionId, Applying>,
     look_after: BTreeSet<RelPath>,
+    look_below: BTreeSet<RelPath>,
+    /// A scan ran while the batch was out: it may have passed a path between the action and its record.
+    scan_overlaps: bool,
     fresh: VecDeque<RelPath>,
     pass: Pass,
     /// Another pass is due when this one ends.
@@ -108,6 +111,18 @@ impl Pump {
 
     pub(super) fn look_after(&mut self, path: &RelPath) {
         self.look_after.insert(path.clone());
+    }
+
+    pub(super) fn look_below(&mut self, path: &RelPath) {
+        self.look_below.insert(path.clone());
+    }
+
+    pub(super) fn take_look_below(&mut self) -> impl Iterator<Item = Effect> + use<> {
+        std::mem::take(&mut self.look_below).into_iter().map(|path| Effect::Look { path, subtree: true })
+    }
+
+    pub(super) fn scan_overlaps(&mut self) {
+        self.scan_overlaps |= !self.applying.is_empty();
     }
 
     pub(super) fn restart(&mut self) {
@@ -416,6 +431,7 @@ impl Engine {
             effects.push(Effect::Commit(records));
         }
         if !actions.is_empty() {
+            self.pump.scan_overlaps = self.scans > 0;
             effects.push(Effect::Apply { actions, counter: self.counter });
         }
         effects
@@ -515,6 +531,9 @@ impl Engine {
                 if outcome != Outcome::Done {
                     effects.push(Effect::Look { path: from.clone(), subtree: false });
                 }
+            }
+            if self.pump.scan_overlaps && outcome == Outcome::Done {
+                self.pump.look_after(&path);
             }
             effects.extend(self.outcome(now, &path, &origin, outcome, view));
         }
