@@ -6,4 +6,7 @@ pub mod disk;
 pub mod folder;
 pub mod home;
 pub mod keys;
+pub mod net;
+pub mod node;
 pub mod store;
+pub mod transfer;
