@@ -11,8 +11,8 @@ use super::{recover, versions};
 use protocol::model::{Content, RelPath};
 use protocol::sync::{Action, Journal, Kind, Outcome, Rows};
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 type Sim = World<SimFs>;
 
@@ -261,13 +261,20 @@ impl Boundary {
     }
 }
 
-fn arm(world: &Sim, lacks_exchange: bool, edit_at: Option<(Boundary, UserEdit, RelPath)>, crash_at: &Boundary) {
+fn arm(
+    world: &Sim,
+    lacks_exchange: bool,
+    edit_at: Option<(Boundary, UserEdit, RelPath)>,
+    crash_at: &Boundary,
+) -> Forsaken {
+    let forsaken = Forsaken::default();
+    let noted = Arc::clone(&forsaken);
     let (fs, crash_here) = (SimFs::clone(&world.fs), crash_at.clone());
     world.fs.set_hook(Some(Box::new(move |op| {
         if let Some((boundary, edit, at)) = &edit_at
             && boundary.is_here()
         {
-            user_edits(&fs, *edit, at);
+            user_edits(&fs, *edit, at, &noted);
         }
         if crash_here.is_here() {
             return Fault::Crash;
@@ -281,9 +288,14 @@ fn arm(world: &Sim, lacks_exchange: bool, edit_at: Option<(Boundary, UserEdit, R
             crash();
         }
     })));
+    forsaken
 }
 
-fn user_edits(fs: &SimFs, edit: UserEdit, at: &RelPath) {
+/// What the user did away with.
+type Forsaken = Arc<Mutex<BTreeSet<Vec<u8>>>>;
+
+fn user_edits(fs: &SimFs, edit: UserEdit, at: &RelPath, forsaken: &Forsaken) {
+    let before = fs.tree();
     // Impossible where the directory is gone or something else stands there: then the user does nothing.
     let _ = match edit {
         UserEdit::Write => fs.user_write(at, EDIT),
@@ -291,6 +303,9 @@ fn user_edits(fs: &SimFs, edit: UserEdit, at: &RelPath) {
         UserEdit::Delete => fs.user_delete(at),
         UserEdit::Mkdir => fs.user_mkdir(at),
     };
+    let after = fs.tree();
+    let gone = before.into_iter().filter(|(at, found)| after.get(at).map(|now| &now.bytes) != Some(&found.bytes));
+    forsaken.lock().expect("no test panics here").extend(contents(gone.map(|(_, found)| found)));
 }
 
 /// What a process does: the batch, and later the release of what it displaced.
@@ -330,12 +345,19 @@ fn kept_bytes(world: &Sim) -> BTreeSet<Vec<u8>> {
 
 /// What must hold after any end and its recovery.
 fn check(world: &Sim, before: &Sim, actions: &[Action], edited: bool, label: &str) {
+    check_but(world, before, actions, edited.then(BTreeSet::new).as_ref(), label);
+}
+
+/// The same with what the user did away with; `None`: there was no edit.
+fn check_but(world: &Sim, before: &Sim, actions: &[Action], forsaken: Option<&BTreeSet<Vec<u8>>>, label: &str) {
+    let edited = forsaken.is_some();
     assert!(world.journal.installing().is_empty(), "{label}: unsettled rows");
     let tree = world.fs.tree();
     let precious = contents(before.fs.tree().into_values());
     let kept = kept_bytes(world);
     for bytes in &precious {
-        assert!(kept.contains(bytes), "{label}: lost {:?}", String::from_utf8_lossy(bytes));
+        let is_forsaken = forsaken.is_some_and(|forsaken| forsaken.contains(bytes));
+        assert!(is_forsaken || kept.contains(bytes), "{label}: lost {:?}", String::from_utf8_lossy(bytes));
     }
     let mut known = precious;
     known.extend([NEW.to_vec(), b"new/target".to_vec(), EDIT.to_vec()]);
@@ -409,7 +431,7 @@ fn crash_once(scenario: &Scenario, run: Run, at: u64, edit_at: Option<u64>) -> b
     }
     let boundary = Boundary::new(at);
     let edit = edit_at.zip(run.edit).map(|(at, edit)| (Boundary::new(at), edit, path(scenario.contested)));
-    arm(&world, run.lacks_exchange, edit, &boundary);
+    let forsaken = arm(&world, run.lacks_exchange, edit, &boundary);
     let ended = until_crash(|| process(&world, &actions)).is_none();
     if !ended && at != u64::MAX {
         return false;
@@ -420,7 +442,8 @@ fn crash_once(scenario: &Scenario, run: Run, at: u64, edit_at: Option<u64>) -> b
     }
     settle(&world);
     world.fs.set_hook(None);
-    check(&world, &before, &actions, run.edit.is_some(), &label);
+    let forsaken = forsaken.lock().expect("no test panics here").clone();
+    check_but(&world, &before, &actions, run.edit.map(|_| &forsaken), &label);
     check_settled(&world, &label);
     ended
 }
@@ -536,11 +559,13 @@ fn edit_once(scenario: &Scenario, lacks_exchange: bool, edit: UserEdit, at: u64)
     let label = format!("{}, lacks exchange {lacks_exchange}, {edit:?} at {at}", scenario.name);
     let boundary = Boundary::new(at);
     let edited = Arc::new(AtomicU64::new(0));
+    let forsaken = Forsaken::default();
+    let noted = Arc::clone(&forsaken);
     let (fs, hit, here, contested) =
         (SimFs::clone(&world.fs), Arc::clone(&edited), boundary.clone(), path(scenario.contested));
     world.fs.set_hook(Some(Box::new(move |op| {
         if here.is_here() {
-            user_edits(&fs, edit, &contested);
+            user_edits(&fs, edit, &contested, &noted);
             let now = fs.tree().get(&contested).map(|found| found.bytes.clone());
             hit.store(u64::from(now.as_deref() == Some(EDIT)), Ordering::Relaxed);
         }
@@ -553,7 +578,8 @@ fn edit_once(scenario: &Scenario, lacks_exchange: bool, edit: UserEdit, at: u64)
         return false;
     }
     settle(&world);
-    check(&world, &before, &actions, true, &label);
+    let forsaken = forsaken.lock().expect("no test panics here").clone();
+    check_but(&world, &before, &actions, Some(&forsaken), &label);
     check_settled(&world, &label);
     if edited.load(Ordering::Relaxed) == 1 {
         let tree = contents(world.fs.tree().into_values());
