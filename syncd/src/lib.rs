@@ -2,4 +2,5 @@
 
 pub mod disk;
 pub mod net;
+pub mod relay;
 pub mod store;
