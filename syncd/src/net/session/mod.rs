@@ -20,8 +20,6 @@ use tokio_util::sync::CancellationToken;
 mod desk;
 mod read;
 mod run;
-#[cfg(test)]
-mod tests;
 mod write;
 
 pub(super) use run::{Ended, Start, run};
