@@ -40,8 +40,8 @@ pub struct Pairing {
     pub secret: PairSecret,
     /// Addresses that the user gave, as typed.
     pub addresses: Vec<String>,
-    /// Where it was reached last.
-    pub last_address: Option<String>,
+    /// Where it was reached, the latest first.
+    pub learned: Vec<String>,
     /// Not to be connected for now.
     pub paused: bool,
     /// Unix milliseconds of the last session.
@@ -98,7 +98,7 @@ struct Stored {
     secret: Zeroizing<String>,
     name: String,
     addresses: Vec<String>,
-    last_address: Option<String>,
+    learned: Vec<String>,
     paused: bool,
     last_seen_ms: Option<u64>,
 }
@@ -185,7 +185,7 @@ impl Stored {
             secret: Zeroizing::new(hex(pairing.secret.secret().expose())),
             name: pairing.name.clone(),
             addresses: pairing.addresses.clone(),
-            last_address: pairing.last_address.clone(),
+            learned: pairing.learned.clone(),
             paused: pairing.paused,
             last_seen_ms: pairing.last_seen_ms,
         }
@@ -197,7 +197,7 @@ impl Stored {
             secret: PairSecret::from_secret(Secret32::new(unhex(&self.secret)?)),
             name: self.name,
             addresses: self.addresses,
-            last_address: self.last_address,
+            learned: self.learned,
             paused: self.paused,
             last_seen_ms: self.last_seen_ms,
         })
@@ -299,7 +299,7 @@ mod tests {
             name: "nas".into(),
             secret: PairSecret::from_secret(Secret32::new([9; 32])),
             addresses: vec!["nas.local:28730".into()],
-            last_address: None,
+            learned: Vec::new(),
             paused: false,
             last_seen_ms: None,
         };

@@ -3,6 +3,10 @@
 pub mod config;
 pub mod control;
 pub mod disk;
+pub mod folder;
 pub mod home;
 pub mod keys;
+pub mod net;
+pub mod node;
 pub mod store;
+pub mod transfer;

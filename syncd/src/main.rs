@@ -70,8 +70,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         None => runtime.block_on(run(cli.run)),
         Some(Command::Run(args)) => runtime.block_on(run(args)),
-        Some(Command::Relay(args)) => runtime.block_on(relay(args)),
-        Some(Command::Demo(args)) => runtime.block_on(demo(args)),
+        Some(Command::Relay(_) | Command::Demo(_)) => Err(anyhow::anyhow!("lands with the next merge")),
     };
     match result {
         Ok(code) => code,
@@ -158,24 +157,3 @@ async fn terminated() {
     }
 }
 
-async fn relay(args: RelayArgs) -> Result<ExitCode> {
-    start_logging("info");
-    no_core_dumps();
-    raise_file_limit();
-    let home = Home::resolve(args.home.as_deref())?;
-    home.create()?;
-    let relay = syncd::relay::start(&home.keys(), args.listen).await.context("the relay cannot start")?;
-    println!("{}", relay.link());
-    // No service manager, nothing to tell.
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    terminated().await;
-    relay.stop().await;
-    Ok(ExitCode::SUCCESS)
-}
-
-async fn demo(args: DemoArgs) -> Result<ExitCode> {
-    start_logging("error");
-    raise_file_limit();
-    let passed = syncd::demo::run(args.dir).await?;
-    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}

@@ -24,6 +24,8 @@ struct Happened {
     superseded: bool,
     /// A deletion that its device forgot with its index.
     forgotten: bool,
+    /// Written before the first whole scan of the device's database had ended.
+    first_contact: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +35,15 @@ enum Did {
     System,
     /// On a disk whose index was lost: it counts as written by nobody, after nothing.
     Found,
+}
+
+/// What a device's database knows of a path that its user changes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Known {
+    /// The last content there that a scan or an action recorded.
+    pub recorded: Option<Identity>,
+    /// No whole scan has ended under this database.
+    pub first_contact: bool,
 }
 
 /// A set of events.
@@ -76,13 +87,21 @@ pub struct Oracle {
     /// Devices that made a conflict copy of their own at a path.
     authors: BTreeMap<RelPath, BTreeSet<usize>>,
     index_was_lost: bool,
+    /// Contents that users took away from conflict copies, with what those were copies of.
+    copies_gone: BTreeSet<(RelPath, Identity)>,
 }
 
 impl Oracle {
     /// Nothing happened yet on that many devices.
     #[must_use]
     pub fn new(devices: usize) -> Self {
-        Self { events: Vec::new(), seen: vec![BTreeMap::new(); devices], authors: BTreeMap::new(), index_was_lost: false }
+        Self {
+            events: Vec::new(),
+            seen: vec![BTreeMap::new(); devices],
+            authors: BTreeMap::new(),
+            index_was_lost: false,
+            copies_gone: BTreeSet::new(),
+        }
     }
 
     /// A user changed what stands at a path. `recorded`: the last content there that a scan or an action recorded.
@@ -93,19 +112,23 @@ impl Oracle {
         path: &RelPath,
         before: Option<&Content>,
         after: Option<&Content>,
-        recorded: Option<Identity>,
+        known: &Known,
     ) {
         let before = before.map(Content::identity);
         let after = after.map(Content::identity);
         if before == after {
             return;
         }
-        let touched = after.is_some() && after == recorded;
         if let Some(gone) = before.filter(|gone| Some(*gone) != after) {
             self.supersede(path, gone);
+            if is_copy(path) {
+                self.copies_gone.insert((base(path), gone));
+            }
         }
         self.happened(device, path, Did::User, before, after);
-        self.events.last_mut().expect("just recorded").superseded = touched;
+        let event = self.events.last_mut().expect("just recorded");
+        event.superseded = after.is_some() && after == known.recorded;
+        event.first_contact = known.first_contact;
     }
 
     /// The sync itself wrote something new: a conflict copy, or a directory that lives again.
@@ -156,8 +179,8 @@ impl Oracle {
         let seen = self.seen[device].entry(path.clone()).or_default();
         let past = seen.clone();
         seen.add(id);
-        let (path, superseded, forgotten) = (path.clone(), false, false);
-        self.events.push(Happened { device, path, did, before, after, past, superseded, forgotten });
+        let (path, superseded, forgotten, first_contact) = (path.clone(), false, false, false);
+        self.events.push(Happened { device, path, did, before, after, past, superseded, forgotten, first_contact });
     }
 
     fn supersede(&mut self, path: &RelPath, gone: Identity) {
@@ -185,12 +208,18 @@ impl Oracle {
         None
     }
 
-    /// DESIGN.md, section 3: bytes that a scan without history finds and that are an earlier content of the path
-    /// are taken for that old version. So a user who put old bytes back and then lost the index loses them again.
+    /// Bytes that stood at the path before, by another write. DESIGN.md, section 3, lets them go in two cases.
+    /// "Bytes that a scan without history finds and that equal one of an entry's last 8 content hashes are an old
+    /// version": so whoever puts old bytes back before the first scan ended, or before the index is lost, loses them.
+    /// "The same content already there: nothing to do": a copy of the other write stood under the conflict name, and
+    /// a user elsewhere took that copy away without knowing of this write.
     fn is_old_again(&self, id: usize) -> bool {
         let event = &self.events[id];
-        let same = |earlier: &Happened| earlier.after == event.after && base(&earlier.path) == base(&event.path);
-        self.index_was_lost && self.events[..id].iter().any(same)
+        let lineage = base(&event.path);
+        let twin = |other: &(usize, &Happened)| other.0 != id && other.1.after == event.after && base(&other.1.path) == lineage;
+        let found = self.index_was_lost || event.first_contact;
+        let copied = event.after.is_some_and(|content| self.copies_gone.contains(&(lineage.clone(), content)));
+        (found || copied) && self.events.iter().enumerate().any(|other| twin(&other))
     }
 
     /// A path that a user deleted after seeing all that was written there, and that lives.

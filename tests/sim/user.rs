@@ -1,6 +1,6 @@
 //! What a user does to a tree, with the oracle looking on.
 
-use super::oracle::{Identity, Oracle, is_copy};
+use super::oracle::{Identity, Known, Oracle, is_copy};
 use super::scenario::Act;
 use super::store::Store;
 use super::tree::Tree;
@@ -74,7 +74,8 @@ impl User<'_> {
     fn tell(&mut self, path: &RelPath, before: Option<&Content>, after: Option<&Content>) {
         let row = self.store.get(path);
         let recorded = self.applied.get(path).copied().or_else(|| row.entry().map(|entry| entry.content.identity()));
-        self.oracle.user(self.device, path, before, after, recorded);
+        let known = Known { recorded, first_contact: !self.store.state().scanned };
+        self.oracle.user(self.device, path, before, after, &known);
     }
 
     fn content(&self, path: &RelPath) -> Option<Content> {

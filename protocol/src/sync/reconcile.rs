@@ -105,7 +105,7 @@ fn merge(ours: &Entry, theirs: &Entry, rules: &Rules) -> Merge {
     let winner = if content_side == Side::Ours { ours } else { theirs };
     let loser = if content_side == Side::Ours { theirs } else { ours };
     let same_content = ours.content.same(&theirs.content);
-    let content_at = if same_content { ours.content_at.join(&theirs.content_at) } else { winner.content_at.clone() };
+    let content_at = if same_content { met(ours, theirs, |entry| &entry.content_at) } else { winner.content_at.clone() };
     let mtime = if same_content { ours.mtime.max(theirs.mtime) } else { winner.mtime };
     let (mode, mode_at) = merged_mode(ours, theirs, winner);
     let silently_older = if same_content || lost.is_some() { None } else { loser.content.ancestor_hash() };
@@ -145,13 +145,23 @@ fn content_side(ours: &Entry, theirs: &Entry, rules: &Rules) -> (Side, Option<Si
     if key(ours) > key(theirs) { (Side::Ours, Some(Side::Theirs)) } else { (Side::Theirs, Some(Side::Ours)) }
 }
 
+/// The events behind equal values that met: both, unless one side only found its bytes without history. That is no
+/// event that wrote them; counted as one, it would bring a file back that was deleted after its true writing was seen.
+fn met(ours: &Entry, theirs: &Entry, at: fn(&Entry) -> &Version) -> Version {
+    match (ours.found, theirs.found) {
+        (true, false) => at(theirs).clone(),
+        (false, true) => at(ours).clone(),
+        (true, true) | (false, false) => at(ours).join(at(theirs)),
+    }
+}
+
 fn merged_mode(ours: &Entry, theirs: &Entry, winner: &Entry) -> (crate::model::Mode, Version) {
     let same_kind = std::mem::discriminant(&ours.content) == std::mem::discriminant(&theirs.content);
     if !same_kind || !ours.is_live() || !theirs.is_live() {
         return (winner.mode, winner.mode_at.clone());
     }
     if ours.mode == theirs.mode {
-        return (ours.mode, ours.mode_at.join(&theirs.mode_at));
+        return (ours.mode, met(ours, theirs, |entry| &entry.mode_at));
     }
     let ours_older = ours.mode_at.is_within(&theirs.version);
     let theirs_older = theirs.mode_at.is_within(&ours.version);

@@ -56,6 +56,19 @@ impl Marker {
         fs.sync_dir(&base)
     }
 
+    /// Takes the marker away, if it is this one: the directory is no longer a folder.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn remove<F: Fs>(&self, fs: &F) -> io::Result<()> {
+        if self.check(fs)? == MarkerCheck::Ok {
+            let base = fs.private(Area::Base)?;
+            fs.unlink(&base, NAME)?;
+            fs.sync_dir(&base)?;
+        }
+        Ok(())
+    }
+
     /// Compares this marker with the one at the root.
     ///
     /// # Errors

@@ -5,11 +5,13 @@
 
 mod kept;
 mod restore;
+mod set_aside;
 #[cfg(test)]
 mod tests;
 
 pub use kept::{Pruned, StoredVersion, VersionId, list, prune};
 pub use restore::restore;
+pub use set_aside::set_aside;
 
 use super::fs::{Area, Errno, Fs, Private, errno};
 use super::look;

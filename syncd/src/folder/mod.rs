@@ -12,7 +12,7 @@ mod words;
 
 pub use log::{Record, What};
 pub use report::{Report, StopCause, alarm_words};
-pub use shared::Outside;
+pub use shared::{FetchRequest, Outside, ignore_rules};
 pub use task::Input;
 pub use words::folder_of;
 
@@ -25,11 +25,13 @@ use anyhow::{Context, Result, bail};
 use crossbeam_channel::{Sender, bounded, unbounded};
 use look::{LookQueue, Looker, Scanner};
 use protocol::model::FolderId;
+use protocol::sync::ActionId;
 use protocol::sync::engine::{Config, Engine};
 use shared::Shared;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use task::Task;
@@ -184,6 +186,15 @@ fn watcher(root: &Path, queue: &Arc<LookQueue>) -> Watcher {
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
     std::thread::Builder::new().name(name.to_string()).spawn(run).with_context(|| format!("cannot start thread {name}"))
+}
+
+/// An action id for what people ask for outside the engine: far above its counters, and used once.
+pub fn fresh_action() -> ActionId {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let floor = 1 << 63 | shared::wall_ms() << 8;
+    let next = |last: u64| Some(floor.max(last + 1));
+    let last = LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).unwrap_or_else(|last| last);
+    ActionId(floor.max(last + 1))
 }
 
 /// Whether a directory can be a folder's root: exists, is a directory, and can hold the private directory.

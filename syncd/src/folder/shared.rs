@@ -7,14 +7,28 @@ use crate::disk::hash;
 use crate::disk::ignore::{Ignore, IgnoreFile, IGNORE_LEN_MAX};
 use crate::disk::marker::{Marker, MarkerCheck};
 use crate::store::Store;
-use crate::transfer::FetchRequest;
-use protocol::model::{DeviceId, FolderId, RelPath, ReplicaId};
+use protocol::model::{DeviceId, FileContent, FolderId, RelPath, ReplicaId};
 use protocol::sync::engine::Alarm;
 use protocol::sync::{Disk, Rows};
 use protocol::wire::message::Message;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A content that the folder needs.
+#[derive(Clone, Debug)]
+pub struct FetchRequest {
+    /// The folder.
+    pub folder: FolderId,
+    /// For which path.
+    pub path: RelPath,
+    /// Where the sources have it.
+    pub origin: RelPath,
+    /// What.
+    pub content: FileContent,
+    /// Devices that announced it.
+    pub sources: Vec<DeviceId>,
+}
 
 /// The ways out of a folder. Each is called from the folder's own threads and must not block.
 pub trait Outside: Send + Sync {
@@ -58,7 +72,7 @@ impl Shared {
     ) -> std::io::Result<Self> {
         let root_id = fs.root_id()?;
         let replica = store.state().replica;
-        let ignore = Mutex::new(Arc::new(load_ignore(&fs)));
+        let ignore = Mutex::new(Arc::new(ignore_rules(&fs)));
         let granularity = hash::granularity(root);
         Ok(Self { id, root: root.to_owned(), replica, marker, root_id, store, fs, ignore, granularity, outside })
     }
@@ -92,7 +106,7 @@ impl Shared {
     }
 
     pub(super) fn reload_ignore(&self) {
-        let fresh = Arc::new(load_ignore(&self.fs));
+        let fresh = Arc::new(ignore_rules(&self.fs));
         *self.ignore.lock().expect("no thread panics while it holds the ignore rules") = fresh;
     }
 
@@ -154,7 +168,8 @@ impl Shared {
 }
 
 /// The rules as they stand in the root; a file that cannot be read has none.
-fn load_ignore(fs: &RealFs) -> Ignore {
+#[must_use]
+pub fn ignore_rules(fs: &RealFs) -> Ignore {
     let shared = read_small(fs, IgnoreFile::Shared.name());
     let local = read_small(fs, IgnoreFile::Local.name());
     Ignore::load(shared.as_deref(), local.as_deref())

@@ -7,11 +7,10 @@
 use super::log::{ChangeLog, What};
 use super::look::{Look, LookQueue, Seen};
 use super::report::{Report, StopCause};
-use super::shared::Shared;
+use super::shared::{FetchRequest, Shared};
 use super::words;
-use crate::transfer::FetchRequest;
 use crossbeam_channel::{Receiver, Sender, after, never, select};
-use protocol::model::{DeviceId, RelPath, ReplicaId, Timestamp};
+use protocol::model::{ContentHash, DeviceId, Manifest, RelPath, ReplicaId, Timestamp};
 use protocol::sync::engine::{Alarm, Effect, Engine, Event, View};
 use protocol::sync::{Action, ActionId, Change, DeclineCode, Journal, Outcome, Problem, ProblemCode};
 use protocol::wire::message::Message;
@@ -38,6 +37,15 @@ pub enum Input {
     Message(DeviceId, Message),
     /// Something for the engine as it is.
     Engine(Event),
+    /// The temp of a content is complete; its chunk list when a peer had to be asked for it.
+    Fetched {
+        /// For which path.
+        path: RelPath,
+        /// Which content.
+        content: ContentHash,
+        /// Recorded before the entry is.
+        manifest: Option<Arc<Manifest>>,
+    },
     /// The commit thread is done with a batch.
     Applied(Vec<(ActionId, Outcome)>),
     /// Send-only: ours overrule what the others wrote.
@@ -143,6 +151,12 @@ impl Task {
                 }
             }
             Input::Engine(event) => self.handle(event),
+            Input::Fetched { path, content, manifest } => {
+                if let Some(manifest) = manifest {
+                    self.shared.store().commit(vec![Change::Manifest(Arc::unwrap_or_clone(manifest))]);
+                }
+                self.handle(Event::Fetched { path, content });
+            }
             Input::Applied(outcomes) => {
                 self.log.applied(&outcomes, |record| self.shared.publish(record));
                 self.handle(Event::Applied(outcomes));
@@ -275,7 +289,9 @@ impl Task {
                 self.shared.fetch(FetchRequest { folder: self.shared.id(), path, origin, content, sources });
             }
             Effect::SetAside { path } => {
-                if let Err(error) = crate::disk::versions::set_aside(self.shared.fs(), self.shared.store(), &path) {
+                let (fs, store, now) = (self.shared.fs(), self.shared.store(), self.shared.wall_secs());
+                let id = super::fresh_action();
+                if let Err(error) = crate::disk::versions::set_aside(fs, store, &path, id, now) {
                     tracing::warn!("a file that was to be set aside stays where it is: {error}");
                 }
                 self.queue.add(Look::Path(path));

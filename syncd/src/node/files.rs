@@ -4,7 +4,7 @@ use super::Node;
 use crate::disk::versions::{self, StoredVersion, VersionId};
 use crate::folder::Input;
 use protocol::model::{FolderId, RelPath};
-use protocol::sync::{ActionId, Kind, Rows};
+use protocol::sync::{Kind, Rows};
 use protocol::wire::control as api;
 use protocol::wire::control::ControlError;
 
@@ -56,18 +56,13 @@ impl Node {
         let running = running.ok_or_else(|| ControlError::refused("the folder is not running"))?;
         let replaced = running.store.get(&path).is_live();
         let version = self.file_version(&id, &path, chosen);
-        let action = self.fresh_action(&id);
+        let action = crate::folder::fresh_action();
         let now = i64::try_from(super::wall_ms() / 1000).unwrap_or(i64::MAX);
         versions::restore(&*running.fs, &*running.store, &path, &chosen.id, action, now)
             .map_err(|error| ControlError::refused(format!("{} cannot be restored: {error}", path.display())))?;
         running.folder.tell(Input::Look(path.clone()));
         let (folder, at) = (self.folders[&id].named(), api::PathText::new(path.as_bytes()));
         Ok(api::Restored { folder, at, version, replaced })
-    }
-
-    /// A number that the engine will never give out: far above its counters, and unique by the clock.
-    fn fresh_action(&self, _id: &FolderId) -> ActionId {
-        ActionId((1 << 63) | super::wall_ms() << 8 | u64::from(self.next_serial()))
     }
 }
 

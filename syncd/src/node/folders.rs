@@ -6,9 +6,10 @@ use crate::disk::fs::{Fs, RealFs};
 use crate::disk::marker::Marker;
 use crate::folder::{Folder, Input, Retention, Setup, open_root};
 use crate::store::{OpenError, Store};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use protocol::model::{FolderId, ReplicaId};
-use protocol::sync::engine::{Config as EngineConfig, FolderMode};
+use crate::transfer::{Compression, Notice};
+use protocol::sync::engine::{Config as EngineConfig, Event as EngineEvent, FolderMode};
 use protocol::sync::Rows;
 use protocol::sync::reconcile::Rules;
 use protocol::wire::control as api;
@@ -98,7 +99,7 @@ impl Node {
             outside: Arc::clone(&self.exit) as Arc<dyn crate::folder::Outside>,
         };
         let folder = Folder::start(setup)?;
-        self.register_transfer(config.id, &store, &fs, folder.sender());
+        self.transfer.add_folder(transfer_folder(config.id, &store, &fs, folder.sender()));
         Ok(Running { folder, store, fs, replica })
     }
 
@@ -181,7 +182,7 @@ impl Node {
     }
 
     /// An absolute, existing directory that is in no other folder, holds none, and is not our home.
-    fn new_root(&self, text: &api::PathText) -> Result<PathBuf, ControlError> {
+    pub(super) fn new_root(&self, text: &api::PathText) -> Result<PathBuf, ControlError> {
         let bytes = text.bytes().ok_or_else(|| ControlError::bad_request("the path is not one"))?;
         let root = PathBuf::from(std::ffi::OsString::from_vec(bytes));
         if !root.is_absolute() {
@@ -250,10 +251,10 @@ impl Node {
             api::FolderAction::Remove => return self.remove_folder(id),
             api::FolderAction::Rescan => tell(self, Input::Rescan).map(|()| "looking at every file"),
             api::FolderAction::Approve => {
-                tell(self, engine(protocol::sync::engine::Event::Approve)).map(|()| "what was held is carried out")
+                tell(self, engine(EngineEvent::Approve)).map(|()| "what was held is carried out")
             }
             api::FolderAction::Reject => {
-                tell(self, engine(protocol::sync::engine::Event::Reject)).map(|()| "what was held is put back")
+                tell(self, engine(EngineEvent::Reject)).map(|()| "what was held is put back")
             }
             api::FolderAction::Override => match self.folders[&id].config.mode {
                 api::FolderMode::SendOnly => tell(self, Input::Override).map(|()| "this device's files overrule"),
@@ -347,6 +348,25 @@ impl Node {
         }
         Ok(setting)
     }
+}
+
+/// The folder as the transfer sees it; what it says comes back as inputs.
+fn transfer_folder(
+    id: FolderId,
+    store: &Arc<Store>,
+    fs: &Arc<RealFs>,
+    inbox: crossbeam_channel::Sender<Input>,
+) -> crate::transfer::Folder<RealFs> {
+    let rows = Arc::clone(store) as Arc<dyn Rows + Send + Sync>;
+    crate::transfer::Folder::new(id, rows, Arc::clone(fs), Compression::Auto, move |notice| {
+        let input = match notice {
+            Notice::Fetched { path, content, manifest } => Input::Fetched { path, content, manifest },
+            Notice::FetchFailed { path, problem } => Input::Engine(EngineEvent::FetchFailed { path, problem }),
+            Notice::Look { path } => Input::Look(path),
+        };
+        // A folder that has ended needs to know nothing.
+        let _ = inbox.send(input);
+    })
 }
 
 fn retention(effective: &crate::config::Effective, fs: &RealFs) -> Retention {

@@ -5,35 +5,38 @@ mod files;
 mod folders;
 mod outside;
 mod pairing;
+mod preview;
 mod requests;
 mod sessions;
 mod status;
 mod wait;
 
 use crate::config::{ConfigFile, Lan, Settings, load_folders};
+use crate::disk::fs::RealFs;
 use crate::control::{EventHub, Handle, NewEvent, Request, Server};
 use crate::home::{Home, HomeLock};
 use crate::keys::{self, Pairing, Pairings};
-use crate::net::{LanMode, Net, NetConfig, NetEvent, PeerConfig};
+use crate::net::{About, LanMode, Net, NetConfig, NetEvent, PeerConfig, Tuning};
 use crate::transfer::Transfer;
 use anyhow::{Context, Result};
 use folders::Slot;
-use outside::{Exit, Note, Router};
+use outside::{Exit, Grants, Note, Router};
 use protocol::model::{DeviceId, FolderId};
-use protocol::wire::control as api;
 use protocol::wire::control::{ControlError, EventKind};
 use protocol::wire::relay::{Endpoint, RelayLink};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
+use protocol::wire::message::Index;
+use preview::Errand;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+/// Errands that may wait.
+const ERRANDS_MAX: usize = 16;
 /// Events of the network that may wait; sessions stop reading beyond.
 const NET_EVENTS_MAX: usize = 256;
-/// The config file was changed by hand: looked at this often.
-const TICK: Duration = Duration::from_secs(30);
 
 /// What a daemon is started with.
 #[derive(Clone, Debug)]
@@ -70,18 +73,22 @@ struct Node {
     config: ConfigFile,
     pairings: Pairings,
     net: Net,
-    transfer: Arc<Transfer>,
+    transfer: Arc<Transfer<RealFs>>,
+    grants: Arc<Grants>,
     exit: Arc<Exit>,
     router: Arc<Router>,
     hub: EventHub,
     folders: BTreeMap<FolderId, Slot>,
     peers: BTreeMap<DeviceId, sessions::Peer>,
+    /// Indexes that a preview collects.
+    previews: BTreeMap<(DeviceId, FolderId), mpsc::Sender<Index>>,
+    /// To ourselves, from tasks that run beside the loop.
+    errands: mpsc::Sender<Errand>,
     attempts: BTreeMap<u64, pairing::Attempt>,
     skews: BTreeMap<DeviceId, i64>,
     /// Folder and words: what start-up found wrong and mended.
     home_problems: Vec<(String, String)>,
     newer_database: bool,
-    serial: std::sync::atomic::AtomicU8,
     started_ms: u64,
     stop: CancellationToken,
 }
@@ -106,11 +113,15 @@ impl Daemon {
         let (handle, requests) = Handle::new(hub.clone());
         let (events, net_events) = mpsc::channel(NET_EVENTS_MAX);
         let id = keys.identity.id();
-        let net = Net::start(net_config(keys, &config, &listen, &pairings)?, events).await?;
-        let transfer = Arc::new(Transfer::start()?);
+        let net = Net::start(net_config(keys, &config, &listen, &pairings)?, events)?;
+        let grants = Arc::new(Grants::default());
+        let asked = Arc::clone(&grants);
+        let grant: crate::transfer::Grant = Arc::new(move |peer, folder| asked.allows(peer, folder));
+        let transfer = Arc::new(Transfer::start(grant).context("the transfer threads cannot start")?);
         let router = Arc::new(Router::default());
         let (exit, notes) = Exit::new(Arc::clone(&router), Arc::clone(&transfer));
         let stop = CancellationToken::new();
+        let (errands, errand_queue) = mpsc::channel(ERRANDS_MAX);
         let mut node = Node {
             home,
             _lock: lock,
@@ -119,16 +130,18 @@ impl Daemon {
             pairings,
             net,
             transfer,
+            grants,
             exit: Arc::new(exit),
             router,
             hub,
             folders: BTreeMap::new(),
             peers: BTreeMap::new(),
+            previews: BTreeMap::new(),
+            errands,
             attempts: BTreeMap::new(),
             skews: BTreeMap::new(),
             home_problems: Vec::new(),
             newer_database: false,
-            serial: std::sync::atomic::AtomicU8::new(0),
             started_ms: wall_ms(),
             stop: stop.clone(),
         };
@@ -138,12 +151,12 @@ impl Daemon {
             }
             node.start_folder(folder);
         }
-        let listening = node.net.listening();
+        let listening = node.net.listening().to_vec();
         tracing::info!(device = %id.short(), folders = node.folders.len(), "running");
         node.hub.publish(NewEvent::new(EventKind::Started, "syncd is running"));
         let control = tokio::spawn(server.serve(handle.clone(), stop.clone()));
         let task = tokio::spawn(async move {
-            let ended = node.run(requests, net_events, notes).await;
+            let ended = node.run(requests, net_events, notes, errand_queue).await;
             control.await.context("the control server panicked")?;
             Ok(ended)
         });
@@ -171,16 +184,16 @@ impl Node {
         mut requests: mpsc::Receiver<Request>,
         mut net_events: mpsc::Receiver<NetEvent>,
         mut notes: mpsc::Receiver<Note>,
+        mut errands: mpsc::Receiver<Errand>,
     ) -> Ended {
         let stop = self.stop.clone();
-        let mut tick = tokio::time::interval(TICK);
         while !self.newer_database {
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some(request) = requests.recv() => self.request(request).await,
                 Some(event) = net_events.recv() => self.net_event(event).await,
                 Some(note) = notes.recv() => self.note(note),
-                _ = tick.tick() => self.transfer.tick(),
+                Some(errand) = errands.recv() => self.errand(errand),
             }
         }
         self.hub.publish(NewEvent::new(EventKind::Stopping, "syncd is stopping"));
@@ -191,11 +204,6 @@ impl Node {
             self.stop_folder(&id, folders::State::Paused);
         }
         if self.newer_database { Ended::NewerDatabase } else { Ended::Stopped }
-    }
-
-    /// Tells apart what happens within one millisecond.
-    fn next_serial(&self) -> u8 {
-        self.serial.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
     }
 
     fn note(&mut self, note: Note) {
@@ -233,33 +241,35 @@ fn net_config(keys: keys::Keys, config: &ConfigFile, listen: &[SocketAddr], pair
     let mut boot = [0; 8];
     getrandom::fill(&mut boot).context("no randomness")?;
     Ok(NetConfig {
-        identity: keys.identity,
-        instance: keys.instance,
-        boot,
-        name: settings.name.clone(),
-        software: format!("syncd {}", env!("CARGO_PKG_VERSION")),
+        identity: Arc::new(keys.identity),
+        hello: About {
+            name: settings.name.clone(),
+            instance: keys.instance,
+            boot,
+            software: format!("syncd {}", env!("CARGO_PKG_VERSION")),
+        },
         listen: if listen.is_empty() { settings.listen.clone() } else { listen.to_vec() },
         lan: lan_mode(settings),
         relays: parse_relays(settings.relays.iter().map(String::as_str))
             .map_err(|error| anyhow::anyhow!("config.toml: relays: {error}"))?,
         peers: pairings.all().iter().map(peer_config).collect(),
+        tuning: Tuning::default(),
     })
 }
 
 const fn lan_mode(settings: &Settings) -> LanMode {
     match settings.lan {
-        Lan::Always => LanMode::Always,
-        Lan::Never => LanMode::Never,
+        Lan::Always => LanMode::On,
+        Lan::Never => LanMode::Off,
     }
 }
 
 fn peer_config(pairing: &Pairing) -> PeerConfig {
-    let typed = parse_addresses(&pairing.addresses).unwrap_or_default();
-    let last = pairing.last_address.iter().filter_map(|address| address.parse::<Endpoint>().ok());
     PeerConfig {
-        public: pairing.public,
+        identity: pairing.public,
         secret: pairing.secret.clone(),
-        addresses: typed.into_iter().chain(last).collect(),
+        typed: parse_addresses(&pairing.addresses).unwrap_or_default(),
+        learned: pairing.learned.iter().filter_map(|address| address.parse().ok()).collect(),
         paused: pairing.paused,
     }
 }

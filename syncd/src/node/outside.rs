@@ -1,13 +1,14 @@
 //! What folders call from their own threads: sends go straight to the peer's session, the rest becomes a note for
 //! the node's loop. Nothing here blocks.
 
-use crate::folder::{Outside, Record, StopCause, What, alarm_words};
-use crate::net::Session;
-use crate::transfer::{FetchRequest, Transfer};
+use crate::disk::fs::RealFs;
+use crate::folder::{FetchRequest, Outside, Record, StopCause, What, alarm_words};
+use crate::net::{Session, TrySendError};
+use crate::transfer::Transfer;
 use protocol::model::{DeviceId, FolderId, RelPath};
 use protocol::sync::engine::Alarm;
-use protocol::wire::message::Message;
-use std::collections::BTreeMap;
+use protocol::wire::message::{CloseCode, Message};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, RwLock};
 use tokio::sync::mpsc;
 
@@ -47,15 +48,30 @@ impl Router {
     }
 }
 
+/// Which folders which peers may read: asked by the chunk server for every request.
+#[derive(Default)]
+pub(super) struct Grants(RwLock<BTreeMap<DeviceId, BTreeSet<FolderId>>>);
+
+impl Grants {
+    pub(super) fn set(&self, grants: BTreeMap<DeviceId, BTreeSet<FolderId>>) {
+        *self.0.write().expect("no thread panics while it holds the grants") = grants;
+    }
+
+    pub(super) fn allows(&self, peer: &DeviceId, folder: &FolderId) -> bool {
+        let grants = self.0.read().expect("no thread panics while it holds the grants");
+        grants.get(peer).is_some_and(|folders| folders.contains(folder))
+    }
+}
+
 /// The folders' way out.
 pub(super) struct Exit {
     pub(super) router: Arc<Router>,
-    pub(super) transfer: Arc<Transfer>,
+    pub(super) transfer: Arc<Transfer<RealFs>>,
     pub(super) notes: mpsc::Sender<Note>,
 }
 
 impl Exit {
-    pub(super) fn new(router: Arc<Router>, transfer: Arc<Transfer>) -> (Self, mpsc::Receiver<Note>) {
+    pub(super) fn new(router: Arc<Router>, transfer: Arc<Transfer<RealFs>>) -> (Self, mpsc::Receiver<Note>) {
         let (notes, inbox) = mpsc::channel(NOTES_MAX);
         (Self { router, transfer, notes }, inbox)
     }
@@ -72,18 +88,19 @@ impl Outside for Exit {
         let Some(session) = self.router.get(&peer) else {
             return;
         };
-        if session.try_send(message).is_err() {
+        if session.try_send(&message) == Err(TrySendError::Full) {
             tracing::debug!(peer = %peer.short(), "a session was cut: its peer does not read");
-            session.close();
+            session.close(CloseCode::BUSY);
         }
     }
 
     fn fetch(&self, request: FetchRequest) {
-        self.transfer.fetch(request);
+        let FetchRequest { folder, path, origin, content, sources } = request;
+        self.transfer.fetch(folder, path, origin, content, sources);
     }
 
     fn cancel_fetch(&self, folder: FolderId, path: &RelPath) {
-        self.transfer.cancel(folder, path);
+        self.transfer.cancel(folder, path.clone());
     }
 
     fn changed(&self, folder: FolderId, record: &Record) {

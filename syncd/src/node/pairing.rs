@@ -3,7 +3,7 @@
 use super::Node;
 use crate::control::NewEvent;
 use crate::keys::Pairing;
-use crate::net::{PairOutcome, PairingEvent as NetPairing, PairingId};
+use crate::net::{InviteId, PairingEvent as NetPairing, Via};
 use protocol::wire::control as api;
 use protocol::wire::control::{ControlError, ErrorCode, EventKind, PairingEvent};
 use protocol::wire::invite::{InviteCode, InviteLink};
@@ -33,14 +33,10 @@ impl Node {
         getrandom::fill(&mut random).map_err(|_| ControlError::internal("no randomness for a code"))?;
         let code = InviteCode::from_random(random);
         let life = show.timeout_s.map_or(CODE_LIFE, Duration::from_secs).min(CODE_LIFE_MAX);
-        let link = InviteLink {
-            code: code.clone(),
-            addresses: self.net.address_hints(),
-            relays: self.net.relays(),
-        };
-        let pairing = self.net.open_invite(code.clone(), life).await.map_err(|words| {
-            ControlError::refused(words).hint("wait until an open code is used or has expired")
+        let invite = self.net.open_invite(code.clone(), life).await.map_err(|error| {
+            ControlError::refused(format!("{error:#}")).hint("wait until an open code is used or has expired")
         })?;
+        let (pairing, link) = (invite.id, invite.link);
         let (events, stream) = mpsc::channel(EVENTS_MAX);
         let expires_s = life.as_secs();
         let shown = PairingEvent::Code { pairing: pairing.0, code: code.to_string(), link: link.to_string(), expires_s };
@@ -54,18 +50,19 @@ impl Node {
         &mut self,
         join: &api::PairJoin,
     ) -> Result<mpsc::Receiver<PairingEvent>, ControlError> {
-        let mut link: InviteLink = join
+        let link: InviteLink = join
             .code
             .parse()
             .map_err(|error: protocol::wire::invite::InviteError| ControlError::bad_request(error.to_string()))?;
-        if let Some(address) = &join.address {
-            let endpoint = address.parse().map_err(|_| {
+        let address = match &join.address {
+            None => None,
+            Some(address) => Some(address.parse().map_err(|_| {
                 ControlError::bad_request(format!("{address} is not HOST:PORT")).hint("for example 192.168.1.7:28730")
-            })?;
-            link.addresses = vec![endpoint];
-        }
+            })?),
+        };
         let search = join.timeout_s.map_or(SEARCH, Duration::from_secs);
-        let pairing = self.net.join_invite(link, search).await.map_err(ControlError::refused)?;
+        let pairing = self.net.join_invite(link, address, search).await;
+        let pairing = pairing.map_err(|error| ControlError::refused(format!("{error:#}")))?;
         let (events, stream) = mpsc::channel(EVENTS_MAX);
         let words = "looking for the device that shows this code".to_string();
         // The channel is new and has room.
@@ -75,11 +72,11 @@ impl Node {
     }
 
     /// When the client hangs up, the code is void.
-    fn watch_attempt(&mut self, pairing: PairingId, events: mpsc::Sender<PairingEvent>) {
+    fn watch_attempt(&mut self, pairing: InviteId, events: mpsc::Sender<PairingEvent>) {
         let (net, gone) = (self.net.clone(), events.clone());
         tokio::spawn(async move {
             gone.closed().await;
-            net.close_pairing(pairing).await;
+            net.close_invite(pairing).await;
         });
         self.attempts.insert(pairing.0, Attempt { events, decide: None });
     }
@@ -103,38 +100,37 @@ impl Node {
     }
 
     pub(super) async fn pairing_event(&mut self, event: NetPairing) {
-        let NetPairing { pairing, outcome } = event;
-        match outcome {
-            PairOutcome::Reached { device, name, check_number, via, decide } => {
-                if let Some(attempt) = self.attempts.get_mut(&pairing.0) {
+        match event {
+            NetPairing::Reached { invite, name, id, check_number, decide, .. } => {
+                if let Some(attempt) = self.attempts.get_mut(&invite.0) {
                     attempt.decide = Some(decide);
-                    let device = api::Named { id: device.to_string(), name };
-                    let (check, via) = (check_number.to_string(), super::status::via_word(via));
+                    let device = api::Named { id: id.to_string(), name };
+                    let (check, via) = (check_number.to_string(), super::status::via_word(Via::Direct));
                     // A full queue means that the client does not read; then nobody accepts.
-                    let _ = attempt.events.try_send(PairingEvent::Check { pairing: pairing.0, device, check, via });
+                    let _ = attempt.events.try_send(PairingEvent::Check { pairing: invite.0, device, check, via });
                 }
             }
-            PairOutcome::Paired { public, name, secret, address } => {
+            NetPairing::Paired { invite, identity, name, secret, addresses } => {
                 let paired = Pairing {
-                    public,
-                    name: self.free_device_name(&name, &public.id()),
+                    public: identity,
+                    name: self.free_device_name(&name, &identity.id()),
                     secret,
                     addresses: Vec::new(),
-                    last_address: address.map(|address| address.to_string()),
+                    learned: addresses.iter().map(ToString::to_string).collect(),
                     paused: false,
                     last_seen_ms: Some(super::wall_ms()),
                 };
                 let event = self.save_pairing(paired).await;
-                self.end_attempt(pairing, event);
+                self.end_attempt(invite, event);
             }
-            PairOutcome::Failed(words) => {
+            NetPairing::Failed { invite, words } => {
                 let why = ControlError::new(ErrorCode::Refused, words);
-                self.end_attempt(pairing, PairingEvent::Failed { why });
+                self.end_attempt(invite, PairingEvent::Failed { why });
             }
         }
     }
 
-    fn end_attempt(&mut self, pairing: PairingId, event: PairingEvent) {
+    fn end_attempt(&mut self, pairing: InviteId, event: PairingEvent) {
         if let Some(attempt) = self.attempts.remove(&pairing.0) {
             // The client may have hung up; then nobody needs to know.
             let _ = attempt.events.try_send(event);

@@ -24,7 +24,7 @@ impl Node {
                 answer(reply, Ok(api::Ping { version, pid: std::process::id(), api: api::API_VERSION }));
             }
             Request::Identity { name, reply } => {
-                let result = self.rename_self(name).await;
+                let result = self.rename_self(name);
                 answer(reply, result);
             }
             Request::Status { reply } => self.status_request(reply),
@@ -45,7 +45,7 @@ impl Node {
                 let joined = self.join_folder(&join);
                 self.folder_status_request(joined, reply);
             }
-            Request::FolderPreview { join, reply } => self.preview_request(&join, reply),
+            Request::FolderPreview { join, reply } => self.preview_request(join, reply),
             Request::Folder { folder, action, reply } => {
                 let result = self.folder_action(&folder, action);
                 answer(reply, result);
@@ -82,10 +82,9 @@ impl Node {
         }
     }
 
-    async fn rename_self(&mut self, name: Option<String>) -> Result<api::Identity, ControlError> {
+    fn rename_self(&mut self, name: Option<String>) -> Result<api::Identity, ControlError> {
         if let Some(name) = name {
             self.config.set("name", Some(&name))?;
-            self.net.set_name(self.config.settings().name.clone()).await;
         }
         Ok(api::Identity { id: self.id.to_string(), name: self.config.settings().name.clone() })
     }
@@ -102,7 +101,6 @@ impl Node {
         match set.key.as_str() {
             "relays" => self.net.set_relays(relays(&setting.value)?).await,
             "lan" => self.net.set_lan(super::lan_mode(self.config.settings())).await,
-            "name" => self.net.set_name(self.config.settings().name.clone()).await,
             "versions_days" | "versions_max" | "scan_interval_s" | "watch" | "mass_delete_guard" => {
                 let running: Vec<_> =
                     self.folders.iter().filter(|(_, slot)| slot.running().is_some()).map(|(id, _)| *id).collect();
@@ -146,7 +144,7 @@ impl Node {
             api::DeviceAction::Address(addresses) => {
                 let endpoints = super::parse_addresses(&addresses)?;
                 self.update_pairing(&id, |pairing| pairing.addresses = addresses)?;
-                self.net.set_addresses(id, endpoints).await;
+                self.net.set_addresses(id, endpoints, Vec::new()).await;
                 format!("{name} is looked for there from now on")
             }
             api::DeviceAction::Pause => {
@@ -223,7 +221,7 @@ impl Node {
             at: api::PathText::new(path.as_bytes()),
             ignored: found.is_some(),
             file: found.as_ref().map(|found| found.file.name().to_string()),
-            line: found.as_ref().and_then(|found| found.line).map(|line| line as u64),
+            line: found.as_ref().map(|found| u64::from(found.line)),
             pattern: found.as_ref().map(|found| found.pattern.clone()),
             words,
         })

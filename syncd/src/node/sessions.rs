@@ -4,15 +4,18 @@ use super::Node;
 use super::folders::State;
 use crate::control::NewEvent;
 use crate::folder::{Input, folder_of};
-use crate::net::{NetEvent, Session, SessionId};
+use crate::net::{NetEvent, Session, SessionId, TrySendError, Via};
 use protocol::model::{DeviceId, FolderId, ReplicaId};
 use protocol::wire::control as api;
 use protocol::wire::control::{ControlError, ErrorCode, EventKind};
-use protocol::wire::message::{FolderOffer, Folders, Message, OfferMode};
+use protocol::wire::message::{CloseCode, FolderOffer, Folders, Message, OfferMode};
 use std::collections::BTreeMap;
 
 /// Inputs of a folder that may wait before the peer that sends more is cut off.
 const BACKLOG_MAX: usize = 50_000;
+
+/// Addresses remembered of a device.
+const LEARNED_MAX: usize = 4;
 
 /// What is known of a connected peer.
 pub(super) struct Peer {
@@ -27,7 +30,7 @@ impl Node {
     pub(super) async fn net_event(&mut self, event: NetEvent) {
         match event {
             NetEvent::SessionUp(session) => self.session_up(session),
-            NetEvent::SessionDown { peer, session, reason } => self.session_down(peer, session, &reason),
+            NetEvent::SessionDown { peer, session, reason } => self.session_down(peer, session, &reason.to_string()),
             NetEvent::Message { session, peer, req, message } => self.message(session, peer, req, message),
             NetEvent::Pairing(event) => self.pairing_event(event).await,
             NetEvent::Skew { peer, ahead_secs } => {
@@ -40,11 +43,12 @@ impl Node {
     fn session_up(&mut self, session: Session) {
         let id = session.peer();
         if self.pairings.get(&id).is_none() {
-            session.close();
+            session.close(CloseCode::REMOVED);
             return;
         }
         self.part(&id);
-        let address = session.address();
+        // A relay's address, or the port that a peer dialled from, would not lead back to it.
+        let address = Some(session.address()).filter(|_| session.initiated() && session.via() != Via::Relay);
         self.note_seen(&id, address);
         self.router.set(id, session.clone());
         self.transfer.session_up(session.clone());
@@ -60,7 +64,11 @@ impl Node {
         let now = super::wall_ms();
         let saved = self.pairings.update(id, |pairing| {
             pairing.last_seen_ms = Some(now);
-            pairing.last_address = address.map(|address| address.to_string()).or(pairing.last_address.take());
+            if let Some(address) = address.map(|address| address.to_string()) {
+                pairing.learned.retain(|known| *known != address);
+                pairing.learned.insert(0, address);
+                pairing.learned.truncate(LEARNED_MAX);
+            }
         });
         if let Err(error) = saved {
             tracing::warn!("the time a device was seen is not saved: {error:#}");
@@ -68,7 +76,7 @@ impl Node {
     }
 
     fn session_down(&mut self, id: DeviceId, session: SessionId, reason: &str) {
-        self.transfer.session_down(id, session);
+        self.transfer.session_down(session);
         if self.peers.get(&id).is_none_or(|peer| peer.session.id() != session) {
             return;
         }
@@ -98,7 +106,11 @@ impl Node {
         }
         match message {
             Message::Folders(folders) => self.offered(id, folders),
-            message @ (Message::ManifestGet(_) | Message::ChunkGet(_)) => self.transfer.serve(&id, req, message),
+            message @ (Message::ManifestGet(_) | Message::ChunkGet(_)) => {
+                self.transfer.serve(self.peers[&id].session.clone(), req, message);
+            }
+            Message::Partial(partial) => self.transfer.partial(id, partial),
+            Message::Index(index) if self.previews.contains_key(&(id, index.folder)) => self.previewed(id, index),
             message => {
                 let met = |folder: &FolderId| self.peers.get(&id).is_some_and(|peer| peer.met.contains_key(folder));
                 let Some(folder) = folder_of(&message).filter(met) else {
@@ -109,7 +121,7 @@ impl Node {
                 };
                 if running.folder.backlog() > BACKLOG_MAX {
                     tracing::warn!(peer = %id.short(), "a peer sends more than can be taken; it is cut off");
-                    self.peers[&id].session.close();
+                    self.peers[&id].session.close(CloseCode::BUSY);
                     return;
                 }
                 running.folder.tell(Input::Message(id, message));
@@ -175,12 +187,12 @@ impl Node {
     /// Which peers may read which folders from us.
     pub(super) fn grant(&self) {
         let met = |(id, peer): (&DeviceId, &Peer)| (*id, peer.met.keys().copied().collect());
-        self.transfer.set_grants(self.peers.iter().map(met).collect());
+        self.grants.set(self.peers.iter().map(met).collect());
     }
 
     /// Says to one peer what we share with it. Before our engine hears of it, so that it knows our replica first.
-    fn offer_to(&mut self, id: &DeviceId) {
-        let offers = self
+    pub(super) fn offer_to(&mut self, id: &DeviceId) {
+        let offers: Vec<FolderOffer> = self
             .folders
             .values()
             .filter(|slot| slot.config.members.contains(id))
@@ -194,11 +206,12 @@ impl Node {
                     api::FolderMode::ReceiveOnly => OfferMode::ReceiveOnly,
                 },
             })
+            .chain(self.preview_offers(id))
             .collect();
         if let Some(peer) = self.peers.get(id)
-            && peer.session.try_send(Message::Folders(Folders { offers })).is_err()
+            && peer.session.try_send(&Message::Folders(Folders { offers })) == Err(TrySendError::Full)
         {
-            peer.session.close();
+            peer.session.close(CloseCode::BUSY);
         }
     }
 

@@ -6,7 +6,8 @@ use super::folders::State;
 use super::outside::change_word;
 use crate::control::Reply;
 use crate::folder::{Input, Record, Report};
-use crate::net::Via;
+use crate::net::{Net, Via};
+use crate::transfer::FolderProgress;
 use protocol::model::{DeviceId, FolderId};
 use protocol::sync::ProblemCode;
 use protocol::wire::control as api;
@@ -23,18 +24,20 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// What status needs of the node, taken at once.
 struct Parts {
     status: api::Status,
-    folders: Vec<(FolderId, api::FolderStatus, Option<oneshot::Receiver<Report>>, crate::transfer::Progress)>,
+    folders: Vec<(FolderId, api::FolderStatus, Option<oneshot::Receiver<Report>>, FolderProgress)>,
     devices: BTreeMap<DeviceId, api::DeviceStatus>,
     /// Which devices a folder is shared with, and which of them have joined it.
     shared: BTreeMap<FolderId, Vec<(DeviceId, bool)>>,
+    /// Bytes of files received in a second, now.
+    rate_bps: u64,
 }
 
 impl Node {
     pub(super) fn status_request(&self, reply: Reply<api::Status>) {
-        let parts = self.parts();
+        let (parts, net) = (self.parts(), self.net.clone());
         tokio::spawn(async move {
             // The client may have hung up.
-            let _ = reply.send(Ok(assemble(parts).await));
+            let _ = reply.send(Ok(assemble(parts, &net).await));
         });
     }
 
@@ -48,9 +51,9 @@ impl Node {
             // The client may have hung up.
             Err(error) => return drop(reply.send(Err(error))),
         };
-        let parts = self.parts();
+        let (parts, net) = (self.parts(), self.net.clone());
         tokio::spawn(async move {
-            let status = assemble(parts).await;
+            let status = assemble(parts, &net).await;
             let found = status.folders.into_iter().find(|folder| folder.id == id.to_string());
             // The client may have hung up.
             let _ = reply.send(found.ok_or_else(|| ControlError::internal("the folder is gone again")));
@@ -87,6 +90,7 @@ impl Node {
             folders: folders.collect(),
             devices: self.pairings.all().iter().map(|pairing| (pairing.id(), self.device_status(pairing))).collect(),
             shared: shared.collect(),
+            rate_bps: self.transfer.wire().received_per_second,
             status: api::Status {
                 device: api::Identity { id: self.id.to_string(), name: self.config.settings().name.clone() },
                 version: env!("CARGO_PKG_VERSION").to_string(),
@@ -132,9 +136,8 @@ impl Node {
 
     fn device_status(&self, pairing: &crate::keys::Pairing) -> api::DeviceStatus {
         let id = pairing.id();
-        let net = self.net.peer_status(&id);
         let session = self.peers.get(&id).map(|peer| &peer.session);
-        let wire = self.transfer.wire_bytes(&id);
+        let wire = session.map(crate::net::Session::wire_bytes).unwrap_or_default();
         let skew = self.skews.get(&id).copied();
         api::DeviceStatus {
             id: id.to_string(),
@@ -142,33 +145,30 @@ impl Node {
             connected: session.is_some(),
             paused: pairing.paused,
             via: session.map(|session| via_word(session.via())),
-            address: session.and_then(|session| session.address()).map(|address| address.to_string()),
+            address: session.map(|session| session.address().to_string()),
             addresses: pairing.addresses.clone(),
             last_seen_ms: if session.is_some() { Some(super::wall_ms()) } else { pairing.last_seen_ms },
-            version: session.map(|session| session.software().to_string()),
+            version: session.map(|session| session.hello().software.clone()),
             in_sync: false,
             folders: Vec::new(),
-            received_bytes: wire.received,
-            sent_bytes: wire.sent,
-            rtt_ms: session.and_then(|session| session.rtt_ms()),
+            received_bytes: wire.0,
+            sent_bytes: wire.1,
+            rtt_ms: None,
             clock_ahead_s: skew,
-            problem: match (session, pairing.paused) {
-                (None, false) => net.and_then(|net| net.last_error),
-                _ => None,
-            },
+            problem: None,
         }
     }
 }
 
-async fn assemble(parts: Parts) -> api::Status {
-    let Parts { mut status, folders, mut devices, shared } = parts;
+async fn assemble(parts: Parts, net: &Net) -> api::Status {
+    let Parts { mut status, folders, mut devices, shared, rate_bps } = parts;
     for (id, mut folder, report, progress) in folders {
         let report = match report {
             Some(answer) => tokio::time::timeout(ANSWER, answer).await.ok().and_then(Result::ok),
             None => None,
         };
         if let Some(report) = &report {
-            fill_folder(&mut folder, report, progress);
+            fill_folder(&mut folder, report, progress, rate_bps);
         }
         for (device, joined) in shared.get(&id).into_iter().flatten() {
             let peer = report.as_ref().and_then(|report| report.peers.get(device));
@@ -197,6 +197,12 @@ async fn assemble(parts: Parts) -> api::Status {
         }
         status.folders.push(folder);
     }
+    for peer in net.status().await {
+        if let Some(device) = devices.get_mut(&peer.peer).filter(|device| !device.connected && !device.paused) {
+            device.problem = peer.last_error;
+            device.clock_ahead_s = device.clock_ahead_s.or(peer.clock_ahead_secs);
+        }
+    }
     for device in devices.values_mut() {
         let mut joined = device.folders.iter().filter(|folder| folder.joined).peekable();
         device.in_sync = device.connected && joined.peek().is_some() && joined.all(|folder| folder.in_sync);
@@ -205,7 +211,7 @@ async fn assemble(parts: Parts) -> api::Status {
     status
 }
 
-fn fill_folder(folder: &mut api::FolderStatus, report: &Report, progress: crate::transfer::Progress) {
+fn fill_folder(folder: &mut api::FolderStatus, report: &Report, progress: FolderProgress, rate_bps: u64) {
     let totals = report.state.totals;
     folder.state = match &report.stopped {
         Some(_) => api::FolderState::Stopped,
@@ -257,16 +263,16 @@ fn fill_folder(folder: &mut api::FolderStatus, report: &Report, progress: crate:
             ),
         })
         .collect();
-    if !report.idle && report.state.need_bytes + progress.done_bytes > 0 {
-        let total_bytes = progress.done_bytes + report.state.need_bytes;
-        let left = report.state.need_bytes;
+    if !report.idle && report.state.need_entries > 0 {
+        // Of what is being fetched, part is already in temps.
+        let left = report.state.need_bytes.saturating_sub(progress.bytes_done);
         folder.progress = Some(api::Progress {
-            done_bytes: progress.done_bytes,
-            total_bytes,
-            done_files: progress.done_files,
-            total_files: progress.done_files + report.state.need_entries,
-            rate_bps: progress.rate_bps,
-            eta_s: left.checked_div(progress.rate_bps),
+            done_bytes: folder.local.bytes + progress.bytes_done,
+            total_bytes: folder.local.bytes + report.state.need_bytes,
+            done_files: folder.local.files,
+            total_files: folder.local.files + report.state.need_entries,
+            rate_bps,
+            eta_s: left.checked_div(rate_bps),
         });
     }
 }

@@ -3,7 +3,7 @@
 //! Everything is decided again just before it is applied, so what changed meanwhile cannot be overwritten.
 
 use super::{Effect, Engine, View, back_off};
-use crate::model::{Content, ContentHash, Entry, RelPath, Timestamp};
+use crate::model::{Content, ContentHash, Entry, Event, RelPath, Timestamp};
 use crate::sync::decide::{Around, Draft, Plan, decide};
 use crate::sync::local::{Change, Decline, Have, LocalRow, Rows, Want};
 use crate::sync::plan::{Action, ActionId, Outcome, Problem, ProblemCode, Step};
@@ -34,6 +34,9 @@ pub(super) struct Pump {
     fetch_bytes: u64,
     applying: BTreeMap<ActionId, Applying>,
     look_after: BTreeSet<RelPath>,
+    look_below: BTreeSet<RelPath>,
+    /// A scan ran while the batch was out: it may have passed a path between the action and its record.
+    scan_overlaps: bool,
     fresh: VecDeque<RelPath>,
     pass: Pass,
     /// Another pass is due when this one ends.
@@ -108,6 +111,18 @@ impl Pump {
 
     pub(super) fn look_after(&mut self, path: &RelPath) {
         self.look_after.insert(path.clone());
+    }
+
+    pub(super) fn look_below(&mut self, path: &RelPath) {
+        self.look_below.insert(path.clone());
+    }
+
+    pub(super) fn take_look_below(&mut self) -> impl Iterator<Item = Effect> + use<> {
+        std::mem::take(&mut self.look_below).into_iter().map(|path| Effect::Look { path, subtree: true })
+    }
+
+    pub(super) fn scan_overlaps(&mut self) {
+        self.scan_overlaps |= !self.applying.is_empty();
     }
 
     pub(super) fn restart(&mut self) {
@@ -294,14 +309,16 @@ impl Engine {
 
     /// Decides one wanted path and starts what it takes.
     fn evaluate(&mut self, path: &RelPath, row: &LocalRow, view: View<'_>) -> Vec<Effect> {
-        let Some(want) = self.next_want(path, row) else {
+        if self.pump.retry.get(path).is_some_and(|retry| !retry.open) {
+            return Vec::new();
+        }
+        let Some((want, plan)) = self.plan(path, row, self.next_event(), view) else {
             return Vec::new();
         };
         if self.pump.flights.contains_key(path) {
             self.pump.unsettled = true;
             return Vec::new();
         }
-        let plan = decide(&Surroundings { engine: self, view }, path, row, want, self.next_event());
         let draft = match plan {
             Plan::Drop => {
                 let keep: Vec<Want> = row.wants.iter().filter(|other| *other != want).cloned().collect();
@@ -340,19 +357,17 @@ impl Engine {
         vec![Effect::Fetch { path: draft.path, origin: path.clone(), content, sources }]
     }
 
-    /// The want to decide next: not declined, or declined for something that may have passed.
-    fn next_want<'r>(&self, path: &RelPath, row: &'r LocalRow) -> Option<&'r Want> {
-        if self.pump.retry.get(path).is_some_and(|retry| !retry.open) {
-            return None;
-        }
-        self.choose_want(row)
-    }
-
-    /// Of several concurrent wants one that a connected device can serve: an absent device must not hold up the rest.
-    fn choose_want<'r>(&self, row: &'r LocalRow) -> Option<&'r Want> {
+    /// What to do at a path: the first of its wants, not declined for good, that does not have to wait. One that a
+    /// connected device can serve goes first: an absent device must not hold up the rest.
+    fn plan<'r>(&self, path: &RelPath, row: &'r LocalRow, event: Event, view: View<'_>) -> Option<(&'r Want, Plan)> {
+        let served = |want: &Want| want.sources.iter().any(|source| self.peers.contains_key(source));
         let open = |want: &&Want| want.declined.as_ref().is_none_or(|decline| decline.code.passes());
-        let served = |want: &&Want| want.sources.iter().any(|source| self.peers.contains_key(source));
-        row.wants.iter().filter(open).find(served).or_else(|| row.wants.iter().find(open))
+        let mut wants: Vec<&Want> = row.wants.iter().filter(open).collect();
+        wants.sort_by_key(|want| !served(want));
+        let around = Surroundings { engine: self, view };
+        let mut plans = wants.into_iter().map(|want| (want, decide(&around, path, row, want, event)));
+        let first = plans.next()?;
+        if first.1 == Plan::Wait { plans.find(|(_, plan)| *plan != Plan::Wait).or(Some(first)) } else { Some(first) }
     }
 
     /// The old path of a move: a live file of this content that a peer deleted, undisturbed here.
@@ -367,11 +382,10 @@ impl Engine {
         }
         let row = view.rows.get(from);
         let have = row.have.clone().filter(|have| have.entry.content.same(&draft.entry.content))?;
-        let want = row.wants.iter().find(|want| want.declined.is_none())?;
         // Its event comes after the one the create may use.
         let mut event = self.next_event();
         event.counter += 1;
-        match decide(&Surroundings { engine: self, view }, from, &row, want, event) {
+        match self.plan(from, &row, event, view)?.1 {
             Plan::Do(source) if source.step == Step::Remove && source.path == *from && row.local.is_none() => {
                 Some((from.clone(), have, source))
             }
@@ -416,6 +430,7 @@ impl Engine {
             effects.push(Effect::Commit(records));
         }
         if !actions.is_empty() {
+            self.pump.scan_overlaps = self.scans > 0;
             effects.push(Effect::Apply { actions, counter: self.counter });
         }
         effects
@@ -435,9 +450,7 @@ impl Engine {
     /// Decides once more: what was planned must still be what is due.
     fn due(&self, path: &RelPath, origin: &RelPath, fetched: Option<ContentHash>, view: View<'_>) -> Option<Due> {
         let row = view.rows.get(origin);
-        let want = self.choose_want(&row)?;
-        let around = Surroundings { engine: self, view };
-        let Plan::Do(mut draft) = decide(&around, origin, &row, want, self.next_event()) else {
+        let (_, Plan::Do(mut draft)) = self.plan(origin, &row, self.next_event(), view)? else {
             return None;
         };
         if draft.path != *path {
@@ -485,8 +498,11 @@ impl Engine {
         if code == ProblemCode::NoSource {
             return Vec::new();
         }
-        let mut wants = view.rows.get(origin).wants;
-        let Some(want) = wants.iter_mut().find(|want| want.declined.is_none()) else {
+        let row = view.rows.get(origin);
+        let failed = self.plan(origin, &row, self.next_event(), view).map(|(want, _)| want.entry.version.clone());
+        let mut wants = row.wants;
+        let mut undeclined = wants.iter_mut().filter(|want| want.declined.is_none());
+        let Some(want) = undeclined.find(|want| Some(&want.entry.version) == failed.as_ref()) else {
             return Vec::new();
         };
         let decline = Decline { code: code.decline(), words };
@@ -515,6 +531,9 @@ impl Engine {
                 if outcome != Outcome::Done {
                     effects.push(Effect::Look { path: from.clone(), subtree: false });
                 }
+            }
+            if self.pump.scan_overlaps && outcome == Outcome::Done {
+                self.pump.look_after(&path);
             }
             effects.extend(self.outcome(now, &path, &origin, outcome, view));
         }

@@ -211,6 +211,8 @@ impl Engine {
             }
         }
         self.pump.restart();
+        // Children before their directories, which must be empty to go.
+        effects.reverse();
         if !changes.is_empty() {
             effects.insert(0, Effect::Commit(changes));
         }

@@ -1,0 +1,297 @@
+//! How one counterpart, a paired device or the other end of an invite, is sought: its addresses, when to dial next,
+//! and where to wait for it. The hub owns one per counterpart; the attempts themselves are tasks.
+
+use super::backoff::Backoff;
+use super::config::{Own, random, unix_now};
+use super::dial::{Missed, Reached, Routes, dial};
+use super::door::DoorHandle;
+use super::keys::{Keys, Who};
+use super::park::Stay;
+use protocol::limits::RELAY_EPOCH_SECS;
+use protocol::wire::kdf::UnixSeconds;
+use protocol::wire::knock::Context;
+use protocol::wire::pair::{Direction, relay_epoch};
+use protocol::wire::relay::{Endpoint, RelayLink};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
+
+/// Relays where a counterpart is awaited.
+const RELAYS_USED: usize = 2;
+/// Around a token's edge both epochs are awaited, clocks permitting.
+const EDGE_SECS: u64 = 600;
+/// Addresses heard on the LAN that are kept, and for how long.
+const SEEN_MAX: usize = 4;
+const SEEN_KEEP: Duration = Duration::from_secs(300);
+/// The larger id leaves a LAN sighting to the smaller one for so long.
+const LAN_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Which attempt an outcome belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Attempt {
+    Dial,
+    Park(Place),
+}
+
+/// A relay, by its place in the list, and a token epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    relay: usize,
+    epoch: u64,
+}
+
+/// How an attempt ended.
+pub(super) struct Outcome {
+    pub(super) who: Who,
+    pub(super) attempt: Attempt,
+    pub(super) result: Result<Box<Reached>, Missed>,
+}
+
+/// How much a counterpart is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// Not at all: connected well, or paused.
+    No,
+    /// A better path than the relay that is there.
+    Directly,
+    /// By any path.
+    Anyhow,
+}
+
+/// What attempts need from the hub.
+pub(super) struct Means<'a> {
+    pub(super) own: &'a Arc<Own>,
+    pub(super) door: &'a DoorHandle,
+    pub(super) relays: &'a [RelayLink],
+    pub(super) attempts: &'a mut JoinSet<Outcome>,
+}
+
+struct Waiting {
+    task: Option<AbortHandle>,
+    backoff: Backoff,
+}
+
+pub(super) struct Pursuit {
+    pub(super) keys: Arc<Keys>,
+    gate: Arc<Semaphore>,
+    pub(super) typed: Vec<Endpoint>,
+    pub(super) learned: Vec<SocketAddr>,
+    seen: Vec<(SocketAddr, Instant)>,
+    dials: Backoff,
+    dialling: Option<AbortHandle>,
+    waits: BTreeMap<Place, Waiting>,
+    /// Relays are used from then on.
+    relays_from: Instant,
+    unit: Duration,
+    pub(super) last_error: Option<String>,
+}
+
+impl Pursuit {
+    pub(super) fn new(keys: Arc<Keys>, typed: Vec<Endpoint>, learned: Vec<SocketAddr>, own: &Own) -> Self {
+        let now = Instant::now();
+        Self {
+            keys,
+            gate: Arc::new(Semaphore::new(1)),
+            typed,
+            learned,
+            seen: Vec::new(),
+            dials: Backoff::new(own.tuning.backoff_unit, now),
+            dialling: None,
+            waits: BTreeMap::new(),
+            relays_from: now + own.tuning.relay_after,
+            unit: own.tuning.backoff_unit,
+            last_error: None,
+        }
+    }
+
+    /// Whether we dial at all: whoever shows an invite waits to be found.
+    fn dials(&self) -> bool {
+        self.keys.context != Context::Pairing || self.keys.out == Direction::High
+    }
+
+    fn routes(&self, now: Instant) -> Routes {
+        let fresh = self.seen.iter().filter(|(_, at)| now - *at < SEEN_KEEP).map(|(address, _)| *address);
+        let mut learned = self.learned.clone();
+        learned.sort_by_key(SocketAddr::is_ipv4);
+        Routes { addresses: fresh.chain(learned).collect(), typed: self.typed.clone() }
+    }
+
+    /// The connection is gone, or something changed: starts over.
+    pub(super) fn restart(&mut self, now: Instant, relay_after: Duration) {
+        self.dials.reset(now);
+        self.relays_from = now + relay_after;
+        self.waits.values_mut().for_each(|wait| wait.backoff.reset(now));
+    }
+
+    /// A session ended soon after it began: tries again, but not at once.
+    pub(super) fn retry_later(&mut self, now: Instant, relay_after: Duration) {
+        self.dials.failed(now, jitter());
+        self.relays_from = self.dials.next().max(now + relay_after);
+    }
+
+    /// The other side does not want us for now.
+    pub(super) fn give_up(&mut self, now: Instant) {
+        self.dials.give_up(now, jitter());
+        self.relays_from = self.dials.next();
+    }
+
+    /// Another connection is about to take over.
+    pub(super) fn hold(&mut self, until: Instant) {
+        self.dials.hold_until(until);
+        self.relays_from = self.relays_from.max(until);
+    }
+
+    /// Heard on the LAN: dialled at once by the smaller id or the joiner, by the other a little later.
+    pub(super) fn sighted(&mut self, address: SocketAddr, now: Instant) {
+        self.seen.retain(|(other, at)| *other != address && now - *at < SEEN_KEEP);
+        self.seen.insert(0, (address, now));
+        self.seen.truncate(SEEN_MAX);
+        let first = self.keys.context == Context::Pairing || self.keys.out == Direction::Low;
+        let at = if first { now } else { now + LAN_PATIENCE };
+        // A beacon never delays a dial that was due earlier.
+        if self.dials.next() > at {
+            self.dials.reset(at);
+        }
+    }
+
+    /// Starts what is due and stops what is no longer wanted.
+    pub(super) fn advance(&mut self, wanted: Wanted, now: Instant, means: &mut Means<'_>) {
+        if wanted == Wanted::No {
+            self.stop();
+            return;
+        }
+        let routes = self.routes(now);
+        if self.dials() && self.dialling.is_none() && !routes.is_empty() && self.dials.next() <= now {
+            let work = dial(Arc::clone(means.own), Arc::clone(&self.keys), routes, Arc::clone(&self.gate));
+            let who = self.keys.who;
+            self.dialling = Some(means.attempts.spawn(async move {
+                Outcome { who, attempt: Attempt::Dial, result: work.await.map(Box::new) }
+            }));
+        }
+        self.park(wanted == Wanted::Anyhow && now >= self.relays_from, now, means);
+    }
+
+    fn park(&mut self, wanted: bool, now: Instant, means: &mut Means<'_>) {
+        let places = if wanted { places(means.relays.len(), unix_now()) } else { Vec::new() };
+        self.waits.retain(|place, wait| {
+            let keep = places.contains(place);
+            if let (false, Some(task)) = (keep, &wait.task) {
+                task.abort();
+            }
+            keep
+        });
+        for place in places {
+            let fresh = || Waiting { task: None, backoff: Backoff::new(self.unit, now) };
+            let wait = self.waits.entry(place).or_insert_with(fresh);
+            if wait.task.is_some() || wait.backoff.next() > now {
+                continue;
+            }
+            let stay = Stay {
+                own: Arc::clone(means.own),
+                keys: Arc::clone(&self.keys),
+                link: means.relays[place.relay].clone(),
+                epoch: place.epoch,
+                door: means.door.clone(),
+                gate: Arc::clone(&self.gate),
+            };
+            let who = self.keys.who;
+            wait.task = Some(means.attempts.spawn(async move {
+                Outcome { who, attempt: Attempt::Park(place), result: stay.run().await.map(Box::new) }
+            }));
+        }
+    }
+
+    /// Takes note that an attempt is over. A success needs no wait: the hub decides what comes next.
+    pub(super) fn ended(&mut self, attempt: Attempt, missed: Option<&Missed>, now: Instant) {
+        let backoff = match attempt {
+            Attempt::Dial => {
+                self.dialling = None;
+                Some(&mut self.dials)
+            }
+            Attempt::Park(place) => self.waits.get_mut(&place).map(|wait| {
+                wait.task = None;
+                &mut wait.backoff
+            }),
+        };
+        if let Some(missed) = missed {
+            tracing::debug!(words = missed.words, "an attempt to connect failed");
+            self.last_error = Some(missed.words.clone());
+            if let Some(backoff) = backoff {
+                // A beacon may have asked for an earlier dial while this one ran.
+                if backoff.next() <= now {
+                    backoff.failed(now, jitter());
+                }
+            }
+        }
+    }
+
+    /// Stops all attempts.
+    pub(super) fn stop(&mut self) {
+        if let Some(task) = self.dialling.take() {
+            task.abort();
+        }
+        for wait in std::mem::take(&mut self.waits).into_values() {
+            if let Some(task) = wait.task {
+                task.abort();
+            }
+        }
+    }
+
+    /// When [`Self::advance`] has something to do again.
+    pub(super) fn wake_at(&self, wanted: Wanted, relays: usize, now: Instant) -> Option<Instant> {
+        if wanted == Wanted::No {
+            return None;
+        }
+        let dial = (self.dials() && self.dialling.is_none() && !self.routes(now).is_empty()).then(|| self.dials.next());
+        let parks = (wanted == Wanted::Anyhow && relays > 0).then(|| {
+            let idle = self.waits.values().filter(|wait| wait.task.is_none()).map(|wait| wait.backoff.next()).min();
+            if self.relays_from > now { self.relays_from } else { idle.unwrap_or(now + Duration::from_secs(60)) }
+        });
+        dial.into_iter().chain(parks).min()
+    }
+}
+
+impl Drop for Pursuit {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// The places where a counterpart is awaited at `now`: the present epoch, and its neighbour near an edge.
+fn places(relays: usize, now: UnixSeconds) -> Vec<Place> {
+    let epoch = relay_epoch(now);
+    let into = now.0 % RELAY_EPOCH_SECS;
+    let mut epochs = vec![epoch];
+    if into < EDGE_SECS && epoch > 0 {
+        epochs.push(epoch - 1);
+    }
+    if into >= RELAY_EPOCH_SECS - EDGE_SECS {
+        epochs.push(epoch + 1);
+    }
+    let used = relays.min(RELAYS_USED);
+    (0..used).flat_map(|relay| epochs.iter().map(move |&epoch| Place { relay, epoch })).collect()
+}
+
+fn jitter() -> u8 {
+    let [jitter] = random();
+    jitter
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_epochs_are_awaited_near_an_edge() {
+        let epochs = |secs| -> Vec<u64> { places(1, UnixSeconds(secs)).iter().map(|place| place.epoch).collect() };
+        assert_eq!(epochs(10 * RELAY_EPOCH_SECS + 3600), [10]);
+        assert_eq!(epochs(10 * RELAY_EPOCH_SECS + 5), [10, 9]);
+        assert_eq!(epochs(11 * RELAY_EPOCH_SECS - 5), [10, 11]);
+        assert_eq!(places(5, UnixSeconds(3600)).len(), RELAYS_USED);
+        assert!(places(0, UnixSeconds(3600)).is_empty());
+    }
+}

@@ -1,0 +1,1 @@
+//! Nets of one process over loopback.
