@@ -21,7 +21,8 @@ mod worker;
 
 pub use meter::{FolderProgress, Wire};
 
-use crate::disk::fs::Fs;
+use crate::disk::Temp;
+use crate::disk::fs::{Fs, RealFs};
 use crate::net::{Session, SessionId};
 use layout::Layout;
 use meter::{FolderMeter, WireMeter};
@@ -32,7 +33,7 @@ use scheduler::Told;
 use serve::Server;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, RwLock};
-use temp::TmpDir;
+use temp::Staging;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -75,30 +76,47 @@ pub enum Notice {
     },
 }
 
+/// A content that a path of a folder needs.
+#[derive(Clone, Debug)]
+pub struct FetchRequest {
+    /// Which folder.
+    pub folder: FolderId,
+    /// For which path.
+    pub path: RelPath,
+    /// Where the sources have it.
+    pub origin: RelPath,
+    /// What.
+    pub content: FileContent,
+    /// Devices that announced it.
+    pub sources: Vec<DeviceId>,
+}
+
 /// What the transfer needs of a folder.
-pub struct Folder<F: Fs> {
+pub struct Folder<F: Fs = RealFs> {
     id: FolderId,
     rows: Arc<dyn Rows + Send + Sync>,
     fs: Arc<F>,
     compression: Compression,
     notify: Box<dyn Fn(Notice) + Send + Sync>,
-    tmp: TmpDir<F>,
+    staging: Staging<F>,
     meter: FolderMeter,
-    under_way: UnderWay,
+    under_way: UnderWay<F>,
 }
 
-/// Chunk lists of the contents that are being fetched, so that others can have what is already there.
-#[derive(Default)]
-struct UnderWay(Mutex<BTreeMap<ContentHash, Arc<Layout>>>);
+/// Chunk lists and temps of the contents that are being fetched, so that others can have what is already there.
+struct UnderWay<F: Fs>(Mutex<BTreeMap<ContentHash, Partly<F>>>);
 
-impl UnderWay {
-    fn get(&self, content: &ContentHash) -> Option<Arc<Layout>> {
+/// A content that is being fetched.
+type Partly<F> = (Arc<Layout>, Arc<Temp<F>>);
+
+impl<F: Fs> UnderWay<F> {
+    fn get(&self, content: &ContentHash) -> Option<Partly<F>> {
         self.0.lock().expect("no thread panics while it holds this lock").get(content).cloned()
     }
 
-    fn set(&self, layout: &Arc<Layout>) {
+    fn set(&self, layout: &Arc<Layout>, temp: &Arc<Temp<F>>) {
         let mut under_way = self.0.lock().expect("no thread panics while it holds this lock");
-        under_way.insert(layout.manifest().content, Arc::clone(layout));
+        under_way.insert(layout.manifest().content, (Arc::clone(layout), Arc::clone(temp)));
     }
 
     fn end(&self, content: &ContentHash) {
@@ -115,8 +133,8 @@ impl<F: Fs> Folder<F> {
         compression: Compression,
         notify: impl Fn(Notice) + Send + Sync + 'static,
     ) -> Self {
-        let (tmp, meter, under_way) = (TmpDir::default(), FolderMeter::default(), UnderWay::default());
-        Self { id, rows, fs, compression, notify: Box::new(notify), tmp, meter, under_way }
+        let (staging, meter, under_way) = (Staging::default(), FolderMeter::default(), UnderWay(Mutex::default()));
+        Self { id, rows, fs, compression, notify: Box::new(notify), staging, meter, under_way }
     }
 }
 
@@ -151,7 +169,7 @@ impl<F: Fs> Folders<F> {
 pub type Grant = Arc<dyn Fn(&DeviceId, &FolderId) -> bool + Send + Sync>;
 
 /// The transfer of one daemon. Dropping it ends its tasks and threads.
-pub struct Transfer<F: Fs> {
+pub struct Transfer<F: Fs = RealFs> {
     folders: Folders<F>,
     tell: mpsc::UnboundedSender<Told<F>>,
     server: Arc<Server<F>>,
@@ -196,33 +214,28 @@ impl<F: Fs> Transfer<F> {
         self.tell(Told::Cancel(folder, None));
     }
 
-    /// Gets `content` into the folder's `tmp/`; `Fetched` or `FetchFailed` follows for `path` unless it is cancelled.
-    /// `origin` is where `sources` have it. A second call for a path replaces the first.
-    pub fn fetch(
-        &self,
-        folder: FolderId,
-        path: RelPath,
-        origin: RelPath,
-        content: FileContent,
-        sources: Vec<DeviceId>,
-    ) {
-        if let Some(folder) = self.folders.get(&folder) {
-            self.tell(Told::Fetch { folder, path, origin, content, sources });
+    /// Gets a content into the folder's `tmp/`; `Fetched` or `FetchFailed` follows for its path unless it is cancelled.
+    /// A second call for a path replaces the first.
+    pub fn fetch(&self, request: FetchRequest) {
+        if let Some(folder) = self.folders.get(&request.folder) {
+            self.tell(Told::Fetch(folder, request));
         }
     }
 
     /// Forgets what is under way for `path`. Its temp stays for a later fetch.
-    pub fn cancel(&self, folder: FolderId, path: RelPath) {
-        self.tell(Told::Cancel(folder, Some(path)));
+    pub fn cancel(&self, folder: FolderId, path: &RelPath) {
+        self.tell(Told::Cancel(folder, Some(path.clone())));
     }
 
-    /// A session to ask.
+    /// A session to ask, and to answer on.
     pub fn session_up(&self, session: Session) {
+        self.server.session_up(session.clone());
         self.tell(Told::SessionUp(session));
     }
 
     /// It is over.
     pub fn session_down(&self, session: SessionId) {
+        self.server.session_down(session);
         self.tell(Told::SessionDown(session));
     }
 
@@ -232,7 +245,7 @@ impl<F: Fs> Transfer<F> {
     }
 
     /// Answers a peer's MANIFEST_GET or CHUNK_GET; other messages are not for us.
-    pub fn serve(&self, session: Session, req: u32, message: Message) {
+    pub fn serve(&self, session: SessionId, req: u32, message: Message) {
         Arc::clone(&self.server).serve(session, req, message);
     }
 

@@ -6,11 +6,11 @@ use super::exchange::{self, Exchange};
 use super::fetch::{Fetch, State};
 use super::layout::{Layout, Missing, Run};
 use super::worker::{Completion, Ending, Job, Spec};
-use super::{Folder, Notice};
+use super::{FetchRequest, Folder, Notice};
 use crate::disk::fs::Fs;
 use crate::net::{Session, SessionId, Via};
 use protocol::limits::{FILES_PER_REQUEST_MAX, REQUEST_BYTES_MAX, REQUEST_BYTES_OPEN_MAX, REQUESTS_OPEN_MAX};
-use protocol::model::{ContentHash, DeviceId, FileContent, FolderId, Manifest, RelPath};
+use protocol::model::{ContentHash, DeviceId, FolderId, Manifest, RelPath};
 use protocol::sync::{Problem, ProblemCode};
 use protocol::wire::data::RecordCode;
 use protocol::wire::message::{ChunkGet, ChunkItem, Partial};
@@ -44,7 +44,7 @@ const REPORTS_AT_ONCE: usize = 256;
 /// What the scheduler is told.
 pub(super) enum Told<F: Fs> {
     /// A path needs a content.
-    Fetch { folder: Arc<Folder<F>>, path: RelPath, origin: RelPath, content: FileContent, sources: Vec<DeviceId> },
+    Fetch(Arc<Folder<F>>, FetchRequest),
     /// A path needs it no longer; `None`: no path of that folder does.
     Cancel(FolderId, Option<RelPath>),
     SessionUp(Session),
@@ -184,9 +184,7 @@ pub(super) async fn run<F: Fs>(
 impl<F: Fs> Scheduler<F> {
     fn take_in(&mut self, told: Told<F>) {
         match told {
-            Told::Fetch { folder, path, origin, content, sources } => {
-                self.fetch(folder, path, origin, content, &sources);
-            }
+            Told::Fetch(folder, request) => self.fetch(folder, request),
             Told::Cancel(folder, path) => self.cancel(folder, path),
             Told::SessionUp(session) => {
                 let (device, relayed) = (session.peer(), session.via() == Via::Relay);
@@ -233,14 +231,8 @@ impl<F: Fs> Scheduler<F> {
         let _ = self.workers[worker].send(job);
     }
 
-    fn fetch(
-        &mut self,
-        folder: Arc<Folder<F>>,
-        path: RelPath,
-        origin: RelPath,
-        content: FileContent,
-        sources: &[DeviceId],
-    ) {
+    fn fetch(&mut self, folder: Arc<Folder<F>>, request: FetchRequest) {
+        let FetchRequest { path, origin, content, sources, .. } = request;
         let key = (folder.id, content.hash);
         let present = self.by_path.get(&(folder.id, path.clone()));
         if present.is_some_and(|fetch| self.by_content.get(&key) != Some(fetch)) {
@@ -248,8 +240,9 @@ impl<F: Fs> Scheduler<F> {
         }
         if let Some(fetch) = self.by_content.get(&key) {
             let entry = self.fetches.get_mut(fetch).expect("by_content names fetches that exist");
-            entry.add(path.clone(), sources);
-            self.by_path.insert((folder.id, path), *fetch);
+            entry.add(path.clone(), &sources);
+            let fetch = *fetch;
+            self.by_path.insert((folder.id, path), fetch);
             return;
         }
         let id = FetchId(self.take_id());
@@ -260,7 +253,7 @@ impl<F: Fs> Scheduler<F> {
             Spec { fetch: id, folder: Arc::clone(&folder), path: path.clone(), content: Arc::clone(&content) };
         self.by_content.insert(key, id);
         self.by_path.insert((folder.id, path.clone()), id);
-        self.fetches.insert(id, Fetch::new(folder, content, path, origin, sources, worker));
+        self.fetches.insert(id, Fetch::new(folder, content, path, origin, &sources, worker));
         self.give(worker, Job::Open(spec));
     }
 

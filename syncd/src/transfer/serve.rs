@@ -9,7 +9,7 @@ use super::pool::Pool;
 use super::read::{self, Reading, Shelf};
 use super::{Compression, Folder, Folders, Grant};
 use crate::disk::fs::Fs;
-use crate::net::{DataSink, Session, SinkError};
+use crate::net::{DataSink, Session, SessionId, SinkError};
 use bytes::Bytes;
 use protocol::limits::{MANIFEST_CHUNKS_MAX, REQUESTS_OPEN_MAX};
 use protocol::model::DeviceId;
@@ -18,7 +18,7 @@ use protocol::wire::message::{ChunkErrorCode, ChunkGet, ManifestGet, ManifestPar
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
@@ -36,6 +36,7 @@ pub(super) struct Server<F: Fs> {
     folders: Folders<F>,
     grant: Grant,
     pool: Pool,
+    sessions: Mutex<BTreeMap<SessionId, Session>>,
     visitors: Mutex<BTreeMap<DeviceId, Arc<Visitor<F>>>>,
     /// As many as threads at most: contexts are large.
     deflaters: Mutex<Vec<Deflater>>,
@@ -91,10 +92,29 @@ impl<F: Fs> Server<F> {
     pub fn start(folders: Folders<F>, grant: Grant, wire: Arc<WireMeter>, threads: usize) -> io::Result<Self> {
         let deflaters = (0..threads).map(|_| Deflater::new()).collect::<io::Result<_>>()?;
         let pool = Pool::start("serve", threads)?;
-        Ok(Self { folders, grant, pool, visitors: Mutex::default(), deflaters: Mutex::new(deflaters), wire })
+        let (sessions, visitors) = (Mutex::default(), Mutex::default());
+        Ok(Self { folders, grant, pool, sessions, visitors, deflaters: Mutex::new(deflaters), wire })
     }
 
-    pub fn serve(self: Arc<Self>, session: Session, req: u32, message: Message) {
+    fn sessions(&self) -> MutexGuard<'_, BTreeMap<SessionId, Session>> {
+        self.sessions.lock().expect("no thread panics while it holds this lock")
+    }
+
+    pub fn session_up(&self, session: Session) {
+        self.sessions().insert(session.id(), session);
+    }
+
+    pub fn session_down(&self, session: SessionId) {
+        let mut sessions = self.sessions();
+        let Some(over) = sessions.remove(&session) else { return };
+        if !sessions.values().any(|other| other.peer() == over.peer()) {
+            // What it still had running keeps its own handle.
+            self.visitors.lock().expect("no thread panics while it holds this lock").remove(&over.peer());
+        }
+    }
+
+    pub fn serve(self: Arc<Self>, session: SessionId, req: u32, message: Message) {
+        let Some(session) = self.sessions().get(&session).cloned() else { return };
         let (folder, bytes) = match &message {
             Message::ManifestGet(get) => (get.folder, 0),
             Message::ChunkGet(get) => (get.folder, get.items.iter().map(|item| u64::from(item.len)).sum::<u64>()),
