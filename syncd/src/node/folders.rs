@@ -288,6 +288,8 @@ impl Node {
 
     pub(super) fn restart_folder(&mut self, id: FolderId) {
         self.stop_folder(&id, State::Paused);
+        // Peers must hear that it was gone: the new engine knows nothing of what they had asked for.
+        self.offer_everywhere();
         let config = self.folders[&id].config.clone();
         self.start_folder(config);
         self.offer_everywhere();
@@ -302,6 +304,7 @@ impl Node {
 
     pub(super) fn stop_folder(&mut self, id: &FolderId, state: State) {
         self.transfer.remove_folder(*id);
+        self.unmeet(id);
         if let Some(slot) = self.folders.get_mut(id)
             && let State::Running(running) = std::mem::replace(&mut slot.state, state)
         {

@@ -107,7 +107,7 @@ impl Node {
         match message {
             Message::Folders(folders) => self.offered(id, folders),
             message @ (Message::ManifestGet(_) | Message::ChunkGet(_)) => {
-                self.transfer.serve(self.peers[&id].session.clone(), req, message);
+                self.transfer.serve(session, req, message);
             }
             Message::Partial(partial) => self.transfer.partial(id, partial),
             Message::Index(index) if self.previews.contains_key(&(id, index.folder)) => self.previewed(id, index),
