@@ -29,7 +29,7 @@ use meter::{FolderMeter, WireMeter};
 use protocol::model::{ContentHash, DeviceId, FileContent, FolderId, Manifest, RelPath};
 use protocol::sync::{Problem, Rows};
 use protocol::wire::message::{Message, Partial};
-use scheduler::Told;
+use scheduler::{Told, Wanted};
 use serve::Server;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, RwLock};
@@ -74,21 +74,6 @@ pub enum Notice {
         /// Where.
         path: RelPath,
     },
-}
-
-/// A content that a path of a folder needs.
-#[derive(Clone, Debug)]
-pub struct FetchRequest {
-    /// Which folder.
-    pub folder: FolderId,
-    /// For which path.
-    pub path: RelPath,
-    /// Where the sources have it.
-    pub origin: RelPath,
-    /// What.
-    pub content: FileContent,
-    /// Devices that announced it.
-    pub sources: Vec<DeviceId>,
 }
 
 /// What the transfer needs of a folder.
@@ -216,26 +201,32 @@ impl<F: Fs> Transfer<F> {
 
     /// Gets a content into the folder's `tmp/`; `Fetched` or `FetchFailed` follows for its path unless it is cancelled.
     /// A second call for a path replaces the first.
-    pub fn fetch(&self, request: FetchRequest) {
-        if let Some(folder) = self.folders.get(&request.folder) {
-            self.tell(Told::Fetch(folder, request));
+    /// `origin` is where `sources` have it.
+    pub fn fetch(
+        &self,
+        folder: FolderId,
+        path: RelPath,
+        origin: RelPath,
+        content: FileContent,
+        sources: Vec<DeviceId>,
+    ) {
+        if let Some(folder) = self.folders.get(&folder) {
+            self.tell(Told::Fetch(folder, Wanted { path, origin, content, sources }));
         }
     }
 
     /// Forgets what is under way for `path`. Its temp stays for a later fetch.
-    pub fn cancel(&self, folder: FolderId, path: &RelPath) {
-        self.tell(Told::Cancel(folder, Some(path.clone())));
+    pub fn cancel(&self, folder: FolderId, path: RelPath) {
+        self.tell(Told::Cancel(folder, Some(path)));
     }
 
-    /// A session to ask, and to answer on.
+    /// A session to ask.
     pub fn session_up(&self, session: Session) {
-        self.server.session_up(session.clone());
         self.tell(Told::SessionUp(session));
     }
 
     /// It is over.
     pub fn session_down(&self, session: SessionId) {
-        self.server.session_down(session);
         self.tell(Told::SessionDown(session));
     }
 
@@ -245,7 +236,7 @@ impl<F: Fs> Transfer<F> {
     }
 
     /// Answers a peer's MANIFEST_GET or CHUNK_GET; other messages are not for us.
-    pub fn serve(&self, session: SessionId, req: u32, message: Message) {
+    pub fn serve(&self, session: Session, req: u32, message: Message) {
         Arc::clone(&self.server).serve(session, req, message);
     }
 

@@ -6,11 +6,11 @@ use super::exchange::{self, Exchange};
 use super::fetch::{Fetch, State};
 use super::layout::{Layout, Missing, Run};
 use super::worker::{Completion, Ending, Job, Spec};
-use super::{FetchRequest, Folder, Notice};
+use super::{Folder, Notice};
 use crate::disk::fs::Fs;
 use crate::net::{Session, SessionId, Via};
 use protocol::limits::{FILES_PER_REQUEST_MAX, REQUEST_BYTES_MAX, REQUEST_BYTES_OPEN_MAX, REQUESTS_OPEN_MAX};
-use protocol::model::{ContentHash, DeviceId, FolderId, Manifest, RelPath};
+use protocol::model::{ContentHash, DeviceId, FileContent, FolderId, Manifest, RelPath};
 use protocol::sync::{Problem, ProblemCode};
 use protocol::wire::data::RecordCode;
 use protocol::wire::message::{ChunkGet, ChunkItem, Partial};
@@ -44,7 +44,7 @@ const REPORTS_AT_ONCE: usize = 256;
 /// What the scheduler is told.
 pub(super) enum Told<F: Fs> {
     /// A path needs a content.
-    Fetch(Arc<Folder<F>>, FetchRequest),
+    Fetch(Arc<Folder<F>>, Wanted),
     /// A path needs it no longer; `None`: no path of that folder does.
     Cancel(FolderId, Option<RelPath>),
     SessionUp(Session),
@@ -61,6 +61,14 @@ pub(super) enum Told<F: Fs> {
     Ended(Arc<Plan>, Received, Ending),
     /// Nothing came for a while.
     Stalled(u64),
+}
+
+/// A content, the path that needs it, and where `sources` have it.
+pub(super) struct Wanted {
+    pub path: RelPath,
+    pub origin: RelPath,
+    pub content: FileContent,
+    pub sources: Vec<DeviceId>,
 }
 
 /// Why a peer gave no chunk list.
@@ -184,7 +192,7 @@ pub(super) async fn run<F: Fs>(
 impl<F: Fs> Scheduler<F> {
     fn take_in(&mut self, told: Told<F>) {
         match told {
-            Told::Fetch(folder, request) => self.fetch(folder, request),
+            Told::Fetch(folder, wanted) => self.fetch(folder, wanted),
             Told::Cancel(folder, path) => self.cancel(folder, path),
             Told::SessionUp(session) => {
                 let (device, relayed) = (session.peer(), session.via() == Via::Relay);
@@ -231,8 +239,8 @@ impl<F: Fs> Scheduler<F> {
         let _ = self.workers[worker].send(job);
     }
 
-    fn fetch(&mut self, folder: Arc<Folder<F>>, request: FetchRequest) {
-        let FetchRequest { path, origin, content, sources, .. } = request;
+    fn fetch(&mut self, folder: Arc<Folder<F>>, wanted: Wanted) {
+        let Wanted { path, origin, content, sources } = wanted;
         let key = (folder.id, content.hash);
         let present = self.by_path.get(&(folder.id, path.clone()));
         if present.is_some_and(|fetch| self.by_content.get(&key) != Some(fetch)) {

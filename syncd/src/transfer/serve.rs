@@ -9,16 +9,16 @@ use super::pool::Pool;
 use super::read::{self, Reading, Shelf};
 use super::{Compression, Folder, Folders, Grant};
 use crate::disk::fs::Fs;
-use crate::net::{DataSink, Session, SessionId, SinkError};
+use crate::net::{DataSink, Session, SinkError};
 use bytes::Bytes;
-use protocol::limits::{MANIFEST_CHUNKS_MAX, REQUESTS_OPEN_MAX};
+use protocol::limits::{DATA_BLOCK_TARGET, MANIFEST_CHUNKS_MAX, REQUESTS_OPEN_MAX};
 use protocol::model::DeviceId;
 use protocol::wire::data::{BLOCK_HEADER_LEN, BlockWriter};
 use protocol::wire::message::{ChunkErrorCode, ChunkGet, ManifestGet, ManifestPart, Message, capability};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
@@ -29,6 +29,10 @@ const RUNNING_MAX: u32 = 16;
 const BYTES_PER_PLACE: u64 = 256 * 1024;
 /// Above this rate, in bytes a second, compressing would only slow the link down (zstd level 1: 400 MB/s a core).
 const FAST_LINK: u64 = 150_000_000;
+/// A send that took no longer did not wait for the link.
+const WAIT_MIN: Duration = Duration::from_millis(1);
+/// Compressed blocks after which one is sent as it is, while none of them had to wait.
+const PROBE_EVERY: u64 = 16;
 /// Open files are kept this long after a peer's last request.
 const SHELF_KEEP: Duration = Duration::from_secs(5);
 
@@ -36,7 +40,6 @@ pub(super) struct Server<F: Fs> {
     folders: Folders<F>,
     grant: Grant,
     pool: Pool,
-    sessions: Mutex<BTreeMap<SessionId, Session>>,
     visitors: Mutex<BTreeMap<DeviceId, Arc<Visitor<F>>>>,
     /// As many as threads at most: contexts are large.
     deflaters: Mutex<Vec<Deflater>>,
@@ -51,8 +54,43 @@ struct Visitor<F: Fs> {
     /// Requests so far; tells whether the shelf was used.
     served: AtomicU64,
     sweeping: AtomicBool,
-    /// Bytes a second that its link takes; 0 when not known.
-    link_rate: AtomicU64,
+    link: LinkRate,
+}
+
+/// How fast a peer's link is, as far as sends that had to wait show it.
+#[derive(Default)]
+struct LinkRate {
+    /// Bytes a second; 0 when not known.
+    rate: AtomicU64,
+    /// Blocks since the last one that showed anything.
+    quiet: AtomicU64,
+}
+
+impl LinkRate {
+    fn measure(&self, bytes: usize, took: Duration) {
+        let rate = (bytes as f64 / took.as_secs_f64().max(1e-6)) as u64;
+        // What fits into the session's queue shows nothing but that queue, unless it waited for long.
+        let shows = took > WAIT_MIN && (bytes >= DATA_BLOCK_TARGET / 2 || rate < FAST_LINK / 4);
+        if !shows {
+            self.quiet.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        self.quiet.store(0, Ordering::Relaxed);
+        let known = self.rate.load(Ordering::Relaxed);
+        self.rate.store(if known == 0 { rate } else { known - known / 4 + rate / 4 }, Ordering::Relaxed);
+    }
+
+    /// Whether fewer bytes would go faster. Where nothing shows it, a block in between goes as it is, to see.
+    fn wants_fewer_bytes(&self) -> bool {
+        if self.rate.load(Ordering::Relaxed) > FAST_LINK {
+            return false;
+        }
+        let probe = self.quiet.load(Ordering::Relaxed) >= PROBE_EVERY;
+        if probe {
+            self.quiet.store(0, Ordering::Relaxed);
+        }
+        !probe
+    }
 }
 
 impl<F: Fs> Visitor<F> {
@@ -63,19 +101,8 @@ impl<F: Fs> Visitor<F> {
             shelf: Arc::default(),
             served: AtomicU64::new(0),
             sweeping: AtomicBool::new(false),
-            link_rate: AtomicU64::new(0),
+            link: LinkRate::default(),
         }
-    }
-
-    fn measure(&self, bytes: usize, took: Duration) {
-        let rate = (bytes as f64 / took.as_secs_f64().max(1e-6)) as u64;
-        let known = self.link_rate.load(Ordering::Relaxed);
-        let rate = if known == 0 { rate } else { known - known / 8 + rate / 8 };
-        self.link_rate.store(rate, Ordering::Relaxed);
-    }
-
-    fn is_fast(&self) -> bool {
-        self.link_rate.load(Ordering::Relaxed) > FAST_LINK
     }
 }
 
@@ -92,29 +119,10 @@ impl<F: Fs> Server<F> {
     pub fn start(folders: Folders<F>, grant: Grant, wire: Arc<WireMeter>, threads: usize) -> io::Result<Self> {
         let deflaters = (0..threads).map(|_| Deflater::new()).collect::<io::Result<_>>()?;
         let pool = Pool::start("serve", threads)?;
-        let (sessions, visitors) = (Mutex::default(), Mutex::default());
-        Ok(Self { folders, grant, pool, sessions, visitors, deflaters: Mutex::new(deflaters), wire })
+        Ok(Self { folders, grant, pool, visitors: Mutex::default(), deflaters: Mutex::new(deflaters), wire })
     }
 
-    fn sessions(&self) -> MutexGuard<'_, BTreeMap<SessionId, Session>> {
-        self.sessions.lock().expect("no thread panics while it holds this lock")
-    }
-
-    pub fn session_up(&self, session: Session) {
-        self.sessions().insert(session.id(), session);
-    }
-
-    pub fn session_down(&self, session: SessionId) {
-        let mut sessions = self.sessions();
-        let Some(over) = sessions.remove(&session) else { return };
-        if !sessions.values().any(|other| other.peer() == over.peer()) {
-            // What it still had running keeps its own handle.
-            self.visitors.lock().expect("no thread panics while it holds this lock").remove(&over.peer());
-        }
-    }
-
-    pub fn serve(self: Arc<Self>, session: SessionId, req: u32, message: Message) {
-        let Some(session) = self.sessions().get(&session).cloned() else { return };
+    pub fn serve(self: Arc<Self>, session: Session, req: u32, message: Message) {
         let (folder, bytes) = match &message {
             Message::ManifestGet(get) => (get.folder, 0),
             Message::ChunkGet(get) => (get.folder, get.items.iter().map(|item| u64::from(item.len)).sum::<u64>()),
@@ -184,12 +192,12 @@ impl<F: Fs> Server<F> {
         let may_deflate = folder.compression == Compression::Auto
             && session.hello().capabilities & capability::ZSTD != 0;
         let reading = Reading::new(folder, Arc::clone(&visitor.shelf), get);
-        let mut next = self.fill(reading, may_deflate && !visitor.is_fast()).await;
+        let mut next = self.fill(reading, may_deflate && visitor.link.wants_fewer_bytes()).await;
         while let Some((reading, block, last)) = next.take() {
             if last {
                 return self.send(&mut sink, visitor, block, true).await;
             }
-            let ahead = self.fill(reading, may_deflate && !visitor.is_fast());
+            let ahead = self.fill(reading, may_deflate && visitor.link.wants_fewer_bytes());
             let (sent, filled) = tokio::join!(self.send(&mut sink, visitor, block, false), ahead);
             sent?;
             next = filled;
@@ -206,7 +214,7 @@ impl<F: Fs> Server<F> {
     ) -> Result<(), SinkError> {
         let (began, len) = (Instant::now(), block.len());
         sink.send(block, last).await?;
-        visitor.measure(len, began.elapsed());
+        visitor.link.measure(len, began.elapsed());
         self.wire.add_sent(len);
         Ok(())
     }

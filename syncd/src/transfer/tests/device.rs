@@ -4,7 +4,7 @@ use super::path;
 use crate::disk::fs::{Fs, RealFs};
 use crate::disk::sim_journal::MemJournal;
 use crate::net::{About, LanMode, Net, NetConfig, NetEvent, PeerConfig, Session, SessionId, Tuning};
-use crate::transfer::{Compression, FetchRequest, Folder, Notice, Transfer};
+use crate::transfer::{Compression, Folder, Notice, Transfer};
 use protocol::limits::INLINE_CHUNKS_MAX;
 use protocol::model::{
     Content, DeviceId, Entry, Event, FileContent, FolderId, Manifest, Mode, Mtime, RelPath, ReplicaId, Version,
@@ -138,7 +138,7 @@ impl<F: Fs> Device<F> {
     pub fn fetch_from(&self, at: &str, origin: &str, content: &FileContent, sources: &[DeviceId]) {
         let (path, origin): (RelPath, RelPath) = (path(at), path(origin));
         let (content, sources) = (content.clone(), sources.to_vec());
-        self.transfer.fetch(FetchRequest { folder: FOLDER, path, origin, content, sources });
+        self.transfer.fetch(FOLDER, path, origin, content, sources);
     }
 
     pub async fn notice(&mut self) -> Notice {
@@ -249,9 +249,10 @@ async fn pump<F: Fs>(mut events: mpsc::Receiver<NetEvent>, transfer: Arc<Transfe
                 }
                 desk.serves.fetch_sub(1, Ordering::SeqCst);
                 let liar = desk.liar.lock().expect("no holder panics");
-                match (&*liar, sessions.get(&session)) {
-                    (Some(liar), Some(session)) => liar(session.clone(), req, message),
-                    _ => transfer.serve(session, req, message),
+                match (&*liar, sessions.get(&session).cloned()) {
+                    (Some(liar), Some(session)) => liar(session, req, message),
+                    (None, Some(session)) => transfer.serve(session, req, message),
+                    _ => {}
                 }
             }
             _ => {}

@@ -196,7 +196,7 @@ async fn a_cancelled_fetch_says_nothing() {
     let (a, mut b) = pair().await;
     let (large, small) = (a.put("large", &noise(12, 20 * MIB)), a.put("small", &noise(13, 1000)));
     b.fetch("large", &large, &[a.id]);
-    b.transfer.cancel(FOLDER, &path("large"));
+    b.transfer.cancel(FOLDER, path("large"));
     b.fetch("small", &small, &[a.id]);
     assert!(matches!(b.notice().await, Notice::Fetched { path: at, .. } if at == path("small")));
     assert_eq!(b.transfer.progress(FOLDER).contents, 0);
