@@ -1,8 +1,10 @@
 //! Known answers: values that every implementation of SPEC.md must reproduce, found with an independent one.
 
+use protocol::wire::beacon;
 use protocol::wire::handshake::{CheckNumber, commitment};
 use protocol::wire::identity::Identity;
-use protocol::wire::kdf::{Secret32, UnixSeconds, rtag};
+use protocol::wire::invite::InviteCode;
+use protocol::wire::kdf::{Secret32, UnixSeconds};
 use protocol::wire::knock::{Candidate, Context, Knock};
 use protocol::wire::pair::{Direction, PairSecret};
 
@@ -70,10 +72,8 @@ fn relay_token() {
 
 #[test]
 fn lan_tag() {
-    let mut extra = [0u8; 18];
-    extra[10..16].copy_from_slice(&[0xff, 0xff, 192, 168, 9, 1]);
-    extra[16..].copy_from_slice(&28_730u16.to_be_bytes());
-    let tag: [u8; 8] = rtag(&pair().lan_key(Direction::Low), &SALT, 5_872_000, &extra);
+    let source = std::net::IpAddr::from([192, 168, 9, 1]);
+    let tag = beacon::tag(&pair().lan_key(Direction::Low), &SALT, 5_872_000, source, 28_730);
     assert_eq!(hex(&tag), "e78ffb9f44ee0ad8");
 }
 
@@ -84,4 +84,12 @@ fn check_number() {
     let number = CheckNumber::derive(&[0x22; 32], &[0x33; 32], &[0x44; 32], &b);
     assert_eq!(number, CheckNumber(52_765));
     assert_eq!(number.to_string(), "052 765");
+}
+
+#[test]
+fn invite() {
+    let code = InviteCode::from_random([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    assert_eq!(code.to_string(), "000g-40r4-0m30-e209-m9kq");
+    let secret = code.pair_secret();
+    assert_eq!(hex(secret.secret().expose()), "939c0a4b2f7abd1bc6d0787a2fd903d8bdf8e8bf4f400d5de8b860c72deb8c5b");
 }

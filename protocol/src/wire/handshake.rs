@@ -169,6 +169,8 @@ pub struct Established {
     pub remote: Option<PublicIdentity>,
     /// The initiator's head of HELLO; `None` at the initiator.
     pub hello: Option<HelloHead>,
+    /// The protocol version that both speak.
+    pub version: u8,
     /// For people to compare while pairing.
     pub check_number: CheckNumber,
 }
@@ -265,7 +267,7 @@ impl Initiator {
         let mut reply = [0; MESSAGE_3_LEN];
         write_exact(&mut self.noise, &payload, &mut reply)?;
         let transport = Transport::new(self.noise.into_stateless_transport_mode()?);
-        Ok((reply, Established { transport, remote_x, remote: self.expected, hello: None, check_number }))
+        Ok((reply, Established { transport, remote_x, remote: self.expected, hello: None, version, check_number }))
     }
 }
 
@@ -276,6 +278,7 @@ pub struct Responder {
     nonce: [u8; 32],
     h2: [u8; 32],
     own_x: [u8; 32],
+    version: u8,
     expected: Option<PublicIdentity>,
 }
 
@@ -307,7 +310,7 @@ impl Responder {
         let h2 = handshake_hash(&noise);
         let commitment = array(&payload[4 + EK_LEN..]);
         let own_x = params.own.public().x;
-        Ok((Self { noise, commitment, nonce, h2, own_x, expected: params.expected }, reply))
+        Ok((Self { noise, commitment, nonce, h2, own_x, version, expected: params.expected }, reply))
     }
 
     /// Reads message 3.
@@ -332,7 +335,14 @@ impl Responder {
         let check_number = CheckNumber::derive(&self.h2, &nonce_i, &self.nonce, &id);
         let hello = Some(HelloHead::read(&payload[64..64 + HELLO_HEAD_LEN]));
         let transport = Transport::new(self.noise.into_stateless_transport_mode()?);
-        Ok(Established { transport, remote_x: remote.x, remote: Some(remote), hello, check_number })
+        Ok(Established {
+            transport,
+            remote_x: remote.x,
+            remote: Some(remote),
+            hello,
+            version: self.version,
+            check_number,
+        })
     }
 }
 

@@ -8,6 +8,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use subtle::ConstantTimeEq;
 
+#[cfg(test)]
+mod tests;
+
 /// Length of a knock in bytes.
 pub const KNOCK_LEN: usize = 24;
 

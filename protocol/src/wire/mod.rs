@@ -11,4 +11,5 @@ pub mod knock;
 pub mod message;
 mod noise;
 pub mod pair;
+pub mod pairing;
 pub mod relay;

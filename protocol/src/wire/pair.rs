@@ -6,6 +6,9 @@ use super::kdf::{Secret32, UnixSeconds, kdf, kdf_secret};
 use crate::limits::RELAY_EPOCH_SECS;
 use crate::model::DeviceId;
 
+#[cfg(test)]
+mod tests;
+
 /// Which of the two parties sends: tags differ by direction, so a reflected one matches nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Direction {
