@@ -7,14 +7,28 @@ use crate::disk::hash;
 use crate::disk::ignore::{Ignore, IgnoreFile, IGNORE_LEN_MAX};
 use crate::disk::marker::{Marker, MarkerCheck};
 use crate::store::Store;
-use crate::transfer::FetchRequest;
-use protocol::model::{DeviceId, FolderId, RelPath, ReplicaId};
+use protocol::model::{DeviceId, FileContent, FolderId, RelPath, ReplicaId};
 use protocol::sync::engine::Alarm;
 use protocol::sync::{Disk, Rows};
 use protocol::wire::message::Message;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A content that the folder needs.
+#[derive(Clone, Debug)]
+pub struct FetchRequest {
+    /// The folder.
+    pub folder: FolderId,
+    /// For which path.
+    pub path: RelPath,
+    /// Where the sources have it.
+    pub origin: RelPath,
+    /// What.
+    pub content: FileContent,
+    /// Devices that announced it.
+    pub sources: Vec<DeviceId>,
+}
 
 /// The ways out of a folder. Each is called from the folder's own threads and must not block.
 pub trait Outside: Send + Sync {

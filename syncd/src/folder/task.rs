@@ -7,9 +7,8 @@
 use super::log::{ChangeLog, What};
 use super::look::{Look, LookQueue, Seen};
 use super::report::{Report, StopCause};
-use super::shared::Shared;
+use super::shared::{FetchRequest, Shared};
 use super::words;
-use crate::transfer::FetchRequest;
 use crossbeam_channel::{Receiver, Sender, after, never, select};
 use protocol::model::{ContentHash, DeviceId, Manifest, RelPath, ReplicaId, Timestamp};
 use protocol::sync::engine::{Alarm, Effect, Engine, Event, View};

@@ -2,9 +2,9 @@
 //! the node's loop. Nothing here blocks.
 
 use crate::disk::fs::RealFs;
-use crate::folder::{Outside, Record, StopCause, What, alarm_words};
+use crate::folder::{FetchRequest, Outside, Record, StopCause, What, alarm_words};
 use crate::net::{Session, TrySendError};
-use crate::transfer::{FetchRequest, Transfer};
+use crate::transfer::Transfer;
 use protocol::model::{DeviceId, FolderId, RelPath};
 use protocol::sync::engine::Alarm;
 use protocol::wire::message::{CloseCode, Message};
@@ -95,11 +95,12 @@ impl Outside for Exit {
     }
 
     fn fetch(&self, request: FetchRequest) {
-        self.transfer.fetch(request);
+        let FetchRequest { folder, path, origin, content, sources } = request;
+        self.transfer.fetch(folder, path, origin, content, sources);
     }
 
     fn cancel_fetch(&self, folder: FolderId, path: &RelPath) {
-        self.transfer.cancel(folder, path);
+        self.transfer.cancel(folder, path.clone());
     }
 
     fn changed(&self, folder: FolderId, record: &Record) {

@@ -137,13 +137,14 @@ impl Node {
         let Some(peer) = self.peers.get(&id) else {
             return;
         };
-        if peer.session.id() != session && peer.others.iter().all(|other| other.id() != session) {
+        let mut all = std::iter::once(&peer.session).chain(&peer.others);
+        let Some(on) = all.find(|live| live.id() == session).cloned() else {
             return;
-        }
+        };
         match message {
             Message::Folders(folders) => self.offered(id, folders),
             message @ (Message::ManifestGet(_) | Message::ChunkGet(_)) => {
-                self.transfer.serve(session, req, message);
+                self.transfer.serve(on, req, message);
             }
             Message::Partial(partial) => self.transfer.partial(id, partial),
             Message::Index(index) if self.previews.contains_key(&(id, index.folder)) => self.previewed(id, index),
