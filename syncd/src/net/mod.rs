@@ -192,12 +192,7 @@ impl Net {
     ///
     /// # Errors
     /// When too many are being joined, or the network is shut down.
-    pub async fn join_invite(
-        &self,
-        link: InviteLink,
-        address: Option<Endpoint>,
-        lives: Duration,
-    ) -> Result<InviteId> {
+    pub async fn join_invite(&self, link: InviteLink, address: Option<Endpoint>, lives: Duration) -> Result<InviteId> {
         let secret = stretch(link.code.clone()).await?;
         let addresses = address.into_iter().chain(link.addresses).collect();
         let request = JoinRequest { secret, lives, addresses, relays: link.relays };

@@ -168,9 +168,11 @@ impl Pursuit {
         if self.dials() && self.dialling.is_none() && !routes.is_empty() && self.dials.next() <= now {
             let work = dial(Arc::clone(means.own), Arc::clone(&self.keys), routes, Arc::clone(&self.gate));
             let who = self.keys.who;
-            self.dialling = Some(means.attempts.spawn(async move {
-                Outcome { who, attempt: Attempt::Dial, result: work.await.map(Box::new) }
-            }));
+            self.dialling = Some(
+                means
+                    .attempts
+                    .spawn(async move { Outcome { who, attempt: Attempt::Dial, result: work.await.map(Box::new) } }),
+            );
         }
         self.park(wanted == Wanted::Anyhow && now >= self.relays_from, now, means);
     }

@@ -115,7 +115,8 @@ impl Node {
 
     /// The device called `name`, or with that id or an unambiguous beginning of it.
     pub(super) fn find_device(&self, name: &str) -> Result<DeviceId, ControlError> {
-        let exact = self.pairings.all().iter().filter(|pairing| pairing.name == name || pairing.id().to_string() == name);
+        let exact =
+            self.pairings.all().iter().filter(|pairing| pairing.name == name || pairing.id().to_string() == name);
         let mut found: Vec<DeviceId> = exact.map(crate::keys::Pairing::id).collect();
         if found.is_empty() && name.len() >= 6 {
             let begins = |id: &DeviceId| id.to_string().starts_with(name) || id.short().starts_with(name);
@@ -271,7 +272,7 @@ impl Node {
                     entries.extend(report.log.iter().map(|record| super::status::log_entry(&folder, record)));
                 }
             }
-            entries.sort_by(|a: &api::LogEntry, b| b.time_ms.cmp(&a.time_ms));
+            entries.sort_by_key(|entry: &api::LogEntry| std::cmp::Reverse(entry.time_ms));
             entries.retain(|entry| query.since_ms.is_none_or(|since| entry.time_ms >= since));
             if let Some(at) = &query.at {
                 entries.retain(|entry| at.text().ends_with(entry.at.text()));

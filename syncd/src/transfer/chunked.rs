@@ -2,8 +2,8 @@
 //! the file's order as far as it can so that a second pass is rarely needed.
 //! Invariant: a chunk counts as there only after its hash was computed from the bytes that were written or read back.
 
-use super::layout::{ChunkIndex, Layout, Missing, is_zeros, zeros_hash};
 use super::Folder;
+use super::layout::{ChunkIndex, Layout, Missing, is_zeros, zeros_hash};
 use crate::disk::Temp;
 use crate::disk::fs::Fs;
 use protocol::model::{ChunkHash, ContentHash, FileContent};

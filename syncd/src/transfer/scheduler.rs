@@ -56,7 +56,11 @@ pub(super) enum Told<F: Fs> {
     /// What this device lacks of a content.
     Missing(FetchId, Arc<Layout>, Missing),
     /// A peer's answer to a request for a chunk list.
-    Listed { fetch: FetchId, session: SessionId, list: Result<Arc<Manifest>, ListFailure> },
+    Listed {
+        fetch: FetchId,
+        session: SessionId,
+        list: Result<Arc<Manifest>, ListFailure>,
+    },
     Completed(Vec<(FetchId, Completion)>),
     Ended(Arc<Plan>, Received, Ending),
     /// Nothing came for a while.
@@ -257,8 +261,7 @@ impl<F: Fs> Scheduler<F> {
         let worker = usize::try_from(id.0).unwrap_or_default() % self.workers.len();
         folder.meter.add_wanted(content.size);
         let content = Arc::new(content);
-        let spec =
-            Spec { fetch: id, folder: Arc::clone(&folder), path: path.clone(), content: Arc::clone(&content) };
+        let spec = Spec { fetch: id, folder: Arc::clone(&folder), path: path.clone(), content: Arc::clone(&content) };
         self.by_content.insert(key, id);
         self.by_path.insert((folder.id, path.clone()), id);
         self.fetches.insert(id, Fetch::new(folder, content, path, origin, &sources, worker));
@@ -448,11 +451,12 @@ impl<F: Fs> Scheduler<F> {
     fn dispatch(&mut self) {
         self.ask_for_lists();
         loop {
-            let mut order: Vec<_> = self.links.values().map(|link| (link.relayed, link.bytes, link.session.id())).collect();
+            let mut order: Vec<_> =
+                self.links.values().map(|link| (link.relayed, link.bytes, link.session.id())).collect();
             order.sort_unstable();
-            let made = order.into_iter().any(|(_, _, session)| {
-                (0..self.workers.len()).any(|worker| self.request(session, worker))
-            });
+            let made = order
+                .into_iter()
+                .any(|(_, _, session)| (0..self.workers.len()).any(|worker| self.request(session, worker)));
             if !made {
                 return;
             }
@@ -520,8 +524,7 @@ impl<F: Fs> Scheduler<F> {
 
     fn pack(&mut self, session: SessionId, worker: usize) -> Option<(Vec<(PlanItem, ChunkItem)>, FolderId)> {
         let link = self.links.get(&session)?;
-        let connected: Vec<(DeviceId, bool)> =
-            self.links.values().map(|link| (link.device, link.relayed)).collect();
+        let connected: Vec<(DeviceId, bool)> = self.links.values().map(|link| (link.device, link.relayed)).collect();
         let room = link.room();
         if room == 0 {
             return None;
@@ -534,7 +537,8 @@ impl<F: Fs> Scheduler<F> {
             let suits = folder.is_none_or(|folder| folder == fetch.folder.id)
                 && fetch.should_ask(&link.device, link.relayed, &connected)
                 && paths_len + fetch.origin.as_bytes().len() <= PATHS_LEN_MAX;
-            let largest = if fetch.missing_len() > BATCH_LEN && items.is_empty() { REQUEST_BYTES_MAX } else { BATCH_LEN };
+            let largest =
+                if fetch.missing_len() > BATCH_LEN && items.is_empty() { REQUEST_BYTES_MAX } else { BATCH_LEN };
             let fits = room.min(largest.max(bytes) - bytes);
             let run = if suits { fetch.take(link.device, fits) } else { None };
             if let Some(run) = run {

@@ -203,8 +203,7 @@ impl Writer {
         }
         let since = desk.busy_since();
         let silence = self.inner.silence_since(now, since.unwrap_or(self.inner.started));
-        let (ask_after, dead_after) =
-            if since.is_some() { (BUSY_PING, BUSY_DEAD) } else { (IDLE_DEAD, IDLE_DEAD) };
+        let (ask_after, dead_after) = if since.is_some() { (BUSY_PING, BUSY_DEAD) } else { (IDLE_DEAD, IDLE_DEAD) };
         if silence >= dead_after {
             return Err(DownReason::Silent);
         }

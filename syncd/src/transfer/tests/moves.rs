@@ -205,8 +205,10 @@ async fn speed() {
     let took = began.elapsed().as_secs_f64();
     println!("large: {:.0} MB/s", bytes.len() as f64 / took / 1e6);
     let count = 1000 * scale;
-    let contents: Vec<_> =
-        (0..count).map(|n| (format!("d{}/f{n}", n % 100), noise(n as u64, 4096))).map(|(at, bytes)| (a.put(&at, &bytes), at)).collect();
+    let contents: Vec<_> = (0..count)
+        .map(|n| (format!("d{}/f{n}", n % 100), noise(n as u64, 4096)))
+        .map(|(at, bytes)| (a.put(&at, &bytes), at))
+        .collect();
     let began = Instant::now();
     for (content, at) in &contents {
         b.fetch(at, content, &[a.id]);
