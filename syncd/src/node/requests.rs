@@ -85,6 +85,7 @@ impl Node {
     fn rename_self(&mut self, name: Option<String>) -> Result<api::Identity, ControlError> {
         if let Some(name) = name {
             self.config.set("name", Some(&name))?;
+            self.net.set_name(&self.config.settings().name);
         }
         Ok(api::Identity { id: self.id.to_string(), name: self.config.settings().name.clone() })
     }
@@ -100,6 +101,7 @@ impl Node {
         self.hub.publish(NewEvent::new(EventKind::ConfigChanged, format!("{} is now {}", setting.key, setting.value)));
         match set.key.as_str() {
             "relays" => self.net.set_relays(relays(&setting.value)?).await,
+            "name" => self.net.set_name(&self.config.settings().name),
             "lan" => self.net.set_lan(super::lan_mode(self.config.settings())).await,
             "versions_days" | "versions_max" | "scan_interval_s" | "watch" | "mass_delete_guard" => {
                 let running: Vec<_> =

@@ -267,9 +267,57 @@ async fn a_peer_that_died_is_noticed_and_found_again() {
 async fn a_copied_identity_is_refused_and_named() {
     let ((a, _at_a), (_b, _at_b)) = connected(17, 18).await;
     let mut copy = Setup { instance: 99, ..Setup::new(18).peer(17, &[a.address()]) }.start();
-    let session = copy.session().await;
-    let reason = copy.down(session.id()).await;
-    assert_eq!(reason, DownReason::ClosedByPeer(CloseCode::IDENTITY_COPIED));
+    let copied = |event| match event {
+        NetEvent::SessionDown { reason: DownReason::ClosedByPeer(code), .. } => Some(code),
+        _ => None,
+    };
+    // Refused at first only as a second one; named once the first has shown that it lives.
+    assert_eq!(copy.wait("a refusal", copied).await, CloseCode::DUPLICATE);
+    while copy.wait("the verdict", copied).await != CloseCode::IDENTITY_COPIED {}
     let words = a.net.status().await[0].last_error.clone().expect("words");
     assert!(words.contains("one identity"), "{words}");
+}
+
+/// A peer that shakes hands and then only listens.
+async fn mute_peer(own: u8, device: &Device) -> crate::net::greet::Greeted {
+    let (identity, peer) = (identity(own), peer_config(own, device.seed, &[]));
+    let keys = crate::net::keys::Keys::of_peer(&identity, &peer);
+    let about = About { name: String::new(), instance: [1; 16], boot: [2; 8], software: String::new() };
+    let own = Own::new(Arc::new(identity), about, Tuning::default());
+    let stream = tokio::net::TcpStream::connect(device.address()).await.expect("it listens");
+    let path = crate::net::greet::Path::direct(device.address());
+    let asked = crate::net::greet::ask(stream, path, &own, &keys).await.expect("an answer");
+    asked.finish(&own).await.expect("a greeting")
+}
+
+/// A device that loses patience soon, and a peer that never says a word.
+async fn beside_a_mute(seed: u8, idle_dead: Duration) -> (Device, Session, crate::net::greet::Greeted) {
+    let liveness = Liveness {
+        idle_ping: (Duration::from_millis(500), Duration::from_millis(700)),
+        idle_dead,
+        busy_ping: Duration::from_millis(50),
+        busy_dead: Duration::from_millis(150),
+    };
+    let setup = Setup::new(seed).peer(seed + 1, &[]);
+    let mut device = Setup { tuning: Tuning { liveness, ..setup.tuning }, ..setup }.start();
+    let mute = mute_peer(seed + 1, &device).await;
+    let session = device.session().await;
+    (device, session, mute)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_peer_is_asked_and_then_given_up() {
+    let (mut device, session, mut mute) = beside_a_mute(60, Duration::from_millis(1500)).await;
+    assert_eq!(device.down(session.id()).await, DownReason::Silent);
+    assert!(session.silent_for() >= Duration::from_millis(1500));
+    assert!(matches!(mute.channel.recv().await, Ok(Message::Addresses(_))));
+    assert!(matches!(mute.channel.recv().await, Ok(Message::Ping)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_a_request_open_patience_is_short() {
+    let (mut device, session, _mute) = beside_a_mute(62, 10 * PATIENCE).await;
+    let mut replies = session.request(chunk_get(8)).await.expect("a session");
+    assert_eq!(device.down(session.id()).await, DownReason::Silent);
+    assert!(matches!(replies.recv().await, Reply::Closed));
 }
