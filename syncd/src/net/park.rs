@@ -8,6 +8,7 @@ use super::event::Via;
 use super::greet::{Path, ask, hear, read_knock, tune};
 use super::keys::Keys;
 use anyhow::{Context as _, Result, anyhow, bail};
+use protocol::wire::knock::Context;
 use protocol::wire::relay::{JoinRequest, JoinStatus, JoiningClient, MESSAGE_2_LEN, Parked, RelayLink, WORD_LEN, Word};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -76,8 +77,15 @@ impl Stay {
 
     async fn greet(&self, mut stream: TcpStream, path: Path) -> Result<Reached> {
         if self.keys.initiates_at_relay() {
-            let asked = ask(stream, path, &self.own, &self.keys).await?;
-            let permit = Arc::clone(&self.gate).acquire_owned().await?;
+            // An invite stands few runs: they are not begun in parallel.
+            let early = self.keys.context == Context::Pairing;
+            let gate = Arc::clone(&self.gate).acquire_owned();
+            let (asked, permit) = if early {
+                let permit = gate.await?;
+                (ask(stream, path, &self.own, &self.keys).await?, permit)
+            } else {
+                (ask(stream, path, &self.own, &self.keys).await?, gate.await?)
+            };
             return Ok(Reached { greeted: asked.finish(&self.own).await?, permit });
         }
         let knock = read_knock(&mut stream, self.own.tuning.handshake_wait).await.context("nobody knocked")?;

@@ -1,13 +1,15 @@
 //! How one counterpart, a paired device or the other end of an invite, is sought: its addresses, when to dial next,
 //! and where to wait for it. The hub owns one per counterpart; the attempts themselves are tasks.
 
+use super::address::is_within_reach;
 use super::backoff::Backoff;
 use super::config::{Own, random, unix_now};
 use super::dial::{Missed, Reached, Routes, dial};
 use super::door::DoorHandle;
 use super::keys::{Keys, Who};
+use super::lan::Interface;
 use super::park::Stay;
-use protocol::limits::RELAY_EPOCH_SECS;
+use protocol::limits::{ADDRESSES_MAX, RELAY_EPOCH_SECS};
 use protocol::wire::kdf::UnixSeconds;
 use protocol::wire::knock::Context;
 use protocol::wire::pair::{Direction, relay_epoch};
@@ -67,6 +69,8 @@ pub(super) struct Means<'a> {
     pub(super) own: &'a Arc<Own>,
     pub(super) door: &'a DoorHandle,
     pub(super) relays: &'a [RelayLink],
+    /// Networks that we are in.
+    pub(super) near: &'a [Interface],
     pub(super) attempts: &'a mut JoinSet<Outcome>,
 }
 
@@ -80,6 +84,8 @@ pub(super) struct Pursuit {
     gate: Arc<Semaphore>,
     pub(super) typed: Vec<Endpoint>,
     pub(super) learned: Vec<SocketAddr>,
+    /// Where it was dialled with success since we started, latest first.
+    proven: Vec<SocketAddr>,
     seen: Vec<(SocketAddr, Instant)>,
     dials: Backoff,
     dialling: Option<AbortHandle>,
@@ -98,6 +104,7 @@ impl Pursuit {
             gate: Arc::new(Semaphore::new(1)),
             typed,
             learned,
+            proven: Vec::new(),
             seen: Vec::new(),
             dials: Backoff::new(own.tuning.backoff_unit, now),
             dialling: None,
@@ -113,11 +120,20 @@ impl Pursuit {
         self.keys.context != Context::Pairing || self.keys.out == Direction::High
     }
 
-    fn routes(&self, now: Instant) -> Routes {
+    fn routes(&self, now: Instant, near: &[Interface]) -> Routes {
         let fresh = self.seen.iter().filter(|(_, at)| now - *at < SEEN_KEEP).map(|(address, _)| *address);
-        let mut learned = self.learned.clone();
+        let mut learned: Vec<SocketAddr> =
+            self.learned.iter().filter(|address| is_within_reach(address.ip(), near)).copied().collect();
         learned.sort_by_key(SocketAddr::is_ipv4);
-        Routes { addresses: fresh.chain(learned).collect(), typed: self.typed.clone() }
+        let addresses = fresh.chain(self.proven.iter().copied()).chain(learned).collect();
+        Routes { addresses, typed: self.typed.clone() }
+    }
+
+    /// Dialled with success at `address`.
+    pub(super) fn reached(&mut self, address: SocketAddr) {
+        self.proven.retain(|other| *other != address);
+        self.proven.insert(0, address);
+        self.proven.truncate(ADDRESSES_MAX);
     }
 
     /// The connection is gone, or something changed: starts over.
@@ -159,20 +175,22 @@ impl Pursuit {
     }
 
     /// Starts what is due and stops what is no longer wanted.
-    pub(super) fn advance(&mut self, wanted: Wanted, now: Instant, means: &mut Means<'_>) {
+    pub(super) fn advance(&mut self, wanted: Wanted, now: Instant, mut means: Means<'_>) {
         if wanted == Wanted::No {
             self.stop();
             return;
         }
-        let routes = self.routes(now);
+        let routes = self.routes(now, means.near);
         if self.dials() && self.dialling.is_none() && !routes.is_empty() && self.dials.next() <= now {
             let work = dial(Arc::clone(means.own), Arc::clone(&self.keys), routes, Arc::clone(&self.gate));
             let who = self.keys.who;
-            self.dialling = Some(means.attempts.spawn(async move {
-                Outcome { who, attempt: Attempt::Dial, result: work.await.map(Box::new) }
-            }));
+            self.dialling = Some(
+                means
+                    .attempts
+                    .spawn(async move { Outcome { who, attempt: Attempt::Dial, result: work.await.map(Box::new) } }),
+            );
         }
-        self.park(wanted == Wanted::Anyhow && now >= self.relays_from, now, means);
+        self.park(wanted == Wanted::Anyhow && now >= self.relays_from, now, &mut means);
     }
 
     fn park(&mut self, wanted: bool, now: Instant, means: &mut Means<'_>) {
@@ -242,11 +260,13 @@ impl Pursuit {
     }
 
     /// When [`Self::advance`] has something to do again.
-    pub(super) fn wake_at(&self, wanted: Wanted, relays: usize, now: Instant) -> Option<Instant> {
+    pub(super) fn wake_at(&self, wanted: Wanted, relays: usize, near: &[Interface]) -> Option<Instant> {
+        let now = Instant::now();
         if wanted == Wanted::No {
             return None;
         }
-        let dial = (self.dials() && self.dialling.is_none() && !self.routes(now).is_empty()).then(|| self.dials.next());
+        let dials = self.dials() && self.dialling.is_none() && !self.routes(now, near).is_empty();
+        let dial = dials.then(|| self.dials.next());
         let parks = (wanted == Wanted::Anyhow && relays > 0).then(|| {
             let idle = self.waits.values().filter(|wait| wait.task.is_none()).map(|wait| wait.backoff.next()).min();
             if self.relays_from > now { self.relays_from } else { idle.unwrap_or(now + Duration::from_secs(60)) }

@@ -44,7 +44,7 @@ const REPORTS_AT_ONCE: usize = 256;
 /// What the scheduler is told.
 pub(super) enum Told<F: Fs> {
     /// A path needs a content.
-    Fetch { folder: Arc<Folder<F>>, path: RelPath, origin: RelPath, content: FileContent, sources: Vec<DeviceId> },
+    Fetch(Arc<Folder<F>>, Wanted),
     /// A path needs it no longer; `None`: no path of that folder does.
     Cancel(FolderId, Option<RelPath>),
     SessionUp(Session),
@@ -56,11 +56,23 @@ pub(super) enum Told<F: Fs> {
     /// What this device lacks of a content.
     Missing(FetchId, Arc<Layout>, Missing),
     /// A peer's answer to a request for a chunk list.
-    Listed { fetch: FetchId, session: SessionId, list: Result<Arc<Manifest>, ListFailure> },
+    Listed {
+        fetch: FetchId,
+        session: SessionId,
+        list: Result<Arc<Manifest>, ListFailure>,
+    },
     Completed(Vec<(FetchId, Completion)>),
     Ended(Arc<Plan>, Received, Ending),
     /// Nothing came for a while.
     Stalled(u64),
+}
+
+/// A content, the path that needs it, and where `sources` have it.
+pub(super) struct Wanted {
+    pub path: RelPath,
+    pub origin: RelPath,
+    pub content: FileContent,
+    pub sources: Vec<DeviceId>,
 }
 
 /// Why a peer gave no chunk list.
@@ -184,9 +196,7 @@ pub(super) async fn run<F: Fs>(
 impl<F: Fs> Scheduler<F> {
     fn take_in(&mut self, told: Told<F>) {
         match told {
-            Told::Fetch { folder, path, origin, content, sources } => {
-                self.fetch(folder, path, origin, content, &sources);
-            }
+            Told::Fetch(folder, wanted) => self.fetch(folder, wanted),
             Told::Cancel(folder, path) => self.cancel(folder, path),
             Told::SessionUp(session) => {
                 let (device, relayed) = (session.peer(), session.via() == Via::Relay);
@@ -233,14 +243,8 @@ impl<F: Fs> Scheduler<F> {
         let _ = self.workers[worker].send(job);
     }
 
-    fn fetch(
-        &mut self,
-        folder: Arc<Folder<F>>,
-        path: RelPath,
-        origin: RelPath,
-        content: FileContent,
-        sources: &[DeviceId],
-    ) {
+    fn fetch(&mut self, folder: Arc<Folder<F>>, wanted: Wanted) {
+        let Wanted { path, origin, content, sources } = wanted;
         let key = (folder.id, content.hash);
         let present = self.by_path.get(&(folder.id, path.clone()));
         if present.is_some_and(|fetch| self.by_content.get(&key) != Some(fetch)) {
@@ -248,19 +252,19 @@ impl<F: Fs> Scheduler<F> {
         }
         if let Some(fetch) = self.by_content.get(&key) {
             let entry = self.fetches.get_mut(fetch).expect("by_content names fetches that exist");
-            entry.add(path.clone(), sources);
-            self.by_path.insert((folder.id, path), *fetch);
+            entry.add(path.clone(), &sources);
+            let fetch = *fetch;
+            self.by_path.insert((folder.id, path), fetch);
             return;
         }
         let id = FetchId(self.take_id());
         let worker = usize::try_from(id.0).unwrap_or_default() % self.workers.len();
         folder.meter.add_wanted(content.size);
         let content = Arc::new(content);
-        let spec =
-            Spec { fetch: id, folder: Arc::clone(&folder), path: path.clone(), content: Arc::clone(&content) };
+        let spec = Spec { fetch: id, folder: Arc::clone(&folder), path: path.clone(), content: Arc::clone(&content) };
         self.by_content.insert(key, id);
         self.by_path.insert((folder.id, path.clone()), id);
-        self.fetches.insert(id, Fetch::new(folder, content, path, origin, sources, worker));
+        self.fetches.insert(id, Fetch::new(folder, content, path, origin, &sources, worker));
         self.give(worker, Job::Open(spec));
     }
 
@@ -447,11 +451,12 @@ impl<F: Fs> Scheduler<F> {
     fn dispatch(&mut self) {
         self.ask_for_lists();
         loop {
-            let mut order: Vec<_> = self.links.values().map(|link| (link.relayed, link.bytes, link.session.id())).collect();
+            let mut order: Vec<_> =
+                self.links.values().map(|link| (link.relayed, link.bytes, link.session.id())).collect();
             order.sort_unstable();
-            let made = order.into_iter().any(|(_, _, session)| {
-                (0..self.workers.len()).any(|worker| self.request(session, worker))
-            });
+            let made = order
+                .into_iter()
+                .any(|(_, _, session)| (0..self.workers.len()).any(|worker| self.request(session, worker)));
             if !made {
                 return;
             }
@@ -519,8 +524,7 @@ impl<F: Fs> Scheduler<F> {
 
     fn pack(&mut self, session: SessionId, worker: usize) -> Option<(Vec<(PlanItem, ChunkItem)>, FolderId)> {
         let link = self.links.get(&session)?;
-        let connected: Vec<(DeviceId, bool)> =
-            self.links.values().map(|link| (link.device, link.relayed)).collect();
+        let connected: Vec<(DeviceId, bool)> = self.links.values().map(|link| (link.device, link.relayed)).collect();
         let room = link.room();
         if room == 0 {
             return None;
@@ -533,7 +537,8 @@ impl<F: Fs> Scheduler<F> {
             let suits = folder.is_none_or(|folder| folder == fetch.folder.id)
                 && fetch.should_ask(&link.device, link.relayed, &connected)
                 && paths_len + fetch.origin.as_bytes().len() <= PATHS_LEN_MAX;
-            let largest = if fetch.missing_len() > BATCH_LEN && items.is_empty() { REQUEST_BYTES_MAX } else { BATCH_LEN };
+            let largest =
+                if fetch.missing_len() > BATCH_LEN && items.is_empty() { REQUEST_BYTES_MAX } else { BATCH_LEN };
             let fits = room.min(largest.max(bytes) - bytes);
             let run = if suits { fetch.take(link.device, fits) } else { None };
             if let Some(run) = run {

@@ -6,6 +6,7 @@
 
 mod deletions;
 mod local;
+mod moves;
 mod peers;
 mod pump;
 mod remote;

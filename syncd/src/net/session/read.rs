@@ -110,7 +110,8 @@ fn digest(inner: &Inner, joiner: &mut Joiner, frame: &Frame<'_>) -> Result<Step,
     if frame.kind == kind::DATA {
         let end = frame.flags & FLAG_END != 0;
         let waiting = inner.desk().answer(frame.req, frame.payload.len() as u64, end)?;
-        let reply = |reply_to| Step::Answer(reply_to, Reply::Data { payload: Bytes::copy_from_slice(frame.payload), end });
+        let reply =
+            |reply_to| Step::Answer(reply_to, Reply::Data { payload: Bytes::copy_from_slice(frame.payload), end });
         return Ok(waiting.map_or(Step::Nothing, reply));
     }
     match joiner.push(frame).map_err(broken)? {

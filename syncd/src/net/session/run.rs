@@ -4,6 +4,7 @@ use super::read::Reader;
 use super::write::Writer;
 use super::{CONTROL_QUEUE, DATA_QUEUE, Inner, Session, SessionId};
 use crate::net::channel::Channel;
+use crate::net::config::Liveness;
 use crate::net::event::{DownReason, NetEvent};
 use crate::net::greet::Greeted;
 use protocol::model::DeviceId;
@@ -15,6 +16,7 @@ use tokio::task::JoinHandle;
 pub(in crate::net) struct Start {
     pub(in crate::net) id: SessionId,
     pub(in crate::net) greeted: Greeted,
+    pub(in crate::net) liveness: Liveness,
 }
 
 /// A session that is over.
