@@ -4,11 +4,13 @@ use super::Stage;
 use super::side::{Side, in_words};
 use crate::control::Request;
 use crate::home::Home;
+use crate::relay::{RelayConfig, RelayLimits};
 use anyhow::{Context, Result, bail, ensure};
 use protocol::wire::control as api;
 use protocol::wire::control::PairingEvent;
 use std::net::{Ipv4Addr, SocketAddr};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 /// Nothing listens there (RFC 863's port, and loopback).
 const DEAD_ADDRESS: &str = "127.0.0.1:9";
@@ -73,9 +75,18 @@ pub(super) async fn cut_direct_path(stage: &mut Stage) -> Result<()> {
     let home = Home::at(&stage.relay_home)?;
     home.create()?;
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let relay = crate::relay::start(&home.keys(), listen).await.context("the relay cannot start")?;
-    let link = relay.link().to_string();
-    stage.relay = Some(relay);
+    let (seed, access_key) = crate::keys::open_relay(&home.keys())?;
+    let config = RelayConfig {
+        listen: vec![listen],
+        seed,
+        access_keys: vec![access_key],
+        public: None,
+        limits: RelayLimits::default(),
+    };
+    let stop = CancellationToken::new();
+    let relay = crate::relay::serve(config, stop.clone()).await.context("the relay cannot start")?;
+    let link = relay.link.to_string();
+    stage.relay = Some((relay, stop));
     for side in [&stage.a, &stage.b] {
         side.config("relays", link.clone()).await?;
     }

@@ -7,8 +7,8 @@
 mod compare;
 mod copy;
 mod link;
-mod screen;
 mod scratch;
+mod screen;
 mod side;
 mod steps;
 #[cfg(test)]
@@ -16,11 +16,10 @@ mod tests;
 
 use anyhow::{Context, Result, bail};
 use copy::Source;
-use screen::{Screen, bytes, count, seconds};
 use scratch::Scratch;
+use screen::Screen;
 use side::Side;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -66,7 +65,7 @@ pub(in crate::demo) struct Stage {
     b: Side,
     /// Where a relay can keep its key, and the relay once it runs.
     relay_home: PathBuf,
-    relay: Option<crate::relay::Relay>,
+    relay: Option<(crate::relay::Relay, CancellationToken)>,
 }
 
 async fn show(dir: Option<PathBuf>, stop: CancellationToken) -> Result<bool> {
@@ -101,8 +100,9 @@ impl Stage {
     async fn stop(self) {
         let Self { a, b, relay, .. } = self;
         tokio::join!(a.stop(), b.stop());
-        if let Some(relay) = relay {
-            relay.stop().await;
+        if let Some((relay, stop)) = relay {
+            stop.cancel();
+            relay.stopped().await;
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The scratch directory, the files that are made for the demo, and the room they need.
 
-use super::bytes;
+use super::screen::bytes;
 use anyhow::{Context, Result, bail};
 use std::fs::{self, DirBuilder, File};
 use std::io::Write;
