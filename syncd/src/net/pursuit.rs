@@ -4,7 +4,7 @@
 use super::address::is_within_reach;
 use super::backoff::Backoff;
 use super::config::{Own, random, unix_now};
-use super::dial::{Missed, Reached, Routes, dial};
+use super::dial::{Gate, Missed, Reached, Routes, dial};
 use super::door::DoorHandle;
 use super::keys::{Keys, Who};
 use super::lan::Interface;
@@ -19,8 +19,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// Relays where a counterpart is awaited.
 const RELAYS_USED: usize = 2;
@@ -50,6 +51,7 @@ pub(super) struct Place {
 pub(super) struct Outcome {
     pub(super) who: Who,
     pub(super) attempt: Attempt,
+    pub(super) round: u64,
     pub(super) result: Result<Box<Reached>, Missed>,
 }
 
@@ -75,20 +77,25 @@ pub(super) struct Means<'a> {
 }
 
 struct Waiting {
-    task: Option<AbortHandle>,
+    running: bool,
+    stop: CancellationToken,
     backoff: Backoff,
 }
 
 pub(super) struct Pursuit {
     pub(super) keys: Arc<Keys>,
-    gate: Arc<Semaphore>,
+    one: Arc<Semaphore>,
+    /// Ends all attempts that are under way, but for those behind the gate.
+    stop: CancellationToken,
+    /// Counts how often that happened: what an earlier round reports is not about the present attempts.
+    round: u64,
     pub(super) typed: Vec<Endpoint>,
     pub(super) learned: Vec<SocketAddr>,
     /// Where it was dialled with success since we started, latest first.
     proven: Vec<SocketAddr>,
     seen: Vec<(SocketAddr, Instant)>,
     dials: Backoff,
-    dialling: Option<AbortHandle>,
+    dialling: bool,
     waits: BTreeMap<Place, Waiting>,
     /// Relays are used from then on.
     relays_from: Instant,
@@ -101,13 +108,15 @@ impl Pursuit {
         let now = Instant::now();
         Self {
             keys,
-            gate: Arc::new(Semaphore::new(1)),
+            one: Arc::new(Semaphore::new(1)),
+            stop: CancellationToken::new(),
+            round: 0,
             typed,
             learned,
             proven: Vec::new(),
             seen: Vec::new(),
             dials: Backoff::new(own.tuning.backoff_unit, now),
-            dialling: None,
+            dialling: false,
             waits: BTreeMap::new(),
             relays_from: now + own.tuning.relay_after,
             unit: own.tuning.backoff_unit,
@@ -181,14 +190,12 @@ impl Pursuit {
             return;
         }
         let routes = self.routes(now, means.near);
-        if self.dials() && self.dialling.is_none() && !routes.is_empty() && self.dials.next() <= now {
-            let work = dial(Arc::clone(means.own), Arc::clone(&self.keys), routes, Arc::clone(&self.gate));
-            let who = self.keys.who;
-            self.dialling = Some(
-                means
-                    .attempts
-                    .spawn(async move { Outcome { who, attempt: Attempt::Dial, result: work.await.map(Box::new) } }),
-            );
+        if self.dials() && !self.dialling && !routes.is_empty() && self.dials.next() <= now {
+            let gate = Gate { one: Arc::clone(&self.one), stop: self.stop.clone() };
+            let work = dial(Arc::clone(means.own), Arc::clone(&self.keys), routes, gate);
+            let (who, attempt, round) = (self.keys.who, Attempt::Dial, self.round);
+            means.attempts.spawn(async move { Outcome { who, attempt, round, result: work.await.map(Box::new) } });
+            self.dialling = true;
         }
         self.park(wanted == Wanted::Anyhow && now >= self.relays_from, now, &mut means);
     }
@@ -197,15 +204,16 @@ impl Pursuit {
         let places = if wanted { places(means.relays.len(), unix_now()) } else { Vec::new() };
         self.waits.retain(|place, wait| {
             let keep = places.contains(place);
-            if let (false, Some(task)) = (keep, &wait.task) {
-                task.abort();
+            if !keep {
+                wait.stop.cancel();
             }
             keep
         });
         for place in places {
-            let fresh = || Waiting { task: None, backoff: Backoff::new(self.unit, now) };
+            let stop = self.stop.child_token();
+            let fresh = || Waiting { running: false, stop, backoff: Backoff::new(self.unit, now) };
             let wait = self.waits.entry(place).or_insert_with(fresh);
-            if wait.task.is_some() || wait.backoff.next() > now {
+            if wait.running || wait.backoff.next() > now {
                 continue;
             }
             let stay = Stay {
@@ -214,24 +222,28 @@ impl Pursuit {
                 link: means.relays[place.relay].clone(),
                 epoch: place.epoch,
                 door: means.door.clone(),
-                gate: Arc::clone(&self.gate),
+                gate: Gate { one: Arc::clone(&self.one), stop: wait.stop.clone() },
             };
-            let who = self.keys.who;
-            wait.task = Some(means.attempts.spawn(async move {
-                Outcome { who, attempt: Attempt::Park(place), result: stay.run().await.map(Box::new) }
-            }));
+            let (who, attempt, round) = (self.keys.who, Attempt::Park(place), self.round);
+            means
+                .attempts
+                .spawn(async move { Outcome { who, attempt, round, result: stay.run().await.map(Box::new) } });
+            wait.running = true;
         }
     }
 
     /// Takes note that an attempt is over. A success needs no wait: the hub decides what comes next.
-    pub(super) fn ended(&mut self, attempt: Attempt, missed: Option<&Missed>, now: Instant) {
+    pub(super) fn ended(&mut self, attempt: Attempt, round: u64, missed: Option<&Missed>, now: Instant) {
+        if round != self.round {
+            return;
+        }
         let backoff = match attempt {
             Attempt::Dial => {
-                self.dialling = None;
+                self.dialling = false;
                 Some(&mut self.dials)
             }
             Attempt::Park(place) => self.waits.get_mut(&place).map(|wait| {
-                wait.task = None;
+                wait.running = false;
                 &mut wait.backoff
             }),
         };
@@ -247,15 +259,14 @@ impl Pursuit {
         }
     }
 
-    /// Stops all attempts.
+    /// Stops all attempts that the other end does not know of yet.
     pub(super) fn stop(&mut self) {
-        if let Some(task) = self.dialling.take() {
-            task.abort();
-        }
-        for wait in std::mem::take(&mut self.waits).into_values() {
-            if let Some(task) = wait.task {
-                task.abort();
-            }
+        if self.dialling || !self.waits.is_empty() {
+            self.stop.cancel();
+            self.stop = CancellationToken::new();
+            self.round += 1;
+            self.dialling = false;
+            self.waits.clear();
         }
     }
 
@@ -265,10 +276,10 @@ impl Pursuit {
         if wanted == Wanted::No {
             return None;
         }
-        let dials = self.dials() && self.dialling.is_none() && !self.routes(now, near).is_empty();
+        let dials = self.dials() && !self.dialling && !self.routes(now, near).is_empty();
         let dial = dials.then(|| self.dials.next());
         let parks = (wanted == Wanted::Anyhow && relays > 0).then(|| {
-            let idle = self.waits.values().filter(|wait| wait.task.is_none()).map(|wait| wait.backoff.next()).min();
+            let idle = self.waits.values().filter(|wait| !wait.running).map(|wait| wait.backoff.next()).min();
             if self.relays_from > now { self.relays_from } else { idle.unwrap_or(now + Duration::from_secs(60)) }
         });
         dial.into_iter().chain(parks).min()

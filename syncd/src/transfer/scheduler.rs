@@ -6,14 +6,14 @@ use super::exchange::{self, Exchange};
 use super::fetch::{Fetch, State};
 use super::layout::{Layout, Missing, Run};
 use super::worker::{Completion, Ending, Job, Spec};
-use super::{Folder, Notice};
+use super::{Folder, Grant, Notice};
 use crate::disk::fs::Fs;
 use crate::net::{Session, SessionId, Via};
 use protocol::limits::{FILES_PER_REQUEST_MAX, REQUEST_BYTES_MAX, REQUEST_BYTES_OPEN_MAX, REQUESTS_OPEN_MAX};
 use protocol::model::{ContentHash, DeviceId, FileContent, FolderId, Manifest, RelPath};
 use protocol::sync::{Problem, ProblemCode};
 use protocol::wire::data::RecordCode;
-use protocol::wire::message::{ChunkGet, ChunkItem, Partial};
+use protocol::wire::message::{ChunkGet, ChunkItem, CloseCode, Message, Partial};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
@@ -61,6 +61,8 @@ pub(super) enum Told<F: Fs> {
         session: SessionId,
         list: Result<Arc<Manifest>, ListFailure>,
     },
+    /// Chunks of a content that are on this device by now.
+    There(FetchId, Vec<(u64, u64)>),
     Completed(Vec<(FetchId, Completion)>),
     Ended(Arc<Plan>, Received, Ending),
     /// Nothing came for a while.
@@ -153,6 +155,7 @@ pub(super) struct Scheduler<F: Fs> {
     links: BTreeMap<SessionId, Link>,
     requests: HashMap<u64, CancellationToken>,
     budget: Arc<Semaphore>,
+    grant: Grant,
     last_id: u64,
 }
 
@@ -161,6 +164,7 @@ pub(super) async fn run<F: Fs>(
     mut told: mpsc::UnboundedReceiver<Told<F>>,
     tell: mpsc::UnboundedSender<Told<F>>,
     workers: Vec<crossbeam_channel::Sender<Job<F>>>,
+    grant: Grant,
     stop: CancellationToken,
 ) {
     let mut scheduler = Scheduler {
@@ -174,6 +178,7 @@ pub(super) async fn run<F: Fs>(
         links: BTreeMap::new(),
         requests: HashMap::new(),
         budget: Arc::new(Semaphore::new(BLOCK_BYTES_MAX)),
+        grant,
         last_id: 0,
     };
     let mut reports = Vec::new();
@@ -223,6 +228,7 @@ impl<F: Fs> Scheduler<F> {
                 }
             }
             Told::Listed { fetch, session, list } => self.listed(fetch, session, list),
+            Told::There(fetch, ranges) => self.offer(fetch, ranges),
             Told::Completed(completed) => {
                 for (fetch, completion) in completed {
                     self.completed(fetch, completion);
@@ -230,6 +236,19 @@ impl<F: Fs> Scheduler<F> {
             }
             Told::Ended(plan, received, ending) => self.ended(&plan, &received, ending),
             Told::Stalled(request) => self.stalled(request),
+        }
+    }
+
+    /// Lets the folder's other devices know what they can have from here already.
+    fn offer(&self, id: FetchId, ranges: Vec<(u64, u64)>) {
+        let Some(fetch) = self.fetches.get(&id) else { return };
+        let (folder, content) = (fetch.folder.id, fetch.content.hash);
+        let message = Message::Partial(Partial { folder, content, ranges });
+        for link in self.links.values() {
+            if !fetch.sources.may_ask(&link.device) && (self.grant)(&link.device, &folder) {
+                // Only a hint: it is dropped where the queue is full.
+                let _ = link.session.try_send(&message);
+            }
         }
     }
 
@@ -407,8 +426,10 @@ impl<F: Fs> Scheduler<F> {
             link.bytes -= plan.bytes;
             link.requests -= 1;
         }
-        if ending == Ending::Broken && self.links.remove(&plan.session).is_some() {
-            tracing::debug!(peer = ?plan.peer, "a response broke the protocol: nothing more is asked on that session");
+        if ending == Ending::Broken
+            && let Some(link) = self.links.remove(&plan.session)
+        {
+            link.session.close(CloseCode::PROTOCOL);
         }
         for (item, got) in plan.items.iter().zip(&received.items) {
             let Some(fetch) = self.fetches.get_mut(&item.fetch) else { continue };

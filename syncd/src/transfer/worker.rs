@@ -333,7 +333,11 @@ impl<F: Fs> Worker<F> {
         let Some(file) = self.files.get_mut(&item.fetch) else { return Ok(()) };
         match file.accept(chunk, record.bytes) {
             Ok(Accepted::Wrong) => done.wrong.push(chunk),
-            Ok(Accepted::More) => {}
+            Ok(Accepted::More) => {
+                if let Some(ranges) = file.news() {
+                    self.tell(Told::There(item.fetch, ranges));
+                }
+            }
             Ok(Accepted::Last) if matches!(file.state, State::Whole) => {
                 self.files.remove(&item.fetch);
                 self.complete.push((item.fetch, Completion::Verified(None)));
@@ -366,6 +370,13 @@ enum Accepted {
 }
 
 impl<F: Fs> File<F> {
+    fn news(&mut self) -> Option<Vec<(u64, u64)>> {
+        match &mut self.state {
+            State::Chunked { file, .. } => file.news(),
+            State::Listless | State::Whole => None,
+        }
+    }
+
     fn accept(&mut self, index: u32, bytes: &[u8]) -> io::Result<Accepted> {
         match &mut self.state {
             State::Listless => Ok(Accepted::More),

@@ -316,14 +316,19 @@ impl Hub {
     }
 
     fn attempted(&mut self, outcome: Outcome) {
-        let Outcome { who, attempt, result } = outcome;
+        let Outcome { who, attempt, round, result } = outcome;
         let now = Instant::now();
         let pursuit = match who {
             Who::Peer(peer) => self.peers.get_mut(&peer).map(|peer| &mut peer.pursuit),
             Who::Invite(invite) => self.invites.get_mut(&invite).map(|invite| &mut invite.pursuit),
         };
-        let Some(pursuit) = pursuit else { return };
-        pursuit.ended(attempt, result.as_ref().err(), now);
+        let Some(pursuit) = pursuit else {
+            if let Ok(reached) = result {
+                self.greeted(who, reached.greeted);
+            }
+            return;
+        };
+        pursuit.ended(attempt, round, result.as_ref().err(), now);
         match result {
             Ok(reached) => {
                 let address = reached.greeted.address;

@@ -5,7 +5,7 @@ use crate::net::config::{Own, PeerConfig};
 use crate::net::event::{DownReason, NetEvent, PeerStatus, Via, close_words};
 use crate::net::greet::Greeted;
 use crate::net::keys::{Keys, Who};
-use crate::net::pairing::turn_away;
+use crate::net::pairing::hang_up;
 use crate::net::pursuit::{Pursuit, Wanted};
 use crate::net::session::{self, Ended, Session, SessionId, Start};
 use protocol::limits::PEERS_MAX;
@@ -273,9 +273,9 @@ impl Hub {
         }
     }
 
-    pub(super) fn turn_away(&mut self, greeted: Greeted, code: CloseCode) {
+    pub(super) fn turn_away(&mut self, mut greeted: Greeted, code: CloseCode) {
         self.pairings.spawn(async move {
-            turn_away(greeted.channel, code).await;
+            hang_up(&mut greeted.channel, code).await;
             None
         });
     }

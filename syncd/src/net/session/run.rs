@@ -44,7 +44,7 @@ pub(in crate::net) fn run(
     let (data_tx, data) = mpsc::channel(DATA_QUEUE);
     let inner = Arc::new(Inner::new(&start, control_tx, data_tx));
     let Channel { read, write, sealer, opener, joiner } = start.greeted.channel;
-    let reader = Reader { inner: Arc::clone(&inner), stream: read, opener, joiner, events: events.clone() };
+    let mut reader = Reader { inner: Arc::clone(&inner), stream: read, opener, joiner, events: events.clone() };
     let writer = Writer { inner: Arc::clone(&inner), stream: write, sealer, control, data };
     let session = Session(Arc::clone(&inner));
     let announced = session.clone();
@@ -60,7 +60,11 @@ pub(in crate::net) fn run(
         }
         // The writer has the last word and stops both halves; a panic in it has been reported already.
         let _ = (&mut writing.0).await;
-        end(&inner, known.then_some(&events)).await
+        let ended = end(&inner, known.then_some(&events)).await;
+        if matches!(ended.reason, DownReason::Closed(_) | DownReason::Protocol(_)) {
+            reader.linger().await;
+        }
+        ended
     })
 }
 

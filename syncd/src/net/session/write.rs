@@ -51,6 +51,10 @@ impl Writer {
     /// Writes until the session ends; both halves are stopped when it returns.
     pub(super) async fn run(mut self) {
         let reason = self.pump().await;
+        if matches!(reason, DownReason::Cut(_)) {
+            // The peer may have said why before it closed: the reader finds it.
+            let _ = timeout(GOODBYE, self.inner.closing.cancelled()).await;
+        }
         self.inner.finish(None, reason);
         let ending = self.inner.desk().ending().cloned();
         if let Some(code) = ending.and_then(|ending| ending.code) {

@@ -178,24 +178,20 @@ impl Ledger {
     }
 }
 
-/// Waits until either device has one session, and it is the same one: what is sent on the one comes out of the other.
+/// Waits until either device has one session, and it is the same one: what is sent on the one comes out of the
+/// other, many times in a row.
 async fn settle(a: &mut Device, b: &mut Device) -> (Ledger, Ledger) {
     let (mut at_a, mut at_b) = (Ledger::default(), Ledger::default());
-    let (mut sent, mut probes) = (None, 0);
-    loop {
+    let (mut over, mut in_a_row) = (None, 0);
+    while in_a_row < 50 {
         if let (Some(from), Some(to)) = (at_a.only(), at_b.only()) {
-            let arrived = at_b.probed.as_ref().is_some_and(|(session, message)| {
-                *session == to.id() && sent.as_ref() == Some(&(from.id(), message.clone()))
-            });
-            if arrived {
-                return (at_a, at_b);
-            }
-            if sent.as_ref().is_none_or(|(session, _)| *session != from.id()) {
-                probes += 1;
-                let probe = folders(&format!("probe {probes}"));
+            let probe = |i| folders(&format!("probe {i} over {}", from.id().0));
+            let arrived = over == Some(from.id()) && at_b.probed == Some((to.id(), probe(in_a_row)));
+            if arrived || over != Some(from.id()) {
+                in_a_row = if arrived { in_a_row + 1 } else { 0 };
+                over = Some(from.id());
                 // A session that ends meanwhile says so in an event.
-                let _ = from.try_send(&probe);
-                sent = Some((from.id(), probe));
+                let _ = from.try_send(&probe(in_a_row));
             }
         }
         tokio::select! {
@@ -203,6 +199,7 @@ async fn settle(a: &mut Device, b: &mut Device) -> (Ledger, Ledger) {
             event = b.wait("sessions to settle", Some) => at_b.note(event),
         }
     }
+    (at_a, at_b)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -217,9 +214,6 @@ async fn both_dial_and_one_session_stays_at_both_ends() {
         );
         let (at_a, at_b) = settle(&mut a, &mut b).await;
         assert!(at_a.ups <= 2 && at_b.ups <= 2, "round {round}: no flapping, {} and {}", at_a.ups, at_b.ups);
-        let (status_a, status_b) = tokio::join!(a.net.status(), b.net.status());
-        assert_eq!(status_a[0].connected.map(|c| c.session), at_a.only().map(Session::id), "round {round}");
-        assert_eq!(status_b[0].connected.map(|c| c.session), at_b.only().map(Session::id), "round {round}");
         tokio::join!(a.net.shutdown(), b.net.shutdown());
     }
 }
