@@ -16,7 +16,10 @@ pub fn dead_links(repository: &Repository) -> Vec<String> {
                 (target.to_string(), file.is_empty() || repository.root.join(place).join(file).exists())
             });
             let paths = quoted(line).into_iter().filter(|path| looks_like_ours(repository, path)).map(|path| {
-                (path.to_string(), repository.root.join(path).exists() || repository.root.join(place).join(path).exists())
+                (
+                    path.to_string(),
+                    repository.root.join(path).exists() || repository.root.join(place).join(path).exists(),
+                )
             });
             let dead = links.chain(paths).filter(|(_, exists)| !exists);
             violations.extend(dead.map(|(target, _)| format!("{name}:{number}: {target} does not exist")));

@@ -90,7 +90,11 @@ fn top(path: &Named, module: &[String]) -> Option<String> {
 
 /// What a package must not depend on, since it would break its promise.
 const PACKAGES: [(&str, &[&str], &str); 2] = [
-    ("protocol", &["tokio", "redb", "notify", "rustix", "libc", "axum", "hyper", "socket2", "tracing", "getrandom", "syncd"], "the core is pure"),
+    (
+        "protocol",
+        &["tokio", "redb", "notify", "rustix", "libc", "axum", "hyper", "socket2", "tracing", "getrandom", "syncd"],
+        "the core is pure",
+    ),
     ("syncctl", &["syncd", "redb", "notify", "snow"], "the command line talks to the daemon only over its socket"),
 ];
 

@@ -24,8 +24,7 @@ impl Repository {
         let mut repository = Self { root: root.clone(), sources: Vec::new(), documents: Vec::new() };
         let mut todo = vec![root.clone()];
         while let Some(dir) = todo.pop() {
-            let mut entries: Vec<PathBuf> =
-                fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+            let mut entries: Vec<PathBuf> = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect();
             entries.sort();
             for path in entries {
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();

@@ -1,16 +1,16 @@
 //! How the two daemons come to know each other, and how their direct path is cut.
 
-use crate::relay::{RelayConfig, RelayLimits};
 use super::Stage;
 use super::side::{Side, in_words};
 use crate::control::Request;
 use crate::home::Home;
+use crate::relay::{RelayConfig, RelayLimits};
 use anyhow::{Context, Result, bail, ensure};
 use protocol::wire::control as api;
 use protocol::wire::control::PairingEvent;
-use tokio_util::sync::CancellationToken;
 use std::net::{Ipv4Addr, SocketAddr};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 /// Nothing listens there (RFC 863's port, and loopback).
 const DEAD_ADDRESS: &str = "127.0.0.1:9";

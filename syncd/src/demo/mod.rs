@@ -7,8 +7,8 @@
 mod compare;
 mod copy;
 mod link;
-mod screen;
 mod scratch;
+mod screen;
 mod side;
 mod steps;
 #[cfg(test)]
@@ -16,8 +16,8 @@ mod tests;
 
 use anyhow::{Context, Result, bail};
 use copy::Source;
-use screen::Screen;
 use scratch::Scratch;
+use screen::Screen;
 use side::Side;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

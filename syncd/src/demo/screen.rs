@@ -171,7 +171,11 @@ pub(super) fn bytes(number: u64) -> String {
 
 /// `34 ms`, `1.24 s`.
 pub(super) fn seconds(time: Duration) -> String {
-    if time < Duration::from_secs(1) { format!("{} ms", time.as_millis()) } else { format!("{:.2} s", time.as_secs_f64()) }
+    if time < Duration::from_secs(1) {
+        format!("{} ms", time.as_millis())
+    } else {
+        format!("{:.2} s", time.as_secs_f64())
+    }
 }
 
 /// So many in so much time, per second.

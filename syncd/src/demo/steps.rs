@@ -2,8 +2,8 @@
 //! the comparison of both; a step that fails does not keep the next from being tried.
 
 use super::compare::{Census, compare};
-use super::screen::{Figures, Note, Screen, bytes, census, count, per_second, seconds};
 use super::scratch::{BIG_FILE, OWN_DIR, note};
+use super::screen::{Figures, Note, Screen, bytes, census, count, per_second, seconds};
 use super::side::{PATIENCE, Side, path_text};
 use super::{Stage, blocking, link};
 use crate::control::Request;
@@ -275,7 +275,8 @@ async fn relay(stage: &mut Stage) -> Result<Figures> {
 async fn edit_through_relay(stage: &Stage) -> Result<Figures> {
     let notes = notes_now(stage)?;
     let mut times = Vec::new();
-    for (number, (here, there)) in [(&stage.a, &stage.b), (&stage.b, &stage.a)].into_iter().cycle().take(6).enumerate() {
+    for (number, (here, there)) in [(&stage.a, &stage.b), (&stage.b, &stage.a)].into_iter().cycle().take(6).enumerate()
+    {
         tokio::time::sleep(PAUSE_BETWEEN_EDITS).await;
         let file = notes.join(format!("note-{number:02}.txt"));
         let file = file.to_str().context("the demo's own names are text")?;
@@ -302,5 +303,8 @@ async fn tidy(stage: &Stage) -> Result<Figures> {
         let temps: BTreeSet<_> = fs::read_dir(side.root.join(".syncd/tmp"))?.flatten().map(|e| e.file_name()).collect();
         ensure!(temps.is_empty(), "{} left {} behind in its .syncd/tmp", side.name, count(temps.len() as u64, "temp"));
     }
-    Ok(Figures { took: begun.elapsed(), words: format!("{} are equal on both sides, no temps, no problems", census(&held)) })
+    Ok(Figures {
+        took: begun.elapsed(),
+        words: format!("{} are equal on both sides, no temps, no problems", census(&held)),
+    })
 }
