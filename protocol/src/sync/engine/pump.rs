@@ -172,7 +172,8 @@ impl Pump {
     }
 
     pub(super) fn retrying(&self) -> Vec<(RelPath, Problem)> {
-        self.retry.iter().map(|(path, retry)| (path.clone(), retry.problem.clone())).collect()
+        let waiting = self.retry.iter().filter(|(_, retry)| !retry.open);
+        waiting.map(|(path, retry)| (path.clone(), retry.problem.clone())).collect()
     }
 
     fn fail(&mut self, now: Timestamp, path: &RelPath, problem: Problem, wait: Option<Duration>) -> u32 {
@@ -563,7 +564,15 @@ impl Engine {
             }
             Outcome::NoContent => {
                 let words = "the fetched content did not verify on disk".to_string();
-                self.pump.fail(now, origin, Problem { code: ProblemCode::Io, words }, Some(DISK_MOVED_RETRY));
+                let problem = Problem { code: ProblemCode::Io, words };
+                if self.pump.is_retried(origin) {
+                    self.pump.fail(now, origin, problem, Some(DISK_MOVED_RETRY));
+                } else {
+                    // Another path with the same content used the temp up: by now it can be copied from there.
+                    let at = now.after(DISK_MOVED_RETRY);
+                    self.pump.retry.insert(origin.clone(), Retry { at, attempts: 1, problem, open: true });
+                    self.pump.freshen(origin);
+                }
                 Vec::new()
             }
             Outcome::DiskMoved => {
