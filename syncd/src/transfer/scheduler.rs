@@ -560,7 +560,7 @@ impl<F: Fs> Scheduler<F> {
                 && paths_len + fetch.origin.as_bytes().len() <= PATHS_LEN_MAX;
             let largest =
                 if fetch.missing_len() > BATCH_LEN && items.is_empty() { REQUEST_BYTES_MAX } else { BATCH_LEN };
-            let fits = room.min(largest.max(bytes) - bytes);
+            let fits = (room - bytes).min(largest.max(bytes) - bytes);
             let run = if suits { fetch.take(link.device, fits) } else { None };
             if let Some(run) = run {
                 folder = Some(fetch.folder.id);
