@@ -8,5 +8,6 @@ pub mod home;
 pub mod keys;
 pub mod net;
 pub mod node;
+pub mod relay;
 pub mod store;
 pub mod transfer;

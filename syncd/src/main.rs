@@ -2,11 +2,15 @@
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
+use protocol::wire::relay::Endpoint;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use syncd::home::{Home, HomeInUse};
+use syncd::keys;
 use syncd::node::{Daemon, Ended, Options};
+use syncd::relay::{RelayConfig, RelayLimits};
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 /// Keeps folders in sync between your own devices, directly and encrypted.
@@ -43,7 +47,10 @@ struct RunArgs {
 struct RelayArgs {
     /// Address to listen on.
     #[arg(long, value_name = "ADDR", default_value = "[::]:28731")]
-    listen: SocketAddr,
+    listen: Vec<SocketAddr>,
+    /// HOST:PORT under which clients reach it, for the link (default: the address it listens on).
+    #[arg(long, value_name = "HOST:PORT")]
+    public: Option<Endpoint>,
     /// Where the relay keeps its key.
     #[arg(long, value_name = "DIR")]
     home: Option<PathBuf>,
@@ -71,7 +78,7 @@ fn main() -> ExitCode {
         None => runtime.block_on(run(cli.run)),
         Some(Command::Run(args)) => runtime.block_on(run(args)),
         Some(Command::Relay(args)) => runtime.block_on(relay(args)),
-        Some(Command::Demo(args)) => runtime.block_on(demo(args)),
+        Some(Command::Demo(_)) => Err(anyhow::anyhow!("lands with the next merge")),
     };
     match result {
         Ok(code) => code,
@@ -164,18 +171,21 @@ async fn relay(args: RelayArgs) -> Result<ExitCode> {
     raise_file_limit();
     let home = Home::resolve(args.home.as_deref())?;
     home.create()?;
-    let relay = syncd::relay::start(&home.keys(), args.listen).await.context("the relay cannot start")?;
-    println!("{}", relay.link());
+    let (seed, access_key) = keys::open_relay(&home.keys())?;
+    let config = RelayConfig {
+        listen: args.listen,
+        seed,
+        access_keys: vec![access_key],
+        public: args.public,
+        limits: RelayLimits::default(),
+    };
+    let stop = CancellationToken::new();
+    let relay = syncd::relay::serve(config, stop.clone()).await.context("the relay cannot start")?;
+    println!("{}", relay.link);
     // No service manager, nothing to tell.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     terminated().await;
-    relay.stop().await;
+    stop.cancel();
+    relay.stopped().await;
     Ok(ExitCode::SUCCESS)
-}
-
-async fn demo(args: DemoArgs) -> Result<ExitCode> {
-    start_logging("error");
-    raise_file_limit();
-    let passed = syncd::demo::run(args.dir).await?;
-    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

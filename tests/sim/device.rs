@@ -348,7 +348,7 @@ impl Device {
             self.mail.push_back(Event::ScanEnded { whole: true });
             return;
         };
-        self.report(page);
+        self.report(page, None);
         self.scan = Some(Some(last));
     }
 
@@ -365,10 +365,11 @@ impl Device {
         if subtree || is_new || !is_directory {
             paths.extend(self.store.live_paths_below(&path));
         }
-        self.report(paths.into_iter().collect());
+        self.report(paths.into_iter().collect(), Some(&path));
     }
 
-    fn report(&mut self, paths: Vec<RelPath>) {
+    /// `named`: a path that was asked for is reported absent even without a live row.
+    fn report(&mut self, paths: Vec<RelPath>, named: Option<&RelPath>) {
         let mut found = Vec::new();
         let mut missing = Vec::new();
         for path in paths {
@@ -380,7 +381,7 @@ impl Device {
                         found.push(Observation { path, observed: node.observed(), manifest: None });
                     }
                 }
-                None if row.is_live() => missing.push(path),
+                None if row.is_live() || Some(&path) == named => missing.push(path),
                 None => {}
             }
         }

@@ -27,7 +27,8 @@ pub trait Around {
 pub enum Plan {
     /// Nothing, now or later: the want goes.
     Drop,
-    /// Something else comes first; ask again when it has changed.
+    /// Something else comes first; ask again when it has changed. Also for what the other side has to write: until it
+    /// does, the want stays. A local change may turn the outcome round, and nobody would announce theirs again.
     Wait,
     /// Carry this out, then ask again.
     Do(Draft),
@@ -53,6 +54,7 @@ pub struct Draft {
 pub fn decide(around: &dyn Around, path: &RelPath, row: &LocalRow, want: &Want, event: Event) -> Plan {
     let ours = row.entry();
     let (target, set_aside, uses_event) = match reconcile(ours, &want.entry, around.rules()) {
+        Decision::Nothing if want.entry.version.is_news_to(ours) => return Plan::Wait,
         Decision::Nothing => return Plan::Drop,
         Decision::Adopt(entry) => (entry, false, false),
         Decision::Take => (want.entry.clone(), false, false),
@@ -111,8 +113,7 @@ pub fn step_for(expected: Option<&Have>, entry: &Entry) -> Step {
 
 /// Theirs would make a directory of ours into something else. `None`: nothing lives in it, go on.
 fn directory_lives(around: &dyn Around, path: &RelPath, row: &LocalRow, want: &Want, event: Event) -> Option<Plan> {
-    let wanted_below = around.rows().wanted(Some(path), 1).first().is_some_and(|(next, _)| next.is_below(path));
-    if wanted_below || around.deletion_pending_below(path) {
+    if open_want_below(around, path) || around.deletion_pending_below(path) {
         return Some(Plan::Wait);
     }
     around.rows().live_below(path)?;
@@ -127,6 +128,28 @@ fn directory_lives(around: &dyn Around, path: &RelPath, row: &LocalRow, want: &W
     Some(draft(path, row, revived(row.entry(), Some(&want.entry), event), true))
 }
 
+/// Whether this device is going to act on a want. What it declines for good, or what the other side has to write,
+/// may stay for long and must hold up nothing else: that side may be waiting for us.
+fn is_open(around: &dyn Around, row: &LocalRow, want: &Want) -> bool {
+    want.declined.as_ref().is_none_or(|decline| decline.code.passes())
+        && reconcile(row.entry(), &want.entry, around.rules()) != Decision::Nothing
+}
+
+fn open_want_below(around: &dyn Around, dir: &RelPath) -> bool {
+    let mut after = dir.clone();
+    loop {
+        let page = around.rows().wanted(Some(&after), WANTED_PAGE);
+        let below = page.iter().take_while(|(path, _)| path.is_below(dir));
+        if below.clone().any(|(_, row)| row.wants.iter().any(|want| is_open(around, row, want))) {
+            return true;
+        }
+        match page.last() {
+            Some((last, _)) if last.is_below(dir) => after = last.clone(),
+            _ => return false,
+        }
+    }
+}
+
 /// A live entry needs a live directory above it. `None`: it is there.
 fn parent_first(around: &dyn Around, path: &RelPath, want: &Want, event: Event) -> Option<Plan> {
     let parent = path.parent()?;
@@ -137,7 +160,8 @@ fn parent_first(around: &dyn Around, path: &RelPath, want: &Want, event: Event) 
     if row.is_directory() || !around.rules().revive {
         return None;
     }
-    let directory_wanted = row.wants.iter().any(|want| want.entry.content.is_directory());
+    let mut open = row.wants.iter().filter(|want| is_open(around, &row, want));
+    let directory_wanted = open.any(|want| want.entry.content.is_directory());
     if directory_wanted || !around.is_caught_up(want) {
         return Some(Plan::Wait);
     }
@@ -152,6 +176,8 @@ fn parent_first(around: &dyn Around, path: &RelPath, want: &Want, event: Event) 
     Some(draft(&parent, &row, revived(row.entry(), None, event), true))
 }
 
+/// Wanted rows read at a time when a directory is asked for wants below it.
+const WANTED_PAGE: usize = 64;
 /// Hex digits of the content hash that a conflict name tries, shortest first.
 const HASH_DIGITS: [usize; 3] = [7, 16, 64];
 
@@ -168,10 +194,11 @@ fn conflict_copy(around: &dyn Around, path: &RelPath, loser: &Entry, event: Even
         if row.entry().is_some_and(|entry| entry.content.same(&loser.content)) {
             return None;
         }
-        if around.is_busy(&copy_path) || row.wants.iter().any(|want| want.entry.content.same(&loser.content)) {
+        let open: Vec<&Want> = row.wants.iter().filter(|want| is_open(around, &row, want)).collect();
+        if around.is_busy(&copy_path) || open.iter().any(|want| want.entry.content.same(&loser.content)) {
             return Some(Plan::Wait);
         }
-        let taken = row.is_live() || row.local.is_some() || row.wants.iter().any(|want| want.entry.is_live());
+        let taken = row.is_live() || row.local.is_some() || open.iter().any(|want| want.entry.is_live());
         if taken && around.rules().free_name {
             continue;
         }

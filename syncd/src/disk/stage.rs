@@ -77,6 +77,17 @@ impl<F: Fs> Stage<F> {
         Ok(Temp { fs: Arc::clone(&self.fs), file, content: content.clone() })
     }
 
+    /// What an earlier attempt left of a content, if anything.
+    ///
+    /// # Errors
+    /// When there is something and it cannot be opened.
+    pub fn find(&self, content: &FileContent) -> io::Result<Option<Temp<F>>> {
+        match open_temp(&*self.fs, &self.tmp, content.hash.to_hex().as_bytes()) {
+            Err(error) if errno(&error) == Errno::NOENT => Ok(None),
+            opened => Ok(Some(Temp { fs: Arc::clone(&self.fs), file: opened?, content: content.clone() })),
+        }
+    }
+
     /// Removes a temp that is not wanted any more.
     ///
     /// # Errors
@@ -121,6 +132,16 @@ impl<F: Fs> Stage<F> {
 }
 
 impl<F: Fs> Temp<F> {
+    /// Gives it its final length, zeros included that were never written. Whoever hashed the whole content as it was
+    /// written or read back ends with this in place of `finish`.
+    ///
+    /// # Errors
+    /// When the file system fails.
+    pub fn fix_len(&self) -> io::Result<()> {
+        // One of that length may be on its way into the tree: not even its times may change.
+        if self.len_left()? == self.content.size { Ok(()) } else { self.fs.set_len(&self.file, self.content.size) }
+    }
+
     /// What it is to become.
     #[must_use]
     pub fn content(&self) -> &FileContent {

@@ -12,7 +12,7 @@ mod words;
 
 pub use log::{Record, What};
 pub use report::{Report, StopCause, alarm_words};
-pub use shared::{FetchRequest, Outside};
+pub use shared::{FetchRequest, Outside, ignore_rules};
 pub use task::Input;
 pub use words::folder_of;
 

@@ -72,7 +72,7 @@ impl Shared {
     ) -> std::io::Result<Self> {
         let root_id = fs.root_id()?;
         let replica = store.state().replica;
-        let ignore = Mutex::new(Arc::new(load_ignore(&fs)));
+        let ignore = Mutex::new(Arc::new(ignore_rules(&fs)));
         let granularity = hash::granularity(root);
         Ok(Self { id, root: root.to_owned(), replica, marker, root_id, store, fs, ignore, granularity, outside })
     }
@@ -106,7 +106,7 @@ impl Shared {
     }
 
     pub(super) fn reload_ignore(&self) {
-        let fresh = Arc::new(load_ignore(&self.fs));
+        let fresh = Arc::new(ignore_rules(&self.fs));
         *self.ignore.lock().expect("no thread panics while it holds the ignore rules") = fresh;
     }
 
@@ -168,7 +168,8 @@ impl Shared {
 }
 
 /// The rules as they stand in the root; a file that cannot be read has none.
-fn load_ignore(fs: &RealFs) -> Ignore {
+#[must_use]
+pub fn ignore_rules(fs: &RealFs) -> Ignore {
     let shared = read_small(fs, IgnoreFile::Shared.name());
     let local = read_small(fs, IgnoreFile::Local.name());
     Ignore::load(shared.as_deref(), local.as_deref())

@@ -10,9 +10,10 @@ pub(crate) const HALF_OPEN_MAX: usize = 128;
 const PER_PREFIX_MAX: usize = 8;
 
 /// An IPv4 address or an IPv6 /64: what one stranger commands.
-type Prefix = [u8; 16];
+pub(crate) type Prefix = [u8; 16];
 
-fn prefix(ip: IpAddr) -> Prefix {
+/// What stands for `ip` where neighbours count as one.
+pub(crate) fn prefix(ip: IpAddr) -> Prefix {
     match ip.to_canonical() {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
         IpAddr::V6(v6) => {

@@ -48,7 +48,7 @@ pub use session::{DataSink, Replies, Reply, Session, SessionEnded, SessionId, Si
 pub(crate) use config::{random, unix_now};
 pub(crate) use door::drain;
 pub(crate) use greet::{read_knock, tune};
-pub(crate) use halfopen::{HALF_OPEN_MAX, HalfOpen};
+pub(crate) use halfopen::{HALF_OPEN_MAX, HalfOpen, prefix};
 pub(crate) use rate::Bucket;
 
 /// Connections that the kernel holds for us before they are accepted.

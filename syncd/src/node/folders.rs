@@ -6,7 +6,7 @@ use crate::disk::fs::{Fs, RealFs};
 use crate::disk::marker::Marker;
 use crate::folder::{Folder, Input, Retention, Setup, open_root};
 use crate::store::{OpenError, Store};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use protocol::model::{FolderId, ReplicaId};
 use crate::transfer::{Compression, Notice};
 use protocol::sync::engine::{Config as EngineConfig, Event as EngineEvent, FolderMode};
@@ -182,7 +182,7 @@ impl Node {
     }
 
     /// An absolute, existing directory that is in no other folder, holds none, and is not our home.
-    fn new_root(&self, text: &api::PathText) -> Result<PathBuf, ControlError> {
+    pub(super) fn new_root(&self, text: &api::PathText) -> Result<PathBuf, ControlError> {
         let bytes = text.bytes().ok_or_else(|| ControlError::bad_request("the path is not one"))?;
         let root = PathBuf::from(std::ffi::OsString::from_vec(bytes));
         if !root.is_absolute() {
@@ -288,6 +288,8 @@ impl Node {
 
     pub(super) fn restart_folder(&mut self, id: FolderId) {
         self.stop_folder(&id, State::Paused);
+        // Peers must hear that it was gone: the new engine knows nothing of what they had asked for.
+        self.offer_everywhere();
         let config = self.folders[&id].config.clone();
         self.start_folder(config);
         self.offer_everywhere();
@@ -302,6 +304,7 @@ impl Node {
 
     pub(super) fn stop_folder(&mut self, id: &FolderId, state: State) {
         self.transfer.remove_folder(*id);
+        self.unmeet(id);
         if let Some(slot) = self.folders.get_mut(id)
             && let State::Running(running) = std::mem::replace(&mut slot.state, state)
         {

@@ -5,6 +5,7 @@ mod files;
 mod folders;
 mod outside;
 mod pairing;
+mod preview;
 mod requests;
 mod sessions;
 mod status;
@@ -21,16 +22,19 @@ use anyhow::{Context, Result};
 use folders::Slot;
 use outside::{Exit, Grants, Note, Router};
 use protocol::model::{DeviceId, FolderId};
-use protocol::wire::control as api;
 use protocol::wire::control::{ControlError, EventKind};
 use protocol::wire::relay::{Endpoint, RelayLink};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
+use protocol::wire::message::Index;
+use preview::Errand;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+/// Errands that may wait.
+const ERRANDS_MAX: usize = 16;
 /// Events of the network that may wait; sessions stop reading beyond.
 const NET_EVENTS_MAX: usize = 256;
 
@@ -76,6 +80,10 @@ struct Node {
     hub: EventHub,
     folders: BTreeMap<FolderId, Slot>,
     peers: BTreeMap<DeviceId, sessions::Peer>,
+    /// Indexes that a preview collects.
+    previews: BTreeMap<(DeviceId, FolderId), mpsc::Sender<Index>>,
+    /// To ourselves, from tasks that run beside the loop.
+    errands: mpsc::Sender<Errand>,
     attempts: BTreeMap<u64, pairing::Attempt>,
     skews: BTreeMap<DeviceId, i64>,
     /// Folder and words: what start-up found wrong and mended.
@@ -113,6 +121,7 @@ impl Daemon {
         let router = Arc::new(Router::default());
         let (exit, notes) = Exit::new(Arc::clone(&router), Arc::clone(&transfer));
         let stop = CancellationToken::new();
+        let (errands, errand_queue) = mpsc::channel(ERRANDS_MAX);
         let mut node = Node {
             home,
             _lock: lock,
@@ -127,6 +136,8 @@ impl Daemon {
             hub,
             folders: BTreeMap::new(),
             peers: BTreeMap::new(),
+            previews: BTreeMap::new(),
+            errands,
             attempts: BTreeMap::new(),
             skews: BTreeMap::new(),
             home_problems: Vec::new(),
@@ -145,7 +156,7 @@ impl Daemon {
         node.hub.publish(NewEvent::new(EventKind::Started, "syncd is running"));
         let control = tokio::spawn(server.serve(handle.clone(), stop.clone()));
         let task = tokio::spawn(async move {
-            let ended = node.run(requests, net_events, notes).await;
+            let ended = node.run(requests, net_events, notes, errand_queue).await;
             control.await.context("the control server panicked")?;
             Ok(ended)
         });
@@ -173,6 +184,7 @@ impl Node {
         mut requests: mpsc::Receiver<Request>,
         mut net_events: mpsc::Receiver<NetEvent>,
         mut notes: mpsc::Receiver<Note>,
+        mut errands: mpsc::Receiver<Errand>,
     ) -> Ended {
         let stop = self.stop.clone();
         while !self.newer_database {
@@ -181,6 +193,7 @@ impl Node {
                 Some(request) = requests.recv() => self.request(request).await,
                 Some(event) = net_events.recv() => self.net_event(event).await,
                 Some(note) = notes.recv() => self.note(note),
+                Some(errand) = errands.recv() => self.errand(errand),
             }
         }
         self.hub.publish(NewEvent::new(EventKind::Stopping, "syncd is stopping"));

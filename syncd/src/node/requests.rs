@@ -45,7 +45,7 @@ impl Node {
                 let joined = self.join_folder(&join);
                 self.folder_status_request(joined, reply);
             }
-            Request::FolderPreview { join, reply } => self.preview_request(&join, reply),
+            Request::FolderPreview { join, reply } => self.preview_request(join, reply),
             Request::Folder { folder, action, reply } => {
                 let result = self.folder_action(&folder, action);
                 answer(reply, result);
@@ -221,7 +221,7 @@ impl Node {
             at: api::PathText::new(path.as_bytes()),
             ignored: found.is_some(),
             file: found.as_ref().map(|found| found.file.name().to_string()),
-            line: found.as_ref().and_then(|found| found.line).map(|line| line as u64),
+            line: found.as_ref().map(|found| u64::from(found.line)),
             pattern: found.as_ref().map(|found| found.pattern.clone()),
             words,
         })

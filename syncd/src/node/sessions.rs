@@ -20,6 +20,8 @@ const LEARNED_MAX: usize = 4;
 /// What is known of a connected peer.
 pub(super) struct Peer {
     pub(super) session: Session,
+    /// Older ones that are still up: when both ends dialled, the network closes one of two in a moment.
+    others: Vec<Session>,
     /// The folders it shares with us.
     pub(super) offers: BTreeMap<FolderId, FolderOffer>,
     /// Those where our engine was told of it, with the replica it had.
@@ -46,7 +48,6 @@ impl Node {
             session.close(CloseCode::REMOVED);
             return;
         }
-        self.part(&id);
         // A relay's address, or the port that a peer dialled from, would not lead back to it.
         let address = Some(session.address()).filter(|_| session.initiated() && session.via() != Via::Relay);
         self.note_seen(&id, address);
@@ -56,8 +57,24 @@ impl Node {
         tracing::info!(peer = %id.short(), via = ?session.via(), "connected");
         let event = NewEvent::new(EventKind::DeviceConnected, format!("{name} is connected"));
         self.hub.publish(event.device(api::Named { id: id.to_string(), name }));
-        self.peers.insert(id, Peer { session, offers: BTreeMap::new(), met: BTreeMap::new() });
-        self.offer_to(&id);
+        match self.peers.get_mut(&id) {
+            None => {
+                let (others, offers, met) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+                self.peers.insert(id, Peer { session, others, offers, met });
+            }
+            Some(peer) => {
+                let before = std::mem::replace(&mut peer.session, session);
+                peer.others.push(before);
+            }
+        }
+        self.start_over(&id);
+    }
+
+    /// On another session what was said on the last one may be lost: folders are offered and met anew.
+    fn start_over(&mut self, id: &DeviceId) {
+        self.part_folders(id);
+        self.offer_to(id);
+        self.meet(id);
     }
 
     fn note_seen(&mut self, id: &DeviceId, address: Option<std::net::SocketAddr>) {
@@ -77,7 +94,17 @@ impl Node {
 
     fn session_down(&mut self, id: DeviceId, session: SessionId, reason: &str) {
         self.transfer.session_down(session);
-        if self.peers.get(&id).is_none_or(|peer| peer.session.id() != session) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        peer.others.retain(|other| other.id() != session && !other.is_over());
+        if peer.session.id() != session {
+            return;
+        }
+        if let Some(other) = peer.others.pop() {
+            peer.session = other.clone();
+            self.router.set(id, other);
+            self.start_over(&id);
             return;
         }
         self.part(&id);
@@ -90,26 +117,37 @@ impl Node {
     /// Tells the folders that a peer is gone.
     pub(super) fn part(&mut self, id: &DeviceId) {
         self.router.remove(id);
-        let Some(peer) = self.peers.remove(id) else {
+        self.part_folders(id);
+        self.peers.remove(id);
+        self.grant();
+    }
+
+    fn part_folders(&mut self, id: &DeviceId) {
+        let Some(peer) = self.peers.get_mut(id) else {
             return;
         };
-        for folder in peer.met.keys() {
-            if let Some(running) = self.folders.get(folder).and_then(|slot| slot.running()) {
+        for folder in std::mem::take(&mut peer.met).into_keys() {
+            if let Some(running) = self.folders.get(&folder).and_then(|slot| slot.running()) {
                 running.folder.tell(Input::Disconnected(*id));
             }
         }
     }
 
     fn message(&mut self, session: SessionId, id: DeviceId, req: u32, message: Message) {
-        if self.peers.get(&id).is_none_or(|peer| peer.session.id() != session) {
+        let Some(peer) = self.peers.get(&id) else {
             return;
-        }
+        };
+        let mut all = std::iter::once(&peer.session).chain(&peer.others);
+        let Some(on) = all.find(|live| live.id() == session).cloned() else {
+            return;
+        };
         match message {
             Message::Folders(folders) => self.offered(id, folders),
             message @ (Message::ManifestGet(_) | Message::ChunkGet(_)) => {
-                self.transfer.serve(self.peers[&id].session.clone(), req, message);
+                self.transfer.serve(on, req, message);
             }
             Message::Partial(partial) => self.transfer.partial(id, partial),
+            Message::Index(index) if self.previews.contains_key(&(id, index.folder)) => self.previewed(id, index),
             message => {
                 let met = |folder: &FolderId| self.peers.get(&id).is_some_and(|peer| peer.met.contains_key(folder));
                 let Some(folder) = folder_of(&message).filter(met) else {
@@ -190,8 +228,8 @@ impl Node {
     }
 
     /// Says to one peer what we share with it. Before our engine hears of it, so that it knows our replica first.
-    fn offer_to(&mut self, id: &DeviceId) {
-        let offers = self
+    pub(super) fn offer_to(&mut self, id: &DeviceId) {
+        let offers: Vec<FolderOffer> = self
             .folders
             .values()
             .filter(|slot| slot.config.members.contains(id))
@@ -205,6 +243,7 @@ impl Node {
                     api::FolderMode::ReceiveOnly => OfferMode::ReceiveOnly,
                 },
             })
+            .chain(self.preview_offers(id))
             .collect();
         if let Some(peer) = self.peers.get(id)
             && peer.session.try_send(&Message::Folders(Folders { offers })) == Err(TrySendError::Full)

@@ -3,10 +3,10 @@
 //! Invariant: a chunk counts as there only after its hash was computed from the bytes that were written or read back.
 
 use super::layout::{ChunkIndex, Layout, Missing, is_zeros, zeros_hash};
-use super::temp::Temp;
 use super::Folder;
+use crate::disk::Temp;
 use crate::disk::fs::Fs;
-use protocol::model::{ChunkHash, ContentHash};
+use protocol::model::{ChunkHash, ContentHash, FileContent};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 const CATCH_UP_LEN: u64 = 1024 * 1024;
 
 pub(super) struct Chunked<F: Fs> {
-    temp: Temp<F>,
+    temp: Arc<Temp<F>>,
     layout: Arc<Layout>,
     folder: Arc<Folder<F>>,
     there: Vec<u64>,
@@ -30,9 +30,9 @@ pub(super) struct Chunked<F: Fs> {
 
 impl<F: Fs> Chunked<F> {
     /// Opens the temp. Chunks of zeros are there at once in a new one. The flag says that an older temp was found.
-    pub fn open(folder: &Arc<Folder<F>>, layout: Arc<Layout>) -> io::Result<(Self, bool)> {
-        let manifest = layout.manifest();
-        let (temp, found) = Temp::open(folder, &manifest.content, manifest.size)?;
+    pub fn open(folder: &Arc<Folder<F>>, content: &FileContent, layout: Arc<Layout>) -> io::Result<(Self, bool)> {
+        let temp = Arc::new(folder.open_temp(content)?);
+        let found = temp.len_left()? > 0;
         let count = layout.len();
         let mut file = Self {
             temp,
@@ -49,7 +49,7 @@ impl<F: Fs> Chunked<F> {
             file.mark_zeros();
         }
         file.find_repeats();
-        folder.under_way.set(&file.layout);
+        folder.under_way.set(&file.layout, &file.temp);
         Ok((file, found))
     }
 
@@ -97,7 +97,7 @@ impl<F: Fs> Chunked<F> {
                 continue;
             };
             let mut bytes = vec![0; self.layout.chunk(there).len as usize];
-            if !self.temp.read(&mut bytes, self.layout.offset(there))? {
+            if self.temp.read_at(&mut bytes, self.layout.offset(there))? != bytes.len() {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             equals.push(first);
@@ -117,11 +117,11 @@ impl<F: Fs> Chunked<F> {
         if self.has(index) {
             return Ok(true);
         }
-        self.temp.write(bytes, self.layout.offset(index))?;
+        self.temp.write_at(bytes, self.layout.offset(index))?;
         self.mark(index, bytes);
         for repeat in self.repeats.remove(&index).unwrap_or_default() {
             if !self.has(repeat) {
-                self.temp.write(bytes, self.layout.offset(repeat))?;
+                self.temp.write_at(bytes, self.layout.offset(repeat))?;
                 self.mark(repeat, bytes);
             }
         }
@@ -134,8 +134,8 @@ impl<F: Fs> Chunked<F> {
         let chunk = self.layout.chunk(index);
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.resize(chunk.len as usize, 0);
-        let read = self.temp.read(&mut buffer, self.layout.offset(index));
-        let holds = read? && ChunkHash::of(&buffer) == chunk.hash;
+        let read = self.temp.read_at(&mut buffer, self.layout.offset(index));
+        let holds = read? == buffer.len() && ChunkHash::of(&buffer) == chunk.hash;
         if holds && !self.has(index) {
             self.mark(index, &buffer);
         }
@@ -144,12 +144,16 @@ impl<F: Fs> Chunked<F> {
     }
 
     /// Copies bytes that `verify` has to look at.
-    pub fn copy_from(&mut self, from: &F::File, offset: u64, len: u64) -> io::Result<()> {
-        self.temp.copy_from(from, offset, len)
+    pub fn copy_from(&self, from: &F::File, offset: u64, len: u64) -> io::Result<()> {
+        // Fewer bytes than asked for show when the chunk is verified.
+        self.temp.copy_from(from, offset, offset, len).map(|_| ())
     }
 
     /// Hashes on, at most about `budget` bytes. Once the file is complete and hashed: whether it is the content.
     pub fn finish(&mut self, budget: u64) -> io::Result<Option<bool>> {
+        if self.is_complete() {
+            self.temp.fix_len()?;
+        }
         self.catch_up(budget)?;
         let done = self.is_complete() && self.hashed == self.layout.len();
         Ok(done.then(|| ContentHash(*self.hasher.finalize().as_bytes()) == self.layout.manifest().content))
@@ -199,7 +203,7 @@ impl<F: Fs> Chunked<F> {
         while left > 0 && self.hashed < self.layout.len() && self.has(self.hashed) {
             let len = self.layout.chunk(self.hashed).len;
             self.buffer.resize(len as usize, 0);
-            if !self.temp.read(&mut self.buffer, self.layout.offset(self.hashed))? {
+            if self.temp.read_at(&mut self.buffer, self.layout.offset(self.hashed))? != self.buffer.len() {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             self.hasher.update(&self.buffer);

@@ -21,18 +21,19 @@ mod worker;
 
 pub use meter::{FolderProgress, Wire};
 
-use crate::disk::fs::Fs;
+use crate::disk::Temp;
+use crate::disk::fs::{Fs, RealFs};
 use crate::net::{Session, SessionId};
 use layout::Layout;
 use meter::{FolderMeter, WireMeter};
 use protocol::model::{ContentHash, DeviceId, FileContent, FolderId, Manifest, RelPath};
 use protocol::sync::{Problem, Rows};
 use protocol::wire::message::{Message, Partial};
-use scheduler::Told;
+use scheduler::{Told, Wanted};
 use serve::Server;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, RwLock};
-use temp::TmpDir;
+use temp::Staging;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -76,29 +77,31 @@ pub enum Notice {
 }
 
 /// What the transfer needs of a folder.
-pub struct Folder<F: Fs> {
+pub struct Folder<F: Fs = RealFs> {
     id: FolderId,
     rows: Arc<dyn Rows + Send + Sync>,
     fs: Arc<F>,
     compression: Compression,
     notify: Box<dyn Fn(Notice) + Send + Sync>,
-    tmp: TmpDir<F>,
+    staging: Staging<F>,
     meter: FolderMeter,
-    under_way: UnderWay,
+    under_way: UnderWay<F>,
 }
 
-/// Chunk lists of the contents that are being fetched, so that others can have what is already there.
-#[derive(Default)]
-struct UnderWay(Mutex<BTreeMap<ContentHash, Arc<Layout>>>);
+/// Chunk lists and temps of the contents that are being fetched, so that others can have what is already there.
+struct UnderWay<F: Fs>(Mutex<BTreeMap<ContentHash, Partly<F>>>);
 
-impl UnderWay {
-    fn get(&self, content: &ContentHash) -> Option<Arc<Layout>> {
+/// A content that is being fetched.
+type Partly<F> = (Arc<Layout>, Arc<Temp<F>>);
+
+impl<F: Fs> UnderWay<F> {
+    fn get(&self, content: &ContentHash) -> Option<Partly<F>> {
         self.0.lock().expect("no thread panics while it holds this lock").get(content).cloned()
     }
 
-    fn set(&self, layout: &Arc<Layout>) {
+    fn set(&self, layout: &Arc<Layout>, temp: &Arc<Temp<F>>) {
         let mut under_way = self.0.lock().expect("no thread panics while it holds this lock");
-        under_way.insert(layout.manifest().content, Arc::clone(layout));
+        under_way.insert(layout.manifest().content, (Arc::clone(layout), Arc::clone(temp)));
     }
 
     fn end(&self, content: &ContentHash) {
@@ -115,8 +118,8 @@ impl<F: Fs> Folder<F> {
         compression: Compression,
         notify: impl Fn(Notice) + Send + Sync + 'static,
     ) -> Self {
-        let (tmp, meter, under_way) = (TmpDir::default(), FolderMeter::default(), UnderWay::default());
-        Self { id, rows, fs, compression, notify: Box::new(notify), tmp, meter, under_way }
+        let (staging, meter, under_way) = (Staging::default(), FolderMeter::default(), UnderWay(Mutex::default()));
+        Self { id, rows, fs, compression, notify: Box::new(notify), staging, meter, under_way }
     }
 }
 
@@ -151,7 +154,7 @@ impl<F: Fs> Folders<F> {
 pub type Grant = Arc<dyn Fn(&DeviceId, &FolderId) -> bool + Send + Sync>;
 
 /// The transfer of one daemon. Dropping it ends its tasks and threads.
-pub struct Transfer<F: Fs> {
+pub struct Transfer<F: Fs = RealFs> {
     folders: Folders<F>,
     tell: mpsc::UnboundedSender<Told<F>>,
     server: Arc<Server<F>>,
@@ -196,8 +199,9 @@ impl<F: Fs> Transfer<F> {
         self.tell(Told::Cancel(folder, None));
     }
 
-    /// Gets `content` into the folder's `tmp/`; `Fetched` or `FetchFailed` follows for `path` unless it is cancelled.
-    /// `origin` is where `sources` have it. A second call for a path replaces the first.
+    /// Gets a content into the folder's `tmp/`; `Fetched` or `FetchFailed` follows for its path unless it is cancelled.
+    /// A second call for a path replaces the first.
+    /// `origin` is where `sources` have it.
     pub fn fetch(
         &self,
         folder: FolderId,
@@ -207,7 +211,7 @@ impl<F: Fs> Transfer<F> {
         sources: Vec<DeviceId>,
     ) {
         if let Some(folder) = self.folders.get(&folder) {
-            self.tell(Told::Fetch { folder, path, origin, content, sources });
+            self.tell(Told::Fetch(folder, Wanted { path, origin, content, sources }));
         }
     }
 

@@ -5,6 +5,7 @@
 use super::layout::{Layout, inline};
 use super::temp::open_in_tree;
 use super::{Folder, Notice};
+use crate::disk::Temp;
 use crate::disk::fs::{Errno, Fs, errno};
 use protocol::limits::DATA_BLOCK_TARGET;
 use protocol::model::chunk::check_lengths;
@@ -22,9 +23,22 @@ pub(super) struct Source<F: Fs> {
     path: RelPath,
     content: ContentHash,
     pub layout: Arc<Layout>,
-    file: F::File,
+    bytes: Bytes<F>,
+}
+
+enum Bytes<F: Fs> {
+    Tree(F::File),
     /// A temp: chunks may be missing, and that is nobody's fault.
-    partial: bool,
+    Partial(Arc<Temp<F>>),
+}
+
+impl<F: Fs> Source<F> {
+    fn read(&self, folder: &Folder<F>, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        match &self.bytes {
+            Bytes::Tree(file) => folder.fs.read_at(file, buffer, offset),
+            Bytes::Partial(temp) => temp.read_at(buffer, offset),
+        }
+    }
 }
 
 /// Large files that one peer reads, open with their chunk lists.
@@ -98,7 +112,7 @@ fn open<F: Fs>(folder: &Folder<F>, path: &RelPath, content: &FileContent) -> Opt
     match open_in_tree(&*folder.fs, path) {
         Ok(file) => {
             let layout = Arc::new(Layout::new(Arc::new(manifest)));
-            Some(Source { path: path.clone(), content: content.hash, layout, file, partial: false })
+            Some(Source { path: path.clone(), content: content.hash, layout, bytes: Bytes::Tree(file) })
         }
         Err(error) => {
             moved(folder, path, &error);
@@ -108,9 +122,8 @@ fn open<F: Fs>(folder: &Folder<F>, path: &RelPath, content: &FileContent) -> Opt
 }
 
 fn open_temp<F: Fs>(folder: &Folder<F>, path: &RelPath, content: &FileContent) -> Option<Source<F>> {
-    let layout = folder.under_way.get(&content.hash)?;
-    let file = folder.with_tmp(|tmp| folder.fs.open(tmp, content.hash.to_hex().as_bytes())).ok()?;
-    Some(Source { path: path.clone(), content: content.hash, layout, file, partial: true })
+    let (layout, temp) = folder.under_way.get(&content.hash)?;
+    Some(Source { path: path.clone(), content: content.hash, layout, bytes: Bytes::Partial(temp) })
 }
 
 /// An indexed file that cannot be opened is not what the index says, unless this device is at its own limits.
@@ -168,11 +181,11 @@ impl<F: Fs> Reading<F> {
             let chunk = source.layout.chunk(first + self.done);
             let len = chunk.len as usize;
             let bytes = block.chunk(number, len);
-            let read = self.folder.fs.read_at(&source.file, bytes, source.layout.offset(first + self.done));
+            let read = source.read(&self.folder, bytes, source.layout.offset(first + self.done));
             if !read.as_ref().is_ok_and(|count| *count == len) || ChunkHash::of(bytes) != chunk.hash {
                 block.retract(len);
                 self.shelf.drop_path(&item.path);
-                if !source.partial {
+                if matches!(source.bytes, Bytes::Tree(_)) {
                     let error = read.err().unwrap_or_else(|| Errno::STALE.into());
                     moved(&self.folder, &source.path, &error);
                 }

@@ -44,7 +44,7 @@ const REPORTS_AT_ONCE: usize = 256;
 /// What the scheduler is told.
 pub(super) enum Told<F: Fs> {
     /// A path needs a content.
-    Fetch { folder: Arc<Folder<F>>, path: RelPath, origin: RelPath, content: FileContent, sources: Vec<DeviceId> },
+    Fetch(Arc<Folder<F>>, Wanted),
     /// A path needs it no longer; `None`: no path of that folder does.
     Cancel(FolderId, Option<RelPath>),
     SessionUp(Session),
@@ -61,6 +61,14 @@ pub(super) enum Told<F: Fs> {
     Ended(Arc<Plan>, Received, Ending),
     /// Nothing came for a while.
     Stalled(u64),
+}
+
+/// A content, the path that needs it, and where `sources` have it.
+pub(super) struct Wanted {
+    pub path: RelPath,
+    pub origin: RelPath,
+    pub content: FileContent,
+    pub sources: Vec<DeviceId>,
 }
 
 /// Why a peer gave no chunk list.
@@ -184,9 +192,7 @@ pub(super) async fn run<F: Fs>(
 impl<F: Fs> Scheduler<F> {
     fn take_in(&mut self, told: Told<F>) {
         match told {
-            Told::Fetch { folder, path, origin, content, sources } => {
-                self.fetch(folder, path, origin, content, &sources);
-            }
+            Told::Fetch(folder, wanted) => self.fetch(folder, wanted),
             Told::Cancel(folder, path) => self.cancel(folder, path),
             Told::SessionUp(session) => {
                 let (device, relayed) = (session.peer(), session.via() == Via::Relay);
@@ -233,14 +239,8 @@ impl<F: Fs> Scheduler<F> {
         let _ = self.workers[worker].send(job);
     }
 
-    fn fetch(
-        &mut self,
-        folder: Arc<Folder<F>>,
-        path: RelPath,
-        origin: RelPath,
-        content: FileContent,
-        sources: &[DeviceId],
-    ) {
+    fn fetch(&mut self, folder: Arc<Folder<F>>, wanted: Wanted) {
+        let Wanted { path, origin, content, sources } = wanted;
         let key = (folder.id, content.hash);
         let present = self.by_path.get(&(folder.id, path.clone()));
         if present.is_some_and(|fetch| self.by_content.get(&key) != Some(fetch)) {
@@ -248,8 +248,9 @@ impl<F: Fs> Scheduler<F> {
         }
         if let Some(fetch) = self.by_content.get(&key) {
             let entry = self.fetches.get_mut(fetch).expect("by_content names fetches that exist");
-            entry.add(path.clone(), sources);
-            self.by_path.insert((folder.id, path), *fetch);
+            entry.add(path.clone(), &sources);
+            let fetch = *fetch;
+            self.by_path.insert((folder.id, path), fetch);
             return;
         }
         let id = FetchId(self.take_id());
@@ -260,7 +261,7 @@ impl<F: Fs> Scheduler<F> {
             Spec { fetch: id, folder: Arc::clone(&folder), path: path.clone(), content: Arc::clone(&content) };
         self.by_content.insert(key, id);
         self.by_path.insert((folder.id, path.clone()), id);
-        self.fetches.insert(id, Fetch::new(folder, content, path, origin, sources, worker));
+        self.fetches.insert(id, Fetch::new(folder, content, path, origin, &sources, worker));
         self.give(worker, Job::Open(spec));
     }
 

@@ -5,7 +5,7 @@
 
 use super::chunked::Chunked;
 use super::layout::{ChunkIndex, Layout};
-use super::temp::open_in_tree;
+use super::temp::{exactly, open_in_tree};
 use super::Folder;
 use crate::disk::fs::Fs;
 use protocol::model::{ChunkHash, ContentHash, FileContent, RelPath};
@@ -62,7 +62,7 @@ pub(super) fn whole<F: Fs>(candidates: VecDeque<Candidate<F>>, content: &FileCon
     let len = usize::try_from(content.size).ok()?;
     candidates.into_iter().find_map(|candidate| {
         let file = open_in_tree(&*candidate.folder.fs, &candidate.path).ok()?;
-        let bytes = super::temp::read_exactly(&*candidate.folder.fs, &file, len).ok()??;
+        let bytes = exactly(len, |buffer| candidate.folder.fs.read_at(&file, buffer, 0)).ok()??;
         (ContentHash::of(&bytes) == content.hash).then_some(bytes)
     })
 }

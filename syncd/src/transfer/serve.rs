@@ -11,7 +11,7 @@ use super::{Compression, Folder, Folders, Grant};
 use crate::disk::fs::Fs;
 use crate::net::{DataSink, Session, SinkError};
 use bytes::Bytes;
-use protocol::limits::{MANIFEST_CHUNKS_MAX, REQUESTS_OPEN_MAX};
+use protocol::limits::{DATA_BLOCK_TARGET, MANIFEST_CHUNKS_MAX, REQUESTS_OPEN_MAX};
 use protocol::model::DeviceId;
 use protocol::wire::data::{BLOCK_HEADER_LEN, BlockWriter};
 use protocol::wire::message::{ChunkErrorCode, ChunkGet, ManifestGet, ManifestPart, Message, capability};
@@ -29,6 +29,10 @@ const RUNNING_MAX: u32 = 16;
 const BYTES_PER_PLACE: u64 = 256 * 1024;
 /// Above this rate, in bytes a second, compressing would only slow the link down (zstd level 1: 400 MB/s a core).
 const FAST_LINK: u64 = 150_000_000;
+/// A send that took no longer did not wait for the link.
+const WAIT_MIN: Duration = Duration::from_millis(1);
+/// Compressed blocks after which one is sent as it is, while none of them had to wait.
+const PROBE_EVERY: u64 = 16;
 /// Open files are kept this long after a peer's last request.
 const SHELF_KEEP: Duration = Duration::from_secs(5);
 
@@ -50,8 +54,43 @@ struct Visitor<F: Fs> {
     /// Requests so far; tells whether the shelf was used.
     served: AtomicU64,
     sweeping: AtomicBool,
-    /// Bytes a second that its link takes; 0 when not known.
-    link_rate: AtomicU64,
+    link: LinkRate,
+}
+
+/// How fast a peer's link is, as far as sends that had to wait show it.
+#[derive(Default)]
+struct LinkRate {
+    /// Bytes a second; 0 when not known.
+    rate: AtomicU64,
+    /// Blocks since the last one that showed anything.
+    quiet: AtomicU64,
+}
+
+impl LinkRate {
+    fn measure(&self, bytes: usize, took: Duration) {
+        let rate = (bytes as f64 / took.as_secs_f64().max(1e-6)) as u64;
+        // What fits into the session's queue shows nothing but that queue, unless it waited for long.
+        let shows = took > WAIT_MIN && (bytes >= DATA_BLOCK_TARGET / 2 || rate < FAST_LINK / 4);
+        if !shows {
+            self.quiet.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        self.quiet.store(0, Ordering::Relaxed);
+        let known = self.rate.load(Ordering::Relaxed);
+        self.rate.store(if known == 0 { rate } else { known - known / 4 + rate / 4 }, Ordering::Relaxed);
+    }
+
+    /// Whether fewer bytes would go faster. Where nothing shows it, a block in between goes as it is, to see.
+    fn wants_fewer_bytes(&self) -> bool {
+        if self.rate.load(Ordering::Relaxed) > FAST_LINK {
+            return false;
+        }
+        let probe = self.quiet.load(Ordering::Relaxed) >= PROBE_EVERY;
+        if probe {
+            self.quiet.store(0, Ordering::Relaxed);
+        }
+        !probe
+    }
 }
 
 impl<F: Fs> Visitor<F> {
@@ -62,19 +101,8 @@ impl<F: Fs> Visitor<F> {
             shelf: Arc::default(),
             served: AtomicU64::new(0),
             sweeping: AtomicBool::new(false),
-            link_rate: AtomicU64::new(0),
+            link: LinkRate::default(),
         }
-    }
-
-    fn measure(&self, bytes: usize, took: Duration) {
-        let rate = (bytes as f64 / took.as_secs_f64().max(1e-6)) as u64;
-        let known = self.link_rate.load(Ordering::Relaxed);
-        let rate = if known == 0 { rate } else { known - known / 8 + rate / 8 };
-        self.link_rate.store(rate, Ordering::Relaxed);
-    }
-
-    fn is_fast(&self) -> bool {
-        self.link_rate.load(Ordering::Relaxed) > FAST_LINK
     }
 }
 
@@ -164,12 +192,12 @@ impl<F: Fs> Server<F> {
         let may_deflate = folder.compression == Compression::Auto
             && session.hello().capabilities & capability::ZSTD != 0;
         let reading = Reading::new(folder, Arc::clone(&visitor.shelf), get);
-        let mut next = self.fill(reading, may_deflate && !visitor.is_fast()).await;
+        let mut next = self.fill(reading, may_deflate && visitor.link.wants_fewer_bytes()).await;
         while let Some((reading, block, last)) = next.take() {
             if last {
                 return self.send(&mut sink, visitor, block, true).await;
             }
-            let ahead = self.fill(reading, may_deflate && !visitor.is_fast());
+            let ahead = self.fill(reading, may_deflate && visitor.link.wants_fewer_bytes());
             let (sent, filled) = tokio::join!(self.send(&mut sink, visitor, block, false), ahead);
             sent?;
             next = filled;
@@ -186,7 +214,7 @@ impl<F: Fs> Server<F> {
     ) -> Result<(), SinkError> {
         let (began, len) = (Instant::now(), block.len());
         sink.send(block, last).await?;
-        visitor.measure(len, began.elapsed());
+        visitor.link.measure(len, began.elapsed());
         self.wire.add_sent(len);
         Ok(())
     }

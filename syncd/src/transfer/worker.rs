@@ -8,7 +8,6 @@ use super::layout::{Layout, Missing};
 use super::meter::WireMeter;
 use super::scheduler::{FetchId, Plan, Received, Told};
 use super::search::{self, Search};
-use super::temp::Temp;
 use super::{Folder, Folders};
 use crate::disk::fs::{Fs, problem};
 use protocol::model::chunk::check_lengths;
@@ -211,7 +210,7 @@ impl<F: Fs> Worker<F> {
 
     fn open_chunked(&mut self, spec: Spec<F>, manifest: Arc<Manifest>) {
         let fetch = spec.fetch;
-        match Chunked::open(&spec.folder, Arc::new(Layout::new(manifest))) {
+        match Chunked::open(&spec.folder, &spec.content, Arc::new(Layout::new(manifest))) {
             Ok((file, found)) => {
                 let candidates =
                     search::candidates(&spec.folder, &self.folders.all(), &spec.path, &spec.content);
@@ -281,7 +280,7 @@ impl<F: Fs> Worker<F> {
 
     fn spoil(&mut self, fetch: FetchId) {
         let Some(File { spec, .. }) = self.files.remove(&fetch) else { return };
-        let completion = match Temp::remove(&spec.folder, &spec.content.hash) {
+        let completion = match spec.folder.discard_temp(&spec.content.hash) {
             Ok(()) => Completion::Spoiled,
             Err(error) => Completion::Failed(problem(&error, "cannot remove the temporary file")),
         };
@@ -372,7 +371,7 @@ impl<F: Fs> File<F> {
                 if ContentHash::of(bytes) != self.spec.content.hash {
                     return Ok(Accepted::Wrong);
                 }
-                Temp::write_whole(&self.spec.folder, &self.spec.content.hash, bytes)?;
+                self.spec.folder.write_whole(&self.spec.content, bytes)?;
                 self.spec.folder.meter.add_done(bytes.len() as u64);
                 Ok(Accepted::Last)
             }
@@ -397,17 +396,16 @@ fn find_whole<F: Fs>(spec: &Spec<F>, folders: &Folders<F>) -> io::Result<bool> {
     let content = &spec.content;
     if content.size == 0 {
         let is_empty = ContentHash::of(&[]) == content.hash;
-        return if is_empty { Temp::write_whole(&spec.folder, &content.hash, &[]).map(|()| true) } else { Ok(false) };
+        return if is_empty { spec.folder.write_whole(content, &[]).map(|()| true) } else { Ok(false) };
     }
     let Ok(len) = usize::try_from(content.size) else { return Ok(false) };
-    let kept = Temp::read_whole(&spec.folder, &content.hash, len)?;
-    if kept.is_some_and(|bytes| ContentHash::of(&bytes) == content.hash) {
+    if spec.folder.has_whole(content, len)? {
         spec.folder.meter.add_done(content.size);
         return Ok(true);
     }
     let candidates = search::candidates(&spec.folder, &folders.all(), &spec.path, content);
     let Some(bytes) = search::whole(candidates, content) else { return Ok(false) };
-    Temp::write_whole(&spec.folder, &content.hash, &bytes)?;
+    spec.folder.write_whole(content, &bytes)?;
     spec.folder.meter.add_done(content.size);
     Ok(true)
 }

@@ -36,6 +36,7 @@ impl Engine {
             changes.push(Change::Counter(self.counter));
             effects.insert(0, Effect::Commit(changes));
         }
+        effects.extend(self.pump.take_look_below());
         effects
     }
 
@@ -56,6 +57,10 @@ impl Engine {
             return;
         };
         self.take_event();
+        if row.is_directory() && !entry.content.is_directory() && view.rows.live_below(&path).is_some() {
+            // What was in it went with it, which no listing of its own will show.
+            self.pump.look_below(&path);
+        }
         changes.extend(manifest.map(Change::Manifest));
         let is_new_file = !row.is_live() && entry.content.file().is_some();
         let hash = entry.content.file().map(|file| file.hash);

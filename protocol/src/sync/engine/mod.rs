@@ -6,6 +6,7 @@
 
 mod deletions;
 mod local;
+mod moves;
 mod peers;
 mod pump;
 mod remote;
@@ -61,7 +62,8 @@ impl Default for Config {
 pub enum Event {
     /// A scan or the watcher found these objects new or changed.
     Observed(Vec<Observation>),
-    /// A scan found these live rows gone: each absent from a complete listing.
+    /// A scan found these live rows gone: each absent from a complete listing. A path that was to be looked at and
+    /// is absent is named even without a live row: an action that is about to be recorded may need to know.
     Missing(Vec<RelPath>),
     /// A scan begins.
     ScanStarted,
@@ -323,6 +325,7 @@ impl Engine {
             Event::ScanStarted => {
                 self.scans += 1;
                 self.deferred = false;
+                self.pump.scan_overlaps();
                 Vec::new()
             }
             Event::ScanEnded { whole } => self.scan_ended(whole),

@@ -2,8 +2,9 @@
 //! path order (parents first), then, once nothing is in flight, backwards for directories that go.
 //! Everything is decided again just before it is applied, so what changed meanwhile cannot be overwritten.
 
+use super::moves::Moves;
 use super::{Effect, Engine, View, back_off};
-use crate::model::{Content, ContentHash, Entry, RelPath, Timestamp};
+use crate::model::{Content, ContentHash, Entry, Event, RelPath, Timestamp};
 use crate::sync::decide::{Around, Draft, Plan, decide};
 use crate::sync::local::{Change, Decline, Have, LocalRow, Rows, Want};
 use crate::sync::plan::{Action, ActionId, Outcome, Problem, ProblemCode, Step};
@@ -21,8 +22,6 @@ const BATCH_MAX: usize = 1024;
 const PAGE: usize = 256;
 /// Paths decided out of turn because they just changed.
 const FRESH_MAX: usize = 4096;
-/// Deleted contents remembered for moves.
-const MOVES_MAX: usize = 100_000;
 /// A path whose disk moved is asked again after this, unless its observation comes first.
 const DISK_MOVED_RETRY: Duration = Duration::from_millis(500);
 /// Times a directory may be found not empty before the peers are told.
@@ -34,6 +33,9 @@ pub(super) struct Pump {
     fetch_bytes: u64,
     applying: BTreeMap<ActionId, Applying>,
     look_after: BTreeSet<RelPath>,
+    look_below: BTreeSet<RelPath>,
+    /// A scan ran while the batch was out: it may have passed a path between the action and its record.
+    scan_overlaps: bool,
     fresh: VecDeque<RelPath>,
     pass: Pass,
     /// Another pass is due when this one ends.
@@ -41,8 +43,7 @@ pub(super) struct Pump {
     /// The last pass left something that a change may free.
     unsettled: bool,
     retry: BTreeMap<RelPath, Retry>,
-    /// Live files that a peer deleted, by content: a create of the same content is a move.
-    moves: BTreeMap<ContentHash, RelPath>,
+    pub(super) moves: Moves,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,6 +80,7 @@ enum FlightState {
 struct Applying {
     path: RelPath,
     moved_from: Option<RelPath>,
+    entry: Entry,
 }
 
 #[derive(Debug)]
@@ -106,8 +108,28 @@ impl Pump {
         self.flights.get(path).is_some_and(|flight| flight.state == FlightState::Applying)
     }
 
+    pub(super) fn is_in_flight(&self, path: &RelPath) -> bool {
+        self.flights.contains_key(path)
+    }
+
+    pub(super) fn is_retried(&self, path: &RelPath) -> bool {
+        self.retry.contains_key(path)
+    }
+
     pub(super) fn look_after(&mut self, path: &RelPath) {
         self.look_after.insert(path.clone());
+    }
+
+    pub(super) fn look_below(&mut self, path: &RelPath) {
+        self.look_below.insert(path.clone());
+    }
+
+    pub(super) fn take_look_below(&mut self) -> impl Iterator<Item = Effect> + use<> {
+        std::mem::take(&mut self.look_below).into_iter().map(|path| Effect::Look { path, subtree: true })
+    }
+
+    pub(super) fn scan_overlaps(&mut self) {
+        self.scan_overlaps |= !self.applying.is_empty();
     }
 
     pub(super) fn restart(&mut self) {
@@ -121,12 +143,7 @@ impl Pump {
 
     /// A row of a peer was recorded as wanted.
     pub(super) fn wanted(&mut self, path: &RelPath, known: &LocalRow, entry: &Entry) {
-        if !entry.is_live()
-            && let Some(file) = known.entry().and_then(|have| have.content.file())
-            && self.moves.len() < MOVES_MAX
-        {
-            self.moves.insert(file.hash, path.clone());
-        }
+        self.moves.wanted(path, known, entry);
         self.retry.remove(path);
         self.freshen(path);
     }
@@ -176,6 +193,23 @@ impl Pump {
             }
             self.freshen(&path);
         }
+    }
+
+    /// What is due, at most a batch; with a content all that wait for it, since a batch uses up its temp.
+    fn ready(&self) -> Vec<(RelPath, RelPath, Option<ContentHash>)> {
+        let mut taken = BTreeSet::new();
+        let mut ready = Vec::new();
+        for (path, flight) in &self.flights {
+            let FlightState::Ready { content } = flight.state else {
+                continue;
+            };
+            let shares = content.is_some_and(|content| taken.contains(&content));
+            if ready.len() < BATCH_MAX || shares {
+                taken.extend(content);
+                ready.push((path.clone(), flight.origin.clone(), content));
+            }
+        }
+        ready
     }
 
     fn has_room(&self) -> bool {
@@ -289,19 +323,24 @@ impl Engine {
             return true;
         }
         pass.direction = Direction::Resting;
+        if !self.pump.unsettled && self.pump.flights.is_empty() {
+            self.pump.moves.clear();
+        }
         false
     }
 
     /// Decides one wanted path and starts what it takes.
     fn evaluate(&mut self, path: &RelPath, row: &LocalRow, view: View<'_>) -> Vec<Effect> {
-        let Some(want) = self.next_want(path, row) else {
+        if self.pump.retry.get(path).is_some_and(|retry| !retry.open) {
+            return Vec::new();
+        }
+        let Some((want, plan)) = self.plan(path, row, self.next_event(), view) else {
             return Vec::new();
         };
         if self.pump.flights.contains_key(path) {
             self.pump.unsettled = true;
             return Vec::new();
         }
-        let plan = decide(&Surroundings { engine: self, view }, path, row, want, self.next_event());
         let draft = match plan {
             Plan::Drop => {
                 let keep: Vec<Want> = row.wants.iter().filter(|other| *other != want).cloned().collect();
@@ -325,6 +364,10 @@ impl Engine {
             self.pump.unsettled = true;
             return vec![Effect::Look { path: path.clone(), subtree: false }];
         }
+        if self.is_about_to_move(&draft, view) {
+            self.pump.unsettled = true;
+            return Vec::new();
+        }
         let needs_content = draft.step == Step::InstallFile && self.move_source(&draft, view).is_none();
         let file = draft.entry.content.file().filter(|_| needs_content).cloned();
         let state = match &file {
@@ -340,43 +383,17 @@ impl Engine {
         vec![Effect::Fetch { path: draft.path, origin: path.clone(), content, sources }]
     }
 
-    /// The want to decide next: not declined, or declined for something that may have passed.
-    fn next_want<'r>(&self, path: &RelPath, row: &'r LocalRow) -> Option<&'r Want> {
-        if self.pump.retry.get(path).is_some_and(|retry| !retry.open) {
-            return None;
-        }
-        self.choose_want(row)
-    }
-
-    /// Of several concurrent wants one that a connected device can serve: an absent device must not hold up the rest.
-    fn choose_want<'r>(&self, row: &'r LocalRow) -> Option<&'r Want> {
+    /// What to do at a path: the first of its wants, not declined for good, that does not have to wait. One that a
+    /// connected device can serve goes first: an absent device must not hold up the rest.
+    pub(super) fn plan<'r>(&self, path: &RelPath, row: &'r LocalRow, event: Event, view: View<'_>) -> Option<(&'r Want, Plan)> {
+        let served = |want: &Want| want.sources.iter().any(|source| self.peers.contains_key(source));
         let open = |want: &&Want| want.declined.as_ref().is_none_or(|decline| decline.code.passes());
-        let served = |want: &&Want| want.sources.iter().any(|source| self.peers.contains_key(source));
-        row.wants.iter().filter(open).find(served).or_else(|| row.wants.iter().find(open))
-    }
-
-    /// The old path of a move: a live file of this content that a peer deleted, undisturbed here.
-    fn move_source(&self, draft: &Draft, view: View<'_>) -> Option<(RelPath, Have, Draft)> {
-        if draft.expected.as_ref().is_some_and(|have| have.entry.is_live()) {
-            return None;
-        }
-        let content = draft.entry.content.file()?;
-        let from = self.pump.moves.get(&content.hash).filter(|from| **from != draft.path)?;
-        if self.pump.flights.contains_key(from) {
-            return None;
-        }
-        let row = view.rows.get(from);
-        let have = row.have.clone().filter(|have| have.entry.content.same(&draft.entry.content))?;
-        let want = row.wants.iter().find(|want| want.declined.is_none())?;
-        // Its event comes after the one the create may use.
-        let mut event = self.next_event();
-        event.counter += 1;
-        match decide(&Surroundings { engine: self, view }, from, &row, want, event) {
-            Plan::Do(source) if source.step == Step::Remove && source.path == *from && row.local.is_none() => {
-                Some((from.clone(), have, source))
-            }
-            _ => None,
-        }
+        let mut wants: Vec<&Want> = row.wants.iter().filter(open).collect();
+        wants.sort_by_key(|want| !served(want));
+        let around = Surroundings { engine: self, view };
+        let mut plans = wants.into_iter().map(|want| (want, decide(&around, path, row, want, event)));
+        let first = plans.next()?;
+        if first.1 == Plan::Wait { plans.find(|(_, plan)| *plan != Plan::Wait).or(Some(first)) } else { Some(first) }
     }
 
     /// Hands out everything that is ready as one batch, when no batch is out.
@@ -384,16 +401,7 @@ impl Engine {
         if !self.pump.applying.is_empty() {
             return Vec::new();
         }
-        let ready: Vec<(RelPath, RelPath, Option<ContentHash>)> = self
-            .pump
-            .flights
-            .iter()
-            .filter_map(|(path, flight)| match flight.state {
-                FlightState::Ready { content } => Some((path.clone(), flight.origin.clone(), content)),
-                FlightState::Fetching { .. } | FlightState::Applying => None,
-            })
-            .take(BATCH_MAX)
-            .collect();
+        let ready = self.pump.ready();
         let mut actions = Vec::new();
         let mut records = Vec::new();
         for (path, origin, content) in ready {
@@ -416,6 +424,7 @@ impl Engine {
             effects.push(Effect::Commit(records));
         }
         if !actions.is_empty() {
+            self.pump.scan_overlaps = self.scans > 0;
             effects.push(Effect::Apply { actions, counter: self.counter });
         }
         effects
@@ -424,7 +433,7 @@ impl Engine {
     fn start(&mut self, origin: RelPath, due: Due) -> Action {
         let id = self.take_action_id();
         let Draft { path, expected, entry, step, .. } = due.draft;
-        self.pump.applying.insert(id, Applying { path: path.clone(), moved_from: due.moved_from.clone() });
+        self.pump.applying.insert(id, Applying { path: path.clone(), moved_from: due.moved_from.clone(), entry: entry.clone() });
         if let Some(from) = due.moved_from {
             self.pump.flights.insert(from.clone(), Flight { origin: from, state: FlightState::Applying });
         }
@@ -435,9 +444,7 @@ impl Engine {
     /// Decides once more: what was planned must still be what is due.
     fn due(&self, path: &RelPath, origin: &RelPath, fetched: Option<ContentHash>, view: View<'_>) -> Option<Due> {
         let row = view.rows.get(origin);
-        let want = self.choose_want(&row)?;
-        let around = Surroundings { engine: self, view };
-        let Plan::Do(mut draft) = decide(&around, origin, &row, want, self.next_event()) else {
+        let (_, Plan::Do(mut draft)) = self.plan(origin, &row, self.next_event(), view)? else {
             return None;
         };
         if draft.path != *path {
@@ -485,8 +492,11 @@ impl Engine {
         if code == ProblemCode::NoSource {
             return Vec::new();
         }
-        let mut wants = view.rows.get(origin).wants;
-        let Some(want) = wants.iter_mut().find(|want| want.declined.is_none()) else {
+        let row = view.rows.get(origin);
+        let failed = self.plan(origin, &row, self.next_event(), view).map(|(want, _)| want.entry.version.clone());
+        let mut wants = row.wants;
+        let mut undeclined = wants.iter_mut().filter(|want| want.declined.is_none());
+        let Some(want) = undeclined.find(|want| Some(&want.entry.version) == failed.as_ref()) else {
             return Vec::new();
         };
         let decline = Decline { code: code.decline(), words };
@@ -504,17 +514,20 @@ impl Engine {
     ) -> Vec<Effect> {
         let mut effects = Vec::new();
         for (id, outcome) in outcomes {
-            let Some(Applying { path, moved_from }) = self.pump.applying.remove(&id) else {
+            let Some(Applying { path, moved_from, entry }) = self.pump.applying.remove(&id) else {
                 continue;
             };
             let origin = self.pump.land(&path).map_or_else(|| path.clone(), |flight| flight.origin);
             if let Some(from) = &moved_from {
                 self.pump.land(from);
-                self.pump.moves.retain(|_, path| path != from);
+                self.pump.moves.tried(from, &entry);
                 self.pump.freshen(from);
                 if outcome != Outcome::Done {
                     effects.push(Effect::Look { path: from.clone(), subtree: false });
                 }
+            }
+            if self.pump.scan_overlaps && outcome == Outcome::Done {
+                self.pump.look_after(&path);
             }
             effects.extend(self.outcome(now, &path, &origin, outcome, view));
         }

@@ -7,7 +7,7 @@ use super::door::{Arrival, DoorHandle, Entry, Keyring};
 use super::event::{InviteId, NetEvent, PeerStatus};
 use super::keys::{Keys, Who};
 use super::lan::{self, Lan, Seen, Sought};
-use super::pursuit::{Attempt, Means, Outcome, Pursuit, Wanted};
+use super::pursuit::{Attempt, Means, Outcome, Wanted};
 use super::session::{Ended, SessionId};
 use invites::Invite;
 use peers::Peer;

@@ -11,7 +11,6 @@ use crate::net::session::{self, Ended, Session, Start};
 use protocol::limits::PEERS_MAX;
 use protocol::model::DeviceId;
 use protocol::wire::message::{Addresses, CloseCode, Message};
-use protocol::wire::pair::Direction;
 use protocol::wire::relay::Endpoint;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -316,11 +315,5 @@ mod tests {
         assert_eq!(judge(BASE, rebooted, true), Verdict::Replace, "started anew");
         let copied = Trait { instance: [9; 16], ..BASE };
         assert_eq!(judge(BASE, copied, true), Verdict::Refuse(CloseCode::IDENTITY_COPIED));
-    }
-
-    #[test]
-    fn directions_and_ids_agree() {
-        let (low, high) = (DeviceId([1; 32]), DeviceId([2; 32]));
-        assert_eq!(Direction::of(&low, &high), Direction::Low);
     }
 }

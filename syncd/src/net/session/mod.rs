@@ -20,8 +20,6 @@ use tokio_util::sync::CancellationToken;
 mod desk;
 mod read;
 mod run;
-#[cfg(test)]
-mod tests;
 mod write;
 
 pub(super) use run::{Ended, Start, run};
@@ -115,6 +113,9 @@ struct Inner {
     heard_ms: AtomicU64,
     /// The reader waits for our own consumer: silence is not the peer's.
     held: AtomicBool,
+    /// Bytes read from and written to the connection, with all that encryption and framing add.
+    received: AtomicU64,
+    sent: AtomicU64,
 }
 
 /// A message on its way to the writer.
@@ -271,7 +272,14 @@ impl Session {
         DataSink { req, session: self.clone(), cancelled, finished: false }
     }
 
-    pub(super) fn close(&self, code: CloseCode) {
+    /// Bytes of the connection so far: received, sent.
+    #[must_use]
+    pub fn wire_bytes(&self) -> (u64, u64) {
+        (self.0.received.load(Ordering::Relaxed), self.0.sent.load(Ordering::Relaxed))
+    }
+
+    /// Ends the session; the peer is told why.
+    pub fn close(&self, code: CloseCode) {
         self.0.finish(Some(code), DownReason::Closed(code));
     }
 
@@ -326,6 +334,8 @@ impl Inner {
             started: Instant::now(),
             heard_ms: AtomicU64::new(0),
             held: AtomicBool::new(false),
+            received: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
         }
     }
 

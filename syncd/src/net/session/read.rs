@@ -76,7 +76,10 @@ impl Reader {
             };
             match read {
                 Ok(0) => return Err((None, DownReason::Cut("it was closed without a word".to_owned()))),
-                Ok(len) => self.opener.filled(len),
+                Ok(len) => {
+                    inner.received.fetch_add(len as u64, Ordering::Relaxed);
+                    self.opener.filled(len);
+                }
                 Err(error) => return Err((None, DownReason::Cut(error.to_string()))),
             }
             inner.heard();

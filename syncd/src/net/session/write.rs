@@ -168,7 +168,10 @@ impl Writer {
                 () = inner.closing.cancelled(), if patience == STUCK => continue,
             };
             match wrote {
-                Ok(Ok(len)) if len > 0 => out = &out[len..],
+                Ok(Ok(len)) if len > 0 => {
+                    self.inner.sent.fetch_add(len as u64, Ordering::Relaxed);
+                    out = &out[len..];
+                }
                 Ok(Ok(_)) => return Err(DownReason::Cut("nothing can be written".to_owned())),
                 Ok(Err(error)) => return Err(DownReason::Cut(error.to_string())),
                 Err(_) => return Err(DownReason::Silent),

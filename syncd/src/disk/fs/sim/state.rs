@@ -244,17 +244,19 @@ impl State {
     }
 
     /// Makes the names in `dir` durable: every pending operation that touches it, and the earlier ones on the
-    /// same names that those build upon.
+    /// same names, or in a directory that is removed, that those build upon.
     pub fn sync_names(&mut self, dir: u64) {
         if self.ignores_syncs {
             return;
         }
         let mut needed: BTreeSet<(u64, Vec<u8>)> = BTreeSet::new();
+        let mut removed: BTreeSet<u64> = BTreeSet::from([dir]);
         let mut chosen = vec![false; self.pending.len()];
         for (index, edits) in self.pending.iter().enumerate().rev() {
             let keys: Vec<_> = edits.iter().map(|edit| (edit.dir, edit.name.clone())).collect();
-            if keys.iter().any(|key| key.0 == dir || needed.contains(key)) {
+            if keys.iter().any(|key| removed.contains(&key.0) || needed.contains(key)) {
                 needed.extend(keys);
+                removed.extend(gone(edits));
                 chosen[index] = true;
             }
         }
@@ -311,19 +313,34 @@ fn apply(inodes: &mut BTreeMap<u64, Inode>, edit: &Edit) {
     };
 }
 
-/// All edits of an operation or none: none when an earlier operation on one of its names was lost.
+/// Inodes that lose a name in an operation and get none.
+fn gone(edits: &[Edit]) -> impl Iterator<Item = u64> {
+    edits.iter().filter_map(|edit| edit.from).filter(|inode| edits.iter().all(|edit| edit.to != Some(*inode)))
+}
+
+/// All edits of an operation or none: none when an earlier operation on one of its names was lost, or when it
+/// removes a directory that is not empty because of that. No file system loses the content of a directory so.
 fn apply_if_possible(inodes: &mut BTreeMap<u64, Inode>, edits: &[Edit]) {
     let fits = |edit: &Edit| match &inodes[&edit.dir].node {
         Node::Directory(entries) => entries.get(&edit.name).copied() == edit.from,
         Node::File(_) | Node::Symlink(_) => false,
     };
-    if edits.iter().all(fits) {
-        edits.iter().for_each(|edit| apply(inodes, edit));
+    if !edits.iter().all(fits) {
+        return;
+    }
+    let mut next = inodes.clone();
+    edits.iter().for_each(|edit| apply(&mut next, edit));
+    let is_empty = |inode: u64| !matches!(&next[&inode].node, Node::Directory(entries) if !entries.is_empty());
+    if gone(edits).all(is_empty) {
+        *inodes = next;
     }
 }
 
 /// What un-synced data may look like after a power cut: as before, as written, cut short, zeros, or a mixture.
 fn torn(durable: &[u8], written: &[u8], choose: &mut dyn FnMut(usize) -> usize) -> Vec<u8> {
+    if durable == written {
+        return durable.to_vec();
+    }
     match choose(5) {
         0 => durable.to_vec(),
         1 => written.to_vec(),

@@ -111,7 +111,9 @@ impl SimFs {
         let mut state = self.state();
         let (dir, name) = Self::at(&state, path)?;
         let inode = state.existing(dir, name)?;
-        state.edit(vec![Edit { dir, name: name.to_vec(), from: Some(inode), to: None }])
+        let mut edits = vec![Edit { dir, name: name.to_vec(), from: Some(inode), to: None }];
+        empty(&state, inode, &mut edits);
+        state.edit(edits)
     }
 
     /// rename(2): replaces a file or link that stands at `to`.
@@ -194,6 +196,15 @@ impl SimFs {
             collect(&state, base, Vec::new(), &mut all);
         }
         all.into_iter().map(|(path, found)| (String::from_utf8_lossy(&path).into_owned(), found)).collect()
+    }
+}
+
+/// Removes everything in a directory.
+fn empty(state: &State, dir: u64, edits: &mut Vec<Edit>) {
+    let Ok(entries) = state.entries(dir) else { return };
+    for (name, inode) in entries {
+        edits.push(Edit { dir, name: name.clone(), from: Some(*inode), to: None });
+        empty(state, *inode, edits);
     }
 }
 

@@ -1,1 +1,0 @@
-//! Requests, data and endings over a real pair of sockets are tested in `net::tests`.

@@ -1,1 +1,0 @@
-//! Nets of one process over loopback.
