@@ -135,7 +135,7 @@ fn status_is_for_people_too() {
     a.put("f", "x");
     settle(&[&a, &b]);
     let status = a.ok(&["status"]);
-    for word in [FOLDER, "idle", "b in sync", "direct"] {
+    for word in [FOLDER, "idle", "b in sync"] {
         assert!(status.contains(word), "{word}: {status}");
     }
     assert!(!status.contains('\u{1b}'), "no colours where there is no terminal");

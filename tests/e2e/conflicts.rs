@@ -39,7 +39,7 @@ fn two_edits_made_apart_are_both_kept() {
         write_at(&b, name, "edit of b", b_at);
         noticed(&a, name, 2);
         noticed(&b, name, 1);
-        heal(&b, &a);
+        heal(&a, &b);
         settle(&[&a, &b]);
         let (winner, loser) = if a_at > b_at { ("edit of a", "edit of b") } else { ("edit of b", "edit of a") };
         assert_eq!(a.get(name).as_deref(), Some(winner.as_bytes()));

@@ -40,16 +40,19 @@ fn a_code_and_an_address_pair_two_devices_that_show_the_same_number() {
         until("they connect", || is_connected(device, peer).then_some(()));
         let known = &device.json(&["device", "list"])["devices"][0];
         assert_eq!((&known["id"], &known["name"]), (&peer.json(&["id"])["id"], &peer.name().into()));
-        assert_eq!(known["via"], "direct");
+        assert_ne!(known["via"], "relay");
     }
 }
 
 #[test]
 fn a_code_alone_pairs_two_devices_in_the_same_network() {
     let world = World::new();
-    let (mut a, mut b) = (world.prepare("a", ""), world.prepare("b", ""));
-    a.start();
-    b.start();
+    let [a, b] = ["a", "b"].map(|name| {
+        let mut device = world.prepare(name, "");
+        device.listen_at("127.0.0.1:0");
+        device.start();
+        device
+    });
     let (code, finish) = show(&a, "60");
     b.ok(&["pair", &code, "--yes"]);
     assert_eq!(finish().0, 0);
@@ -89,9 +92,9 @@ fn a_wrong_code_pairs_nobody_and_says_so() {
     let (code, finish) = show(&a, "8");
     let wrong = another_code(&code);
     let said = b.fails(1, &["pair", &wrong, "--yes", "--address", &a.address(), "--timeout", "3"]);
-    assert!(said.starts_with("error: "), "{said}");
+    assert!(said.contains("error: "), "{said}");
     let said = b.fails(1, &["pair", "not-a-code", "--yes", "--address", &a.address()]);
-    assert!(said.starts_with("error: ") && said.contains("code"), "{said}");
+    assert!(said.contains("error: ") && said.contains("code"), "{said}");
     assert_eq!(finish().0, 1, "nobody came");
     assert!(devices(&a).is_empty() && devices(&b).is_empty());
 }
@@ -113,7 +116,7 @@ fn a_code_works_once() {
     b.ok(&["pair", &code, "--yes", "--address", &a.address()]);
     assert_eq!(finish().0, 0);
     let said = c.fails(1, &["pair", &code, "--yes", "--address", &a.address(), "--timeout", "3"]);
-    assert!(said.starts_with("error: "), "{said}");
+    assert!(said.contains("error: "), "{said}");
     assert_eq!(devices(&a), ["b"]);
     assert!(devices(&c).is_empty());
 }
@@ -125,7 +128,7 @@ fn a_code_expires() {
     let (code, finish) = show(&a, "1");
     let (exit, said) = finish();
     assert_eq!(exit, 1);
-    assert!(said.starts_with("error: "), "{said}");
+    assert!(said.contains("error: "), "{said}");
     b.fails(1, &["pair", &code, "--yes", "--address", &a.address(), "--timeout", "2"]);
     assert!(devices(&a).is_empty() && devices(&b).is_empty());
 }
@@ -172,7 +175,7 @@ fn a_person_who_sees_another_number_says_no_and_nobody_is_paired() {
     assert_eq!(at_terminal.finish().0, 1);
     let (exit, said) = finish();
     assert_eq!(exit, 1);
-    assert!(said.starts_with("error: "), "{said}");
+    assert!(said.contains("error: "), "{said}");
     assert!(devices(&a).is_empty() && devices(&b).is_empty());
 }
 

@@ -140,6 +140,14 @@ impl Device {
         }
     }
 
+    /// Listens there from the next start on, instead of an address of its own.
+    ///
+    /// # Panics
+    /// When that is no address.
+    pub fn listen_at(&mut self, address: &str) {
+        self.listen = address.parse().expect("an address");
+    }
+
     /// Starts the daemon and does not wait for it.
     ///
     /// # Panics
