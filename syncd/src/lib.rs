@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod control;
+pub mod demo;
 pub mod disk;
 pub mod folder;
 pub mod home;

@@ -78,7 +78,7 @@ fn main() -> ExitCode {
         None => runtime.block_on(run(cli.run)),
         Some(Command::Run(args)) => runtime.block_on(run(args)),
         Some(Command::Relay(args)) => runtime.block_on(relay(args)),
-        Some(Command::Demo(_)) => Err(anyhow::anyhow!("lands with the next merge")),
+        Some(Command::Demo(args)) => runtime.block_on(demo(args)),
     };
     match result {
         Ok(code) => code,
@@ -188,4 +188,12 @@ async fn relay(args: RelayArgs) -> Result<ExitCode> {
     stop.cancel();
     relay.stopped().await;
     Ok(ExitCode::SUCCESS)
+}
+
+async fn demo(args: DemoArgs) -> Result<ExitCode> {
+    start_logging("error");
+    no_core_dumps();
+    raise_file_limit();
+    let passed = syncd::demo::run(args.dir).await?;
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

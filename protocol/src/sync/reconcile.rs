@@ -105,7 +105,8 @@ fn merge(ours: &Entry, theirs: &Entry, rules: &Rules) -> Merge {
     let winner = if content_side == Side::Ours { ours } else { theirs };
     let loser = if content_side == Side::Ours { theirs } else { ours };
     let same_content = ours.content.same(&theirs.content);
-    let content_at = if same_content { met(ours, theirs, |entry| &entry.content_at) } else { winner.content_at.clone() };
+    let content_at =
+        if same_content { met(ours, theirs, |entry| &entry.content_at) } else { winner.content_at.clone() };
     let mtime = if same_content { ours.mtime.max(theirs.mtime) } else { winner.mtime };
     let (mode, mode_at) = merged_mode(ours, theirs, winner);
     let silently_older = if same_content || lost.is_some() { None } else { loser.content.ancestor_hash() };

@@ -116,6 +116,12 @@ impl LookQueue {
         self.changed.notify_all();
     }
 
+    /// Something waits to be looked at.
+    pub(super) fn is_busy(&self) -> bool {
+        let pending = self.lock();
+        pending.whole || !pending.subtrees.is_empty() || !pending.paths.is_empty()
+    }
+
     pub(super) fn stop(&self) {
         self.lock().stop = true;
         self.cancel.store(true, Ordering::Relaxed);

@@ -26,7 +26,8 @@ impl StopCause {
                 "the folder's marker is missing in {root}: is its disk mounted? Nothing is synced or deleted until it is back"
             ),
             Self::MarkerForeign => {
-                "the directory belongs to another folder (foreign marker): nothing is synced until it is put right".into()
+                "the directory belongs to another folder (foreign marker): nothing is synced until it is put right"
+                    .into()
             }
             Self::Root(words) => words.clone(),
         }

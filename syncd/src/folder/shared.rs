@@ -4,7 +4,7 @@ use super::log::Record;
 use super::report::StopCause;
 use crate::disk::fs::{Fs, RealFs, RootId};
 use crate::disk::hash;
-use crate::disk::ignore::{Ignore, IgnoreFile, IGNORE_LEN_MAX};
+use crate::disk::ignore::{IGNORE_LEN_MAX, Ignore, IgnoreFile};
 use crate::disk::marker::{Marker, MarkerCheck};
 use crate::store::Store;
 use protocol::model::{DeviceId, FileContent, FolderId, RelPath, ReplicaId};

@@ -2,8 +2,8 @@
 
 use super::report::{Report, alarm_words};
 use super::task::Task;
-use protocol::sync::engine::Alarm;
 use protocol::sync::Rows;
+use protocol::sync::engine::Alarm;
 
 /// Receive-only findings counted for status; more are "at least".
 const DIFFERENCES_MAX: usize = 10_000;

@@ -8,7 +8,7 @@ use super::log::{ChangeLog, What};
 use super::look::{Look, LookQueue, Seen};
 use super::report::{Report, StopCause};
 use super::shared::{FetchRequest, Shared};
-use super::words;
+use super::words::{self, Outgoing};
 use crossbeam_channel::{Receiver, Sender, after, never, select};
 use protocol::model::{ContentHash, DeviceId, Manifest, RelPath, ReplicaId, Timestamp};
 use protocol::sync::engine::{Alarm, Effect, Engine, Event, View};
@@ -201,6 +201,8 @@ impl Task {
         match seen {
             Seen::Started => self.handle(Event::ScanStarted),
             Seen::Ended { whole } => self.handle(Event::ScanEnded { whole }),
+            // What was seen before the barrier led to more to look at.
+            Seen::Barrier if self.queue.is_busy() => self.queue.add(Look::Barrier),
             Seen::Barrier => {
                 for reply in self.barriers.drain(..) {
                     // A closed reply means that nobody waits any more.
@@ -272,9 +274,9 @@ impl Task {
 
     fn carry_out(&mut self, effects: Vec<Effect>) {
         for effect in effects {
-            match words::message(self.shared.id(), effect) {
-                Ok((peer, message)) => self.shared.send(peer, message),
-                Err(effect) => self.carry_out_here(effect),
+            match words::outgoing(self.shared.id(), effect) {
+                Outgoing::Message(peer, message) => self.shared.send(peer, message),
+                Outgoing::Here(effect) => self.carry_out_here(effect),
             }
         }
     }
@@ -307,7 +309,7 @@ impl Task {
                 self.alarms.push((alarm, self.shared.wall_secs()));
             }
             Effect::IndexGet { .. } | Effect::Index { .. } | Effect::IndexAck { .. } | Effect::Digest { .. } => {
-                unreachable!("words::message takes every effect that goes to a peer")
+                unreachable!("words::outgoing takes every effect that goes to a peer")
             }
         }
     }

@@ -52,25 +52,30 @@ pub fn folder_of(message: &Message) -> Option<FolderId> {
     }
 }
 
-/// An effect that goes to a peer; gives the effect back when it is for someone else.
-///
-/// # Errors
-/// The effect, when it is not a message.
-pub fn message(folder: FolderId, effect: Effect) -> Result<(DeviceId, Message), Effect> {
+/// Where an effect goes.
+pub(super) enum Outgoing {
+    /// To a peer.
+    Message(DeviceId, Message),
+    /// It is for this device.
+    Here(Effect),
+}
+
+/// An effect as a message, if it goes to a peer.
+pub(super) fn outgoing(folder: FolderId, effect: Effect) -> Outgoing {
     match effect {
         Effect::IndexGet { peer, replica, from } => {
             let credit = protocol::limits::INDEX_CREDIT_MAX;
-            Ok((peer, Message::IndexGet(wire::IndexGet { folder, replica, from, credit })))
+            Outgoing::Message(peer, Message::IndexGet(wire::IndexGet { folder, replica, from, credit }))
         }
         Effect::Index { peer, batch } => {
             let IndexBatch { replica, from, to, head, rows } = batch;
-            Ok((peer, Message::Index(wire::Index { folder, replica, from, to, head, rows })))
+            Outgoing::Message(peer, Message::Index(wire::Index { folder, replica, from, to, head, rows }))
         }
         Effect::IndexAck { peer, replica, sequence, declined } => {
             let declined = declined.into_iter().map(declined_out).collect();
-            Ok((peer, Message::IndexAck(wire::IndexAck { folder, replica, sequence, declined })))
+            Outgoing::Message(peer, Message::IndexAck(wire::IndexAck { folder, replica, sequence, declined }))
         }
-        Effect::Digest { peer, words } => Ok((
+        Effect::Digest { peer, words } => Outgoing::Message(
             peer,
             Message::Digest(wire::DigestNote {
                 folder,
@@ -80,8 +85,8 @@ pub fn message(folder: FolderId, effect: Effect) -> Result<(DeviceId, Message), 
                 digest: words.digest,
                 idle: words.idle,
             }),
-        )),
-        other => Err(other),
+        ),
+        other => Outgoing::Here(other),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Which addresses are worth dialling. What a peer says about itself must not make us knock on arbitrary hosts.
 
+use super::lan::Interface;
 use protocol::limits::ADDRESSES_MAX;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -32,6 +33,16 @@ fn is_dialable(ip: IpAddr) -> bool {
         // A link-local address means nothing without the interface, which does not travel.
         IpAddr::V6(v6) => !(v6.is_unspecified() || v6.is_multicast() || v6.is_unicast_link_local()),
     }
+}
+
+/// Whether an address that a peer named may be dialled from here: a private one means another machine in every
+/// network, so it counts only within a network that we are in.
+pub(super) fn is_within_reach(ip: IpAddr, near: &[Interface]) -> bool {
+    let private = match ip {
+        IpAddr::V4(v4) => v4.is_private(),
+        IpAddr::V6(v6) => v6.is_unique_local(),
+    };
+    !private || near.iter().any(|interface| interface.reaches(ip))
 }
 
 /// Where we can be reached, for ADDRESSES: what we listen on, with the addresses of our interfaces in place of
@@ -78,6 +89,18 @@ mod tests {
         check("a well-known port", "203.0.113.5:25", None, false);
         check("v6 link-local", "[fe80::1]:28730", None, false);
         check("v6", "[2001:db8::1]:28730", None, true);
+    }
+
+    #[test]
+    fn private_addresses_count_only_nearby() {
+        let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
+        let near = [Interface { ip: ip("192.168.1.20"), index: 2, prefix_len: 24 }];
+        let rows = [("192.168.1.7", true), ("192.168.2.7", false), ("10.0.0.1", false), ("203.0.113.1", true)];
+        for (address, expected) in rows {
+            assert_eq!(is_within_reach(ip(address), &near), expected, "{address}");
+        }
+        assert!(!is_within_reach(ip("fd00::1"), &near) && is_within_reach(ip("2001:db8::1"), &near));
+        assert!(is_within_reach(ip("127.0.0.1"), &[]), "our own machine");
     }
 
     #[test]

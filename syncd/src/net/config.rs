@@ -11,7 +11,7 @@ use protocol::wire::message::{Hello, capability};
 use protocol::wire::pair::PairSecret;
 use protocol::wire::relay::{Endpoint, RelayLink};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 /// Everything the network needs to start.
@@ -94,6 +94,32 @@ pub struct Tuning {
     pub relay_after: Duration,
     /// First wait after a failure; the steps of the back-off are multiples of it.
     pub backoff_unit: Duration,
+    /// When a session asks whether its peer is there, and when it stops asking.
+    pub liveness: Liveness,
+}
+
+/// How long a session bears silence.
+#[derive(Clone, Copy, Debug)]
+pub struct Liveness {
+    /// Without a word of ours for so long we PING: uniform between the two, so that sessions do not beat together.
+    pub idle_ping: (Duration, Duration),
+    /// A peer that says nothing for so long is gone: two of its PINGs are missing.
+    pub idle_dead: Duration,
+    /// With requests open, silence that makes us PING...
+    pub busy_ping: Duration,
+    /// ...and silence that ends the session.
+    pub busy_dead: Duration,
+}
+
+impl Default for Liveness {
+    fn default() -> Self {
+        Self {
+            idle_ping: (Duration::from_secs(50), Duration::from_secs(70)),
+            idle_dead: Duration::from_secs(150),
+            busy_ping: Duration::from_secs(5),
+            busy_dead: Duration::from_secs(15),
+        }
+    }
 }
 
 impl Default for Tuning {
@@ -106,6 +132,7 @@ impl Default for Tuning {
             connect_wait: Duration::from_secs(5),
             relay_after: Duration::from_secs(3),
             backoff_unit: Duration::from_secs(1),
+            liveness: Liveness::default(),
         }
     }
 }
@@ -113,14 +140,21 @@ impl Default for Tuning {
 /// This device, as the tasks that shake hands need it.
 pub(super) struct Own {
     pub(super) identity: Arc<Identity>,
-    pub(super) about: About,
     pub(super) tuning: Tuning,
+    about: About,
+    /// The name may change while we run.
+    name: Mutex<String>,
 }
 
 impl Own {
     pub(super) fn new(identity: Arc<Identity>, about: About, tuning: Tuning) -> Self {
-        let about = About { name: plain(&about.name), software: plain(&about.software), ..about };
-        Self { identity, about, tuning }
+        let name = Mutex::new(plain(&about.name));
+        let about = About { software: plain(&about.software), ..about };
+        Self { identity, tuning, about, name }
+    }
+
+    pub(super) fn set_name(&self, name: &str) {
+        *self.name.lock().expect("no holder of the name panics") = plain(name);
     }
 
     pub(super) const fn head(&self) -> HelloHead {
@@ -133,7 +167,7 @@ impl Own {
             instance: self.about.instance,
             boot: self.about.boot,
             ed: self.identity.public().ed,
-            name: self.about.name.clone(),
+            name: self.name.lock().expect("no holder of the name panics").clone(),
             software: self.about.software.clone(),
             capabilities: capability::ZSTD,
             clock: unix_now(),

@@ -13,6 +13,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
 
 /// Time between two attempts of one dial (RFC 8305, section 5).
 const STAGGER: Duration = Duration::from_millis(250);
@@ -22,7 +23,7 @@ const ROUTES_MAX: usize = 16;
 /// A device reached; the permit is held until the hub knows, so that a pair has one handshake of ours at a time.
 pub(super) struct Reached {
     pub(super) greeted: Greeted,
-    pub(super) permit: OwnedSemaphorePermit,
+    pub(super) permit: Option<OwnedSemaphorePermit>,
 }
 
 /// A device not reached.
@@ -38,8 +39,36 @@ impl Missed {
         Self { words: words.into(), answered: false }
     }
 
+    fn unsought() -> Self {
+        Self::unanswered("it is no longer sought")
+    }
+
     pub(super) fn answered(words: impl Into<String>) -> Self {
         Self { words: words.into(), answered: true }
+    }
+}
+
+/// Before it sends message 3 an attempt passes the gate: one at a time, and only while the counterpart is sought.
+/// Behind the gate it is never stopped, since the other end may know of the connection already.
+#[derive(Clone)]
+pub(super) struct Gate {
+    pub(super) one: Arc<Semaphore>,
+    pub(super) stop: CancellationToken,
+}
+
+impl Gate {
+    pub(super) async fn pass(&self) -> Result<OwnedSemaphorePermit, Missed> {
+        let permit = self.unless_stopped(Arc::clone(&self.one).acquire_owned()).await?;
+        permit.map_err(|_| Missed::unsought())
+    }
+
+    /// Carries `work` out, unless the counterpart is no longer sought.
+    pub(super) async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, Missed> {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Err(Missed::unsought()),
+            done = work => Ok(done),
+        }
     }
 }
 
@@ -89,13 +118,8 @@ pub(super) async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, Stri
 }
 
 /// Reaches the device behind `keys`, or says why not.
-pub(super) async fn dial(
-    own: Arc<Own>,
-    keys: Arc<Keys>,
-    routes: Routes,
-    gate: Arc<Semaphore>,
-) -> Result<Reached, Missed> {
-    let (addresses, error) = routes.resolve().await;
+pub(super) async fn dial(own: Arc<Own>, keys: Arc<Keys>, routes: Routes, gate: Gate) -> Result<Reached, Missed> {
+    let (addresses, error) = gate.unless_stopped(routes.resolve()).await?;
     let nothing = Missed::unanswered(error.unwrap_or_else(|| "no address is known".to_owned()));
     match keys.context {
         Context::Pairing => one_by_one(&own, &keys, addresses, &gate, nothing).await,
@@ -107,13 +131,13 @@ async fn one_by_one(
     own: &Own,
     keys: &Keys,
     addresses: Vec<SocketAddr>,
-    gate: &Arc<Semaphore>,
+    gate: &Gate,
     mut missed: Missed,
 ) -> Result<Reached, Missed> {
     for address in addresses {
-        let permit = permit(gate).await?;
-        missed = match one_run(own, keys, address).await {
-            Ok(greeted) => return Ok(Reached { greeted, permit }),
+        let permit = gate.pass().await?;
+        missed = match one_run(own, keys, address, gate).await {
+            Ok(greeted) => return Ok(Reached { greeted, permit: Some(permit) }),
             Err(error) if error.answered => return Err(error),
             Err(error) => error,
         };
@@ -121,8 +145,8 @@ async fn one_by_one(
     Err(missed)
 }
 
-async fn one_run(own: &Own, keys: &Keys, address: SocketAddr) -> Result<Greeted, Missed> {
-    let asked = one_ask(own, keys, address).await.map_err(Missed::unanswered)?;
+async fn one_run(own: &Own, keys: &Keys, address: SocketAddr, gate: &Gate) -> Result<Greeted, Missed> {
+    let asked = gate.unless_stopped(one_ask(own, keys, address)).await?.map_err(Missed::unanswered)?;
     asked.finish(own).await.map_err(|error| Missed::answered(format!("{address}: {error:#}")))
 }
 
@@ -130,7 +154,7 @@ async fn race(
     own: &Arc<Own>,
     keys: &Arc<Keys>,
     addresses: Vec<SocketAddr>,
-    gate: &Arc<Semaphore>,
+    gate: &Gate,
     mut missed: Missed,
 ) -> Result<Reached, Missed> {
     let mut running = JoinSet::new();
@@ -139,6 +163,7 @@ async fn race(
     while waiting.peek().is_some() || !running.is_empty() {
         tokio::select! {
             biased;
+            () = gate.stop.cancelled() => return Err(Missed::unsought()),
             Some(asked) = running.join_next() => {
                 next_at = Instant::now();
                 missed = match asked {
@@ -177,12 +202,8 @@ async fn one_ask(own: &Own, keys: &Keys, address: SocketAddr) -> Result<Box<Aske
 }
 
 /// Sends message 3, unless another handshake with the same device is doing so.
-async fn pass(own: &Own, asked: Box<Asked>, gate: &Arc<Semaphore>) -> Result<Reached, Missed> {
-    let permit = permit(gate).await?;
+async fn pass(own: &Own, asked: Box<Asked>, gate: &Gate) -> Result<Reached, Missed> {
+    let permit = gate.pass().await?;
     let greeted = asked.finish(own).await.map_err(|error| Missed::answered(format!("{error:#}")))?;
-    Ok(Reached { greeted, permit })
-}
-
-async fn permit(gate: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Missed> {
-    Arc::clone(gate).acquire_owned().await.map_err(|_| Missed::unanswered("it is no longer sought"))
+    Ok(Reached { greeted, permit: Some(permit) })
 }

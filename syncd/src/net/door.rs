@@ -222,10 +222,8 @@ impl Guard {
     }
 
     fn find(&mut self, entries: &[&Entry], knock: &Knock, now: Instant) -> Option<Match> {
-        let candidates: Vec<Candidate<'_>> = entries
-            .iter()
-            .map(|entry| Candidate { key: &entry.keys.knock_in, context: entry.keys.context })
-            .collect();
+        let candidates: Vec<Candidate<'_>> =
+            entries.iter().map(|entry| Candidate { key: &entry.keys.knock_in, context: entry.keys.context }).collect();
         let found = knock.find(&candidates, unix_now(), KNOCK_SLACK_WINDOWS);
         if found.is_some() || !self.wide.take(now) {
             return found;
@@ -290,11 +288,7 @@ async fn connection(
     }
 }
 
-async fn recognise(
-    stream: &mut TcpStream,
-    own: &Own,
-    door: &DoorHandle,
-) -> Option<(Admitted, super::greet::Heard)> {
+async fn recognise(stream: &mut TcpStream, own: &Own, door: &DoorHandle) -> Option<(Admitted, super::greet::Heard)> {
     let knock = read_knock(stream, own.tuning.knock_wait).await?;
     let admitted = door.admit(knock, None).await?;
     let heard = hear(stream, &knock, own, &admitted.keys).await;

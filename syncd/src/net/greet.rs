@@ -173,7 +173,7 @@ async fn exchange_hello(
     own: &Own,
     initiated: bool,
 ) -> Result<Greeted> {
-    let Established { transport, remote_x, remote, hello: head, check_number, version: _ } = established;
+    let Established { transport, remote_x, remote, hello: head, check_number, .. } = established;
     let mut channel = Channel::new(stream, transport);
     channel.send(&Message::Hello(own.hello(path.observed()))).await?;
     let hello = match channel.recv().await? {

@@ -7,7 +7,7 @@ use super::rate::Bucket;
 use protocol::limits::{BEACON_LEN_MAX, BEACON_WINDOW_SECS, KNOCK_WIDE_SLACK_WINDOWS, KNOCK_WINDOW_SECS};
 use protocol::wire::beacon::Beacon;
 use protocol::wire::kdf::Secret32;
-use sockets::{Interface, Sockets};
+use sockets::Sockets;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -17,6 +17,8 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 mod sockets;
+
+pub(super) use sockets::{Interface, interfaces};
 
 /// Beacons after a start or a change, counted from it.
 const BURST: [Duration; 3] = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(3)];
@@ -194,11 +196,6 @@ fn tcp_port(listening: &[SocketAddr], ip: IpAddr) -> Option<u16> {
     let family = || listening.iter().find(|a| a.ip().is_unspecified() && a.is_ipv4() == ip.is_ipv4());
     let dual = || listening.iter().find(|a| a.ip().is_unspecified() && a.is_ipv6());
     exact.or_else(family).or_else(dual).map(SocketAddr::port)
-}
-
-/// Addresses of this machine's interfaces that are up.
-pub(super) fn interfaces() -> Vec<Interface> {
-    sockets::interfaces()
 }
 
 #[cfg(test)]

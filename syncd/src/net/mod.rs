@@ -41,7 +41,7 @@ mod session;
 mod tests;
 
 pub use address::plausible;
-pub use config::{About, LanMode, NetConfig, PeerConfig, Tuning};
+pub use config::{About, LanMode, Liveness, NetConfig, PeerConfig, Tuning};
 pub use event::{Connected, DownReason, InviteId, NetEvent, PairingEvent, PairingSide, PeerStatus, Via};
 pub use session::{DataSink, Replies, Reply, Session, SessionEnded, SessionId, SinkError, TrySendError};
 
@@ -55,6 +55,8 @@ pub(crate) use rate::Bucket;
 const BACKLOG: i32 = 128;
 /// Commands that wait for the hub.
 const COMMANDS: usize = 64;
+/// Addresses in an invite's link: it has to fit a QR code.
+const LINK_ADDRESSES: usize = 4;
 /// Shutting down takes no longer, whatever hangs.
 const SHUTDOWN: Duration = Duration::from_secs(3);
 
@@ -62,6 +64,7 @@ const SHUTDOWN: Duration = Duration::from_secs(3);
 #[derive(Clone)]
 pub struct Net {
     commands: mpsc::Sender<Command>,
+    own: Arc<Own>,
     listening: Arc<[SocketAddr]>,
     relays: watch::Sender<Vec<RelayLink>>,
     stop: CancellationToken,
@@ -77,7 +80,7 @@ pub struct InviteHandle {
 }
 
 impl Net {
-    /// Binds the listeners and starts everything. `events` must be read steadily; whoever reads it may call any
+    /// Binds the listeners and starts everything, within a tokio runtime. `events` must be read steadily; whoever reads it may call any
     /// method here, but must not wait for `Session::send` of a session whose messages it does not read meanwhile.
     ///
     /// # Errors
@@ -94,7 +97,7 @@ impl Net {
         let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
         let (door, door_handle) = Door::new(Arc::clone(&own), keyring.subscribe(), arrived);
         let parts = Parts {
-            own,
+            own: Arc::clone(&own),
             listening: listening.clone(),
             events,
             commands: command_queue,
@@ -108,13 +111,18 @@ impl Net {
         let hub = Hub::new(parts, config.relays, config.peers);
         tracker.spawn(door.run(listeners, stop.clone()));
         tracker.spawn(hub.run(config.lan));
-        Ok(Self { commands, listening: listening.into(), relays, stop, tracker })
+        Ok(Self { commands, own, listening: listening.into(), relays, stop, tracker })
     }
 
     /// Where we listen, with the ports that were picked.
     #[must_use]
     pub fn listening(&self) -> &[SocketAddr] {
         &self.listening
+    }
+
+    /// What peers are told from the next session on.
+    pub fn set_name(&self, name: &str) {
+        self.own.set_name(name);
     }
 
     async fn tell(&self, command: Command) {
@@ -178,9 +186,9 @@ impl Net {
         let id = self.query(|reply| Command::OpenInvite { secret, lives, reply }).await;
         let id = id.context("the network is shut down")?.context("too many codes are open: close one first")?;
         let announced = self.query(Command::Announced).await.unwrap_or_default();
-        let addresses = announced.iter().filter_map(|address| address.to_string().parse().ok()).collect();
+        let addresses = announced.iter().take(LINK_ADDRESSES).filter_map(|address| address.to_string().parse().ok());
         let relays = self.relays.borrow().iter().take(1).cloned().collect();
-        Ok(InviteHandle { id, link: InviteLink { code, addresses, relays } })
+        Ok(InviteHandle { id, link: InviteLink { code, addresses: addresses.collect(), relays } })
     }
 
     /// Ends an invite, or an attempt to join one, without a report.
@@ -192,12 +200,7 @@ impl Net {
     ///
     /// # Errors
     /// When too many are being joined, or the network is shut down.
-    pub async fn join_invite(
-        &self,
-        link: InviteLink,
-        address: Option<Endpoint>,
-        lives: Duration,
-    ) -> Result<InviteId> {
+    pub async fn join_invite(&self, link: InviteLink, address: Option<Endpoint>, lives: Duration) -> Result<InviteId> {
         let secret = stretch(link.code.clone()).await?;
         let addresses = address.into_iter().chain(link.addresses).collect();
         let request = JoinRequest { secret, lives, addresses, relays: link.relays };

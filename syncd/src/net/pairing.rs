@@ -14,6 +14,7 @@ use protocol::wire::pair::{Direction, PairSecret};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, interval, timeout, timeout_at};
 
@@ -62,8 +63,7 @@ impl Pairing {
         let _ = self.events.send(NetEvent::Pairing(outcome)).await;
         if paired {
             // Whatever comes now, the pairing stands; the channel is only kept until the other side has read it all.
-            let _ = self.greeted.channel.send(&Message::Close(CloseCode::DONE)).await;
-            let _ = timeout(LINGER, self.greeted.channel.recv()).await;
+            hang_up(&mut self.greeted.channel, CloseCode::DONE).await;
         }
     }
 
@@ -94,18 +94,17 @@ impl Pairing {
             tokio::select! {
                 answer = &mut decision, if !here => {
                     if !answer.unwrap_or(false) {
-                        // Told if the other side still listens.
-                        let _ = timeout(LINGER, channel.send(&Message::Close(CloseCode::DECLINED))).await;
+                        hang_up(channel, CloseCode::DECLINED).await;
                         bail!("the pairing was declined here");
                     }
                     here = true;
-                    channel.send(&Message::PairAccept).await?;
+                    say(channel, &Message::PairAccept).await?;
                 }
                 message = timeout_at(self.until, channel.recv()), if !there => {
                     there = agreed(message.context("nobody confirmed the check number in time")??)?;
                 }
                 () = tokio::time::sleep_until(self.until) => bail!("nobody confirmed the check number in time"),
-                _ = keepalive.tick() => channel.send(&Message::Ping).await?,
+                _ = keepalive.tick() => say(channel, &Message::Ping).await?,
             }
         }
         Ok(())
@@ -115,10 +114,10 @@ impl Pairing {
         let shared = Secret32::new(random());
         let secret = PairSecret::between(&self.own.identity, &self.greeted.remote, &shared)?;
         self.announce().await?;
-        self.greeted.channel.send(&Message::PairSecret(PairRandom(shared))).await?;
+        say(&mut self.greeted.channel, &Message::PairSecret(PairRandom(shared))).await?;
         let addresses = self.expect_addresses().await?;
         self.expect_proof(&secret, Direction::High).await?;
-        self.greeted.channel.send(&Message::PairDone(secret.pairing_proof(Direction::Low))).await?;
+        say(&mut self.greeted.channel, &Message::PairDone(secret.pairing_proof(Direction::Low))).await?;
         Ok(Done { secret, addresses })
     }
 
@@ -129,14 +128,14 @@ impl Pairing {
         };
         let secret = PairSecret::between(&self.own.identity, &self.greeted.remote, &shared)?;
         self.announce().await?;
-        self.greeted.channel.send(&Message::PairDone(secret.pairing_proof(Direction::High))).await?;
+        say(&mut self.greeted.channel, &Message::PairDone(secret.pairing_proof(Direction::High))).await?;
         self.expect_proof(&secret, Direction::Low).await?;
         Ok(Done { secret, addresses })
     }
 
     async fn announce(&mut self) -> Result<()> {
         let addresses = self.announced.clone();
-        self.greeted.channel.send(&Message::Addresses(Addresses { addresses })).await
+        say(&mut self.greeted.channel, &Message::Addresses(Addresses { addresses })).await
     }
 
     async fn expect_addresses(&mut self) -> Result<Vec<SocketAddr>> {
@@ -189,8 +188,28 @@ fn agreed(message: Message) -> Result<bool> {
     }
 }
 
-/// Closes a greeted connection that came too late, with a word.
-pub(super) async fn turn_away(mut channel: Channel, code: CloseCode) {
+/// Sends a message; when the other side has hung up, its last words are the error.
+async fn say(channel: &mut Channel, message: &Message) -> Result<()> {
+    let Err(error) = channel.send(message).await else { return Ok(()) };
+    let last_words = async {
+        while let Ok(message) = channel.recv().await {
+            agreed(message)?;
+        }
+        anyhow::Ok(())
+    };
+    timeout(LINGER, last_words).await.unwrap_or(Ok(()))?;
+    Err(error)
+}
+
+/// Closes a greeted connection with a word, and lets it arrive.
+pub(super) async fn hang_up(channel: &mut Channel, code: CloseCode) {
+    let work = async {
+        channel.send(&Message::Close(code)).await?;
+        channel.write.shutdown().await?;
+        // Until the other side closes; closing a socket with unread bytes would take the word back.
+        while channel.recv().await.is_ok() {}
+        anyhow::Ok(())
+    };
     // Nothing depends on it being read.
-    let _ = timeout(LINGER, channel.send(&Message::Close(code))).await;
+    let _ = timeout(LINGER, work).await;
 }

@@ -2,19 +2,20 @@
 //! and runs the ordinary handshake once the relay has spliced the two. The relay sees nothing of it but bytes.
 
 use super::config::{Own, random, unix_now};
-use super::dial::{Missed, Reached, resolve};
-use super::door::DoorHandle;
+use super::dial::{Gate, Missed, Reached, resolve};
+use super::door::{Admitted, DoorHandle};
 use super::event::Via;
-use super::greet::{Path, ask, hear, read_knock, tune};
+use super::greet::{Asked, Heard, Path, ask, hear, read_knock, tune};
 use super::keys::Keys;
 use anyhow::{Context as _, Result, anyhow, bail};
+use protocol::wire::knock::Context;
 use protocol::wire::relay::{JoinRequest, JoinStatus, JoiningClient, MESSAGE_2_LEN, Parked, RelayLink, WORD_LEN, Word};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 /// The relay pings every 60 s; without two of them it is gone.
@@ -27,19 +28,38 @@ pub(super) struct Stay {
     pub(super) link: RelayLink,
     pub(super) epoch: u64,
     pub(super) door: DoorHandle,
-    pub(super) gate: Arc<Semaphore>,
+    pub(super) gate: Gate,
 }
 
 impl Stay {
     /// Waits until the counterpart came and was greeted, or says why that failed.
     pub(super) async fn run(self) -> Result<Reached, Missed> {
-        let words = |error: anyhow::Error| Missed::unanswered(format!("relay {}: {error:#}", self.link.at));
-        let (mut stream, address) = self.enter().await.map_err(words)?;
+        let missed = |error: anyhow::Error| Missed::unanswered(format!("relay {}: {error:#}", self.link.at));
+        let lost = |error: anyhow::Error| Missed::answered(format!("through relay {}: {error:#}", self.link.at));
+        let (stream, path) = self.gate.unless_stopped(self.meet()).await?.map_err(missed)?;
+        if self.keys.initiates_at_relay() {
+            let (asked, permit) = self.gate.unless_stopped(self.speak(stream, path)).await?.map_err(lost)?;
+            let greeted = asked.finish(&self.own).await.map_err(lost)?;
+            return Ok(Reached { greeted, permit });
+        }
+        let (stream, admitted, heard) = self.gate.unless_stopped(self.listen(stream)).await?.map_err(lost)?;
+        match heard.finish(stream, path, &self.own, admitted.refuse).await {
+            // Whoever answers has no handshake of its own to hold back.
+            Ok(greeted) => Ok(Reached { greeted, permit: None }),
+            Err(error) => {
+                self.door.run_failed(self.keys.who).await;
+                Err(lost(error))
+            }
+        }
+    }
+
+    /// Waits at the relay until it has spliced us with the counterpart.
+    async fn meet(&self) -> Result<(TcpStream, Path)> {
+        let (mut stream, address) = self.enter().await?;
         let joined = timeout(self.own.tuning.handshake_wait, self.join(&mut stream)).await;
-        let parked = joined.unwrap_or_else(|_| Err(anyhow!("it does not answer"))).map_err(words)?;
-        wait_for_splice(&mut stream, parked).await.map_err(words)?;
-        let greeted = self.greet(stream, Path { via: Via::Relay, address }).await;
-        greeted.map_err(|error| Missed::answered(format!("through relay {}: {error:#}", self.link.at)))
+        let parked = joined.context("it does not answer")??;
+        wait_for_splice(&mut stream, parked).await?;
+        Ok((stream, Path { via: Via::Relay, address }))
     }
 
     async fn enter(&self) -> Result<(TcpStream, SocketAddr)> {
@@ -74,24 +94,27 @@ impl Stay {
         }
     }
 
-    async fn greet(&self, mut stream: TcpStream, path: Path) -> Result<Reached> {
-        if self.keys.initiates_at_relay() {
-            let asked = ask(stream, path, &self.own, &self.keys).await?;
-            let permit = Arc::clone(&self.gate).acquire_owned().await?;
-            return Ok(Reached { greeted: asked.finish(&self.own).await?, permit });
-        }
+    async fn speak(&self, stream: TcpStream, path: Path) -> Result<(Asked, Option<OwnedSemaphorePermit>)> {
+        let pass = async { self.gate.pass().await.map_err(|missed| anyhow!(missed.words)) };
+        // An invite stands few runs: they are not begun in parallel.
+        let early = if self.keys.context == Context::Pairing { Some(pass.await?) } else { None };
+        let asked = ask(stream, path, &self.own, &self.keys).await?;
+        let permit = match early {
+            Some(permit) => permit,
+            None => self.gate.pass().await.map_err(|missed| anyhow!(missed.words))?,
+        };
+        Ok((asked, Some(permit)))
+    }
+
+    async fn listen(&self, mut stream: TcpStream) -> Result<(TcpStream, Admitted, Heard)> {
         let knock = read_knock(&mut stream, self.own.tuning.handshake_wait).await.context("nobody knocked")?;
         let who = self.keys.who;
         let admitted = self.door.admit(knock, Some(who)).await.context("somebody else knocked")?;
-        let greeted = match hear(&mut stream, &knock, &self.own, &admitted.keys).await {
-            Some(heard) => heard.finish(stream, path, &self.own, admitted.refuse).await,
-            None => Err(anyhow!("the handshake did not verify")),
-        };
-        match greeted {
-            Ok(greeted) => Ok(Reached { greeted, permit: Arc::new(Semaphore::new(1)).acquire_owned().await? }),
-            Err(error) => {
+        match hear(&mut stream, &knock, &self.own, &admitted.keys).await {
+            Some(heard) => Ok((stream, admitted, heard)),
+            None => {
                 self.door.run_failed(who).await;
-                Err(error)
+                bail!("the handshake did not verify")
             }
         }
     }

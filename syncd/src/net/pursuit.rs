@@ -1,13 +1,15 @@
 //! How one counterpart, a paired device or the other end of an invite, is sought: its addresses, when to dial next,
 //! and where to wait for it. The hub owns one per counterpart; the attempts themselves are tasks.
 
+use super::address::is_within_reach;
 use super::backoff::Backoff;
 use super::config::{Own, random, unix_now};
-use super::dial::{Missed, Reached, Routes, dial};
+use super::dial::{Gate, Missed, Reached, Routes, dial};
 use super::door::DoorHandle;
 use super::keys::{Keys, Who};
+use super::lan::Interface;
 use super::park::Stay;
-use protocol::limits::RELAY_EPOCH_SECS;
+use protocol::limits::{ADDRESSES_MAX, RELAY_EPOCH_SECS};
 use protocol::wire::kdf::UnixSeconds;
 use protocol::wire::knock::Context;
 use protocol::wire::pair::{Direction, relay_epoch};
@@ -17,8 +19,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// Relays where a counterpart is awaited.
 const RELAYS_USED: usize = 2;
@@ -48,6 +51,7 @@ pub(super) struct Place {
 pub(super) struct Outcome {
     pub(super) who: Who,
     pub(super) attempt: Attempt,
+    pub(super) round: u64,
     pub(super) result: Result<Box<Reached>, Missed>,
 }
 
@@ -67,22 +71,31 @@ pub(super) struct Means<'a> {
     pub(super) own: &'a Arc<Own>,
     pub(super) door: &'a DoorHandle,
     pub(super) relays: &'a [RelayLink],
+    /// Networks that we are in.
+    pub(super) near: &'a [Interface],
     pub(super) attempts: &'a mut JoinSet<Outcome>,
 }
 
 struct Waiting {
-    task: Option<AbortHandle>,
+    running: bool,
+    stop: CancellationToken,
     backoff: Backoff,
 }
 
 pub(super) struct Pursuit {
     pub(super) keys: Arc<Keys>,
-    gate: Arc<Semaphore>,
+    one: Arc<Semaphore>,
+    /// Ends all attempts that are under way, but for those behind the gate.
+    stop: CancellationToken,
+    /// Counts how often that happened: what an earlier round reports is not about the present attempts.
+    round: u64,
     pub(super) typed: Vec<Endpoint>,
     pub(super) learned: Vec<SocketAddr>,
+    /// Where it was dialled with success since we started, latest first.
+    proven: Vec<SocketAddr>,
     seen: Vec<(SocketAddr, Instant)>,
     dials: Backoff,
-    dialling: Option<AbortHandle>,
+    dialling: bool,
     waits: BTreeMap<Place, Waiting>,
     /// Relays are used from then on.
     relays_from: Instant,
@@ -95,12 +108,15 @@ impl Pursuit {
         let now = Instant::now();
         Self {
             keys,
-            gate: Arc::new(Semaphore::new(1)),
+            one: Arc::new(Semaphore::new(1)),
+            stop: CancellationToken::new(),
+            round: 0,
             typed,
             learned,
+            proven: Vec::new(),
             seen: Vec::new(),
             dials: Backoff::new(own.tuning.backoff_unit, now),
-            dialling: None,
+            dialling: false,
             waits: BTreeMap::new(),
             relays_from: now + own.tuning.relay_after,
             unit: own.tuning.backoff_unit,
@@ -113,11 +129,20 @@ impl Pursuit {
         self.keys.context != Context::Pairing || self.keys.out == Direction::High
     }
 
-    fn routes(&self, now: Instant) -> Routes {
+    fn routes(&self, now: Instant, near: &[Interface]) -> Routes {
         let fresh = self.seen.iter().filter(|(_, at)| now - *at < SEEN_KEEP).map(|(address, _)| *address);
-        let mut learned = self.learned.clone();
+        let mut learned: Vec<SocketAddr> =
+            self.learned.iter().filter(|address| is_within_reach(address.ip(), near)).copied().collect();
         learned.sort_by_key(SocketAddr::is_ipv4);
-        Routes { addresses: fresh.chain(learned).collect(), typed: self.typed.clone() }
+        let addresses = fresh.chain(self.proven.iter().copied()).chain(learned).collect();
+        Routes { addresses, typed: self.typed.clone() }
+    }
+
+    /// Dialled with success at `address`.
+    pub(super) fn reached(&mut self, address: SocketAddr) {
+        self.proven.retain(|other| *other != address);
+        self.proven.insert(0, address);
+        self.proven.truncate(ADDRESSES_MAX);
     }
 
     /// The connection is gone, or something changed: starts over.
@@ -159,35 +184,36 @@ impl Pursuit {
     }
 
     /// Starts what is due and stops what is no longer wanted.
-    pub(super) fn advance(&mut self, wanted: Wanted, now: Instant, means: &mut Means<'_>) {
+    pub(super) fn advance(&mut self, wanted: Wanted, now: Instant, mut means: Means<'_>) {
         if wanted == Wanted::No {
             self.stop();
             return;
         }
-        let routes = self.routes(now);
-        if self.dials() && self.dialling.is_none() && !routes.is_empty() && self.dials.next() <= now {
-            let work = dial(Arc::clone(means.own), Arc::clone(&self.keys), routes, Arc::clone(&self.gate));
-            let who = self.keys.who;
-            self.dialling = Some(means.attempts.spawn(async move {
-                Outcome { who, attempt: Attempt::Dial, result: work.await.map(Box::new) }
-            }));
+        let routes = self.routes(now, means.near);
+        if self.dials() && !self.dialling && !routes.is_empty() && self.dials.next() <= now {
+            let gate = Gate { one: Arc::clone(&self.one), stop: self.stop.clone() };
+            let work = dial(Arc::clone(means.own), Arc::clone(&self.keys), routes, gate);
+            let (who, attempt, round) = (self.keys.who, Attempt::Dial, self.round);
+            means.attempts.spawn(async move { Outcome { who, attempt, round, result: work.await.map(Box::new) } });
+            self.dialling = true;
         }
-        self.park(wanted == Wanted::Anyhow && now >= self.relays_from, now, means);
+        self.park(wanted == Wanted::Anyhow && now >= self.relays_from, now, &mut means);
     }
 
     fn park(&mut self, wanted: bool, now: Instant, means: &mut Means<'_>) {
         let places = if wanted { places(means.relays.len(), unix_now()) } else { Vec::new() };
         self.waits.retain(|place, wait| {
             let keep = places.contains(place);
-            if let (false, Some(task)) = (keep, &wait.task) {
-                task.abort();
+            if !keep {
+                wait.stop.cancel();
             }
             keep
         });
         for place in places {
-            let fresh = || Waiting { task: None, backoff: Backoff::new(self.unit, now) };
+            let stop = self.stop.child_token();
+            let fresh = || Waiting { running: false, stop, backoff: Backoff::new(self.unit, now) };
             let wait = self.waits.entry(place).or_insert_with(fresh);
-            if wait.task.is_some() || wait.backoff.next() > now {
+            if wait.running || wait.backoff.next() > now {
                 continue;
             }
             let stay = Stay {
@@ -196,24 +222,28 @@ impl Pursuit {
                 link: means.relays[place.relay].clone(),
                 epoch: place.epoch,
                 door: means.door.clone(),
-                gate: Arc::clone(&self.gate),
+                gate: Gate { one: Arc::clone(&self.one), stop: wait.stop.clone() },
             };
-            let who = self.keys.who;
-            wait.task = Some(means.attempts.spawn(async move {
-                Outcome { who, attempt: Attempt::Park(place), result: stay.run().await.map(Box::new) }
-            }));
+            let (who, attempt, round) = (self.keys.who, Attempt::Park(place), self.round);
+            means
+                .attempts
+                .spawn(async move { Outcome { who, attempt, round, result: stay.run().await.map(Box::new) } });
+            wait.running = true;
         }
     }
 
     /// Takes note that an attempt is over. A success needs no wait: the hub decides what comes next.
-    pub(super) fn ended(&mut self, attempt: Attempt, missed: Option<&Missed>, now: Instant) {
+    pub(super) fn ended(&mut self, attempt: Attempt, round: u64, missed: Option<&Missed>, now: Instant) {
+        if round != self.round {
+            return;
+        }
         let backoff = match attempt {
             Attempt::Dial => {
-                self.dialling = None;
+                self.dialling = false;
                 Some(&mut self.dials)
             }
             Attempt::Park(place) => self.waits.get_mut(&place).map(|wait| {
-                wait.task = None;
+                wait.running = false;
                 &mut wait.backoff
             }),
         };
@@ -229,26 +259,27 @@ impl Pursuit {
         }
     }
 
-    /// Stops all attempts.
+    /// Stops all attempts that the other end does not know of yet.
     pub(super) fn stop(&mut self) {
-        if let Some(task) = self.dialling.take() {
-            task.abort();
-        }
-        for wait in std::mem::take(&mut self.waits).into_values() {
-            if let Some(task) = wait.task {
-                task.abort();
-            }
+        if self.dialling || !self.waits.is_empty() {
+            self.stop.cancel();
+            self.stop = CancellationToken::new();
+            self.round += 1;
+            self.dialling = false;
+            self.waits.clear();
         }
     }
 
     /// When [`Self::advance`] has something to do again.
-    pub(super) fn wake_at(&self, wanted: Wanted, relays: usize, now: Instant) -> Option<Instant> {
+    pub(super) fn wake_at(&self, wanted: Wanted, relays: usize, near: &[Interface]) -> Option<Instant> {
+        let now = Instant::now();
         if wanted == Wanted::No {
             return None;
         }
-        let dial = (self.dials() && self.dialling.is_none() && !self.routes(now).is_empty()).then(|| self.dials.next());
+        let dials = self.dials() && !self.dialling && !self.routes(now, near).is_empty();
+        let dial = dials.then(|| self.dials.next());
         let parks = (wanted == Wanted::Anyhow && relays > 0).then(|| {
-            let idle = self.waits.values().filter(|wait| wait.task.is_none()).map(|wait| wait.backoff.next()).min();
+            let idle = self.waits.values().filter(|wait| !wait.running).map(|wait| wait.backoff.next()).min();
             if self.relays_from > now { self.relays_from } else { idle.unwrap_or(now + Duration::from_secs(60)) }
         });
         dial.into_iter().chain(parks).min()

@@ -43,7 +43,8 @@ mod tests {
         let start = Instant::now();
         let mut bucket = Bucket::new(3, Duration::from_secs(2), start);
         let takes = |bucket: &mut Bucket, at: u64| bucket.take(start + Duration::from_secs(at));
-        let rows = [(0, true), (0, true), (0, true), (0, false), (1, false), (2, true), (3, false), (4, true), (100, true)];
+        let rows =
+            [(0, true), (0, true), (0, true), (0, false), (1, false), (2, true), (3, false), (4, true), (100, true)];
         for (at, expected) in rows {
             assert_eq!(takes(&mut bucket, at), expected, "after {at} s");
         }

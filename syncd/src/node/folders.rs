@@ -6,11 +6,11 @@ use crate::disk::fs::{Fs, RealFs};
 use crate::disk::marker::Marker;
 use crate::folder::{Folder, Input, Retention, Setup, open_root};
 use crate::store::{OpenError, Store};
+use crate::transfer::{Compression, Notice};
 use anyhow::Result;
 use protocol::model::{FolderId, ReplicaId};
-use crate::transfer::{Compression, Notice};
-use protocol::sync::engine::{Config as EngineConfig, Event as EngineEvent, FolderMode};
 use protocol::sync::Rows;
+use protocol::sync::engine::{Config as EngineConfig, Event as EngineEvent, FolderMode};
 use protocol::sync::reconcile::Rules;
 use protocol::wire::control as api;
 use protocol::wire::control::{ControlError, ErrorCode};
@@ -95,7 +95,7 @@ impl Node {
             scan_interval: Duration::from_secs(effective.scan_interval_s),
             store: Arc::clone(&store),
             fs: Arc::clone(&fs),
-            retention: retention(&effective, &*fs),
+            retention: retention(&effective, &fs),
             outside: Arc::clone(&self.exit) as Arc<dyn crate::folder::Outside>,
         };
         let folder = Folder::start(setup)?;
@@ -164,9 +164,8 @@ impl Node {
         let fs = open_root(root).map_err(|error| refused(&error))?;
         Marker { folder: id, nonce }.create(&*fs).map_err(|error| match error.kind() {
             std::io::ErrorKind::AlreadyExists => {
-                ControlError::new(ErrorCode::Exists, format!("{} is a synced folder already", root.display())).hint(
-                    "another home of syncd uses it; if none does, remove .syncd/marker in it and try again",
-                )
+                ControlError::new(ErrorCode::Exists, format!("{} is a synced folder already", root.display()))
+                    .hint("another home of syncd uses it; if none does, remove .syncd/marker in it and try again")
             }
             _ => ControlError::refused(format!("cannot make .syncd in {}: {error}", root.display())),
         })?;
@@ -253,9 +252,7 @@ impl Node {
             api::FolderAction::Approve => {
                 tell(self, engine(EngineEvent::Approve)).map(|()| "what was held is carried out")
             }
-            api::FolderAction::Reject => {
-                tell(self, engine(EngineEvent::Reject)).map(|()| "what was held is put back")
-            }
+            api::FolderAction::Reject => tell(self, engine(EngineEvent::Reject)).map(|()| "what was held is put back"),
             api::FolderAction::Override => match self.folders[&id].config.mode {
                 api::FolderMode::SendOnly => tell(self, Input::Override).map(|()| "this device's files overrule"),
                 _ => Err(ControlError::refused("only a send-only folder can be overridden")),

@@ -12,8 +12,8 @@ mod status;
 mod wait;
 
 use crate::config::{ConfigFile, Lan, Settings, load_folders};
-use crate::disk::fs::RealFs;
 use crate::control::{EventHub, Handle, NewEvent, Request, Server};
+use crate::disk::fs::RealFs;
 use crate::home::{Home, HomeLock};
 use crate::keys::{self, Pairing, Pairings};
 use crate::net::{About, LanMode, Net, NetConfig, NetEvent, PeerConfig, Tuning};
@@ -21,15 +21,15 @@ use crate::transfer::Transfer;
 use anyhow::{Context, Result};
 use folders::Slot;
 use outside::{Exit, Grants, Note, Router};
+use preview::Errand;
 use protocol::model::{DeviceId, FolderId};
 use protocol::wire::control::{ControlError, EventKind};
+use protocol::wire::message::Index;
 use protocol::wire::relay::{Endpoint, RelayLink};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
-use protocol::wire::message::Index;
-use preview::Errand;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -297,4 +297,3 @@ fn wall_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
-

@@ -39,7 +39,8 @@ impl Node {
         let (pairing, link) = (invite.id, invite.link);
         let (events, stream) = mpsc::channel(EVENTS_MAX);
         let expires_s = life.as_secs();
-        let shown = PairingEvent::Code { pairing: pairing.0, code: code.to_string(), link: link.to_string(), expires_s };
+        let shown =
+            PairingEvent::Code { pairing: pairing.0, code: code.to_string(), link: link.to_string(), expires_s };
         // The channel is new and has room.
         let _ = events.try_send(shown);
         self.watch_attempt(pairing, events);

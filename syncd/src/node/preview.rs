@@ -17,8 +17,8 @@ use protocol::wire::control as api;
 use protocol::wire::control::ControlError;
 use protocol::wire::message::{FolderOffer, Index, IndexAck, IndexGet, Message, OfferMode};
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -120,7 +120,8 @@ impl Work {
         let _ = self.errands.send(Errand::PreviewRead(self.peer, self.folder)).await;
         let theirs = theirs?;
         let (fs, path) = (Arc::clone(&self.fs), self.path.clone());
-        let (ours, complete) = tokio::task::spawn_blocking(move || scan(&fs, &path)).await.context("the scan failed")?;
+        let (ours, complete) =
+            tokio::task::spawn_blocking(move || scan(&fs, &path)).await.context("the scan failed")?;
         Ok(self.compare(&theirs, &ours, complete))
     }
 

@@ -85,6 +85,7 @@ impl Node {
     fn rename_self(&mut self, name: Option<String>) -> Result<api::Identity, ControlError> {
         if let Some(name) = name {
             self.config.set("name", Some(&name))?;
+            self.net.set_name(&self.config.settings().name);
         }
         Ok(api::Identity { id: self.id.to_string(), name: self.config.settings().name.clone() })
     }
@@ -100,6 +101,7 @@ impl Node {
         self.hub.publish(NewEvent::new(EventKind::ConfigChanged, format!("{} is now {}", setting.key, setting.value)));
         match set.key.as_str() {
             "relays" => self.net.set_relays(relays(&setting.value)?).await,
+            "name" => self.net.set_name(&self.config.settings().name),
             "lan" => self.net.set_lan(super::lan_mode(self.config.settings())).await,
             "versions_days" | "versions_max" | "scan_interval_s" | "watch" | "mass_delete_guard" => {
                 let running: Vec<_> =
@@ -115,7 +117,8 @@ impl Node {
 
     /// The device called `name`, or with that id or an unambiguous beginning of it.
     pub(super) fn find_device(&self, name: &str) -> Result<DeviceId, ControlError> {
-        let exact = self.pairings.all().iter().filter(|pairing| pairing.name == name || pairing.id().to_string() == name);
+        let exact =
+            self.pairings.all().iter().filter(|pairing| pairing.name == name || pairing.id().to_string() == name);
         let mut found: Vec<DeviceId> = exact.map(crate::keys::Pairing::id).collect();
         if found.is_empty() && name.len() >= 6 {
             let begins = |id: &DeviceId| id.to_string().starts_with(name) || id.short().starts_with(name);
@@ -271,7 +274,7 @@ impl Node {
                     entries.extend(report.log.iter().map(|record| super::status::log_entry(&folder, record)));
                 }
             }
-            entries.sort_by(|a: &api::LogEntry, b| b.time_ms.cmp(&a.time_ms));
+            entries.sort_by_key(|entry: &api::LogEntry| std::cmp::Reverse(entry.time_ms));
             entries.retain(|entry| query.since_ms.is_none_or(|since| entry.time_ms >= since));
             if let Some(at) = &query.at {
                 entries.retain(|entry| at.text().ends_with(entry.at.text()));

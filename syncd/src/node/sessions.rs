@@ -296,8 +296,10 @@ impl Node {
         let count = found.len();
         match found.into_iter().next() {
             Some(one) if count == 1 => Ok(one),
-            Some(_) => Err(ControlError::new(ErrorCode::Ambiguous, format!("several offered folders are called {name}"))
-                .hint("name it by its id from `syncctl folder offers`")),
+            Some(_) => {
+                Err(ControlError::new(ErrorCode::Ambiguous, format!("several offered folders are called {name}"))
+                    .hint("name it by its id from `syncctl folder offers`"))
+            }
             None if joined => Err(ControlError::new(ErrorCode::Exists, format!("folder {name} is already here"))),
             None => Err(ControlError::not_found(format!("no connected device offers a folder {name}"))
                 .hint("`syncctl folder offers` shows what is offered")),

@@ -71,9 +71,9 @@ impl Node {
         });
         let shared = self.folders.iter().map(|(id, slot)| {
             let joined = |device: &DeviceId| {
-                self.peers.get(device).is_some_and(|peer| {
-                    peer.offers.get(id).is_some_and(|offer| offer.replica.is_some())
-                })
+                self.peers
+                    .get(device)
+                    .is_some_and(|peer| peer.offers.get(id).is_some_and(|offer| offer.replica.is_some()))
             };
             let members = self.pairings.all().iter().map(crate::keys::Pairing::id);
             let members = members.filter(|device| slot.config.members.contains(device));
@@ -220,8 +220,7 @@ fn fill_folder(folder: &mut api::FolderStatus, report: &Report, progress: Folder
         None => api::FolderState::Syncing,
     };
     folder.state_words = report.stopped.as_ref().map(crate::folder::StopCause::words);
-    folder.local =
-        api::Counts { files: totals.files + totals.symlinks, dirs: totals.directories, bytes: totals.bytes };
+    folder.local = api::Counts { files: totals.files + totals.symlinks, dirs: totals.directories, bytes: totals.bytes };
     folder.need_files = report.state.need_entries;
     folder.need_bytes = report.state.need_bytes;
     folder.global = folder.local;

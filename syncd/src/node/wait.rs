@@ -111,9 +111,10 @@ fn reasons_of(report: &Report, name: &str, names: &BTreeMap<DeviceId, String>) -
         if !peer.in_sync {
             because("peer_behind", "a device is not in sync yet", device);
         }
-        let refused = peer.declined.values().filter(|declined| {
-            !matches!(declined.code, Some(DeclineCode::Ignored | DeclineCode::SendOnly) | None)
-        });
+        let refused = peer
+            .declined
+            .values()
+            .filter(|declined| !matches!(declined.code, Some(DeclineCode::Ignored | DeclineCode::SendOnly) | None));
         let count = refused.count();
         if count > 0 {
             because("declined", &format!("a device cannot take {count} entries"), device);

@@ -41,8 +41,18 @@ struct House {
 
 /// What a connection tells the machine.
 enum Report {
-    Knock { knock: Knock, from: SocketAddr, reply: oneshot::Sender<Option<usize>> },
-    Join { id: ClientId, place: Place, from: SocketAddr, orders: mpsc::Sender<Order>, reply: oneshot::Sender<JoinStatus> },
+    Knock {
+        knock: Knock,
+        from: SocketAddr,
+        reply: oneshot::Sender<Option<usize>>,
+    },
+    Join {
+        id: ClientId,
+        place: Place,
+        from: SocketAddr,
+        orders: mpsc::Sender<Order>,
+        reply: oneshot::Sender<JoinStatus>,
+    },
     Word(ClientId, Word),
     Gone(ClientId),
 }
@@ -310,8 +320,7 @@ impl Visit {
         let mut message = [0; MESSAGE_1_LEN];
         timeout(wait, stream.read_exact(&mut message)).await.ok()?.ok()?;
         let access_key = &self.house.access_keys[key];
-        let (request, joining) =
-            Joining::read(&self.house.identity, access_key, &knock, &message, &random()).ok()?;
+        let (request, joining) = Joining::read(&self.house.identity, access_key, &knock, &message, &random()).ok()?;
         Some((key, request, joining))
     }
 

@@ -78,9 +78,8 @@ fn the_silent_and_the_patient_go() {
 #[test]
 fn limits_hold_per_address_and_key() {
     let mut machine = Machine::new(limits());
-    let mut join = |id: u64, token: u8, ip: u8| {
-        machine.join(at(0), ClientId(id), place(token, Direction::Low), [ip; 16]).0
-    };
+    let mut join =
+        |id: u64, token: u8, ip: u8| machine.join(at(0), ClientId(id), place(token, Direction::Low), [ip; 16]).0;
     for i in 0..4 {
         assert_eq!(join(i, i as u8, 1), JoinStatus::Waiting);
     }

@@ -2,10 +2,11 @@
 //! the file's order as far as it can so that a second pass is rarely needed.
 //! Invariant: a chunk counts as there only after its hash was computed from the bytes that were written or read back.
 
-use super::layout::{ChunkIndex, Layout, Missing, is_zeros, zeros_hash};
 use super::Folder;
+use super::layout::{ChunkIndex, Layout, Missing, is_zeros, zeros_hash};
 use crate::disk::Temp;
 use crate::disk::fs::Fs;
+use protocol::limits::PARTIAL_RANGES_MAX;
 use protocol::model::{ChunkHash, ContentHash, FileContent};
 use std::collections::BTreeMap;
 use std::io;
@@ -26,7 +27,12 @@ pub(super) struct Chunked<F: Fs> {
     hasher: blake3::Hasher,
     hashed: u32,
     buffer: Vec<u8>,
+    /// Bytes that came since others were last told.
+    untold: u64,
 }
+
+/// Others are told what is there after so many bytes, or a sixteenth of the file if that is more.
+const TELL_LEN: u64 = 8 * 1024 * 1024;
 
 impl<F: Fs> Chunked<F> {
     /// Opens the temp. Chunks of zeros are there at once in a new one. The flag says that an older temp was found.
@@ -43,6 +49,7 @@ impl<F: Fs> Chunked<F> {
             hasher: blake3::Hasher::new(),
             hashed: 0,
             buffer: Vec::new(),
+            untold: 0,
             layout,
         };
         if !found {
@@ -108,6 +115,24 @@ impl<F: Fs> Chunked<F> {
         Ok(())
     }
 
+    /// Chunks that are there, as (first, count), when enough came since the last time.
+    pub fn news(&mut self) -> Option<Vec<(u64, u64)>> {
+        if self.untold < TELL_LEN.max(self.layout.manifest().size / 16) || self.is_complete() {
+            return None;
+        }
+        self.untold = 0;
+        let mut ranges: Vec<(u64, u64)> = Vec::new();
+        for index in (0..self.layout.len()).filter(|index| self.has(*index)).map(u64::from) {
+            let is_last = ranges.len() == PARTIAL_RANGES_MAX;
+            match ranges.last_mut() {
+                Some((first, count)) if *first + *count == index => *count += 1,
+                _ if is_last => break,
+                _ => ranges.push((index, 1)),
+            }
+        }
+        Some(ranges)
+    }
+
     /// Writes a chunk if it is the right one; false when its bytes are others.
     pub fn accept(&mut self, index: u32, bytes: &[u8]) -> io::Result<bool> {
         let chunk = self.layout.chunk(index);
@@ -170,7 +195,9 @@ impl<F: Fs> Chunked<F> {
     fn set(&mut self, index: u32) {
         self.there[index as usize / 64] |= 1 << (index % 64);
         self.missing -= 1;
-        self.folder.meter.add_done(u64::from(self.layout.chunk(index).len));
+        let len = u64::from(self.layout.chunk(index).len);
+        self.untold += len;
+        self.folder.meter.add_done(len);
     }
 
     fn mark_zeros(&mut self) {

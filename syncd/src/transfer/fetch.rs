@@ -38,8 +38,13 @@ pub(super) enum State {
     /// A worker looks for it on this device, or writes the last of it.
     Searching,
     /// Its chunk list has to come from a peer.
-    Listless { asked: bool },
-    Chunks { layout: Arc<Layout>, missing: Missing },
+    Listless {
+        asked: bool,
+    },
+    Chunks {
+        layout: Arc<Layout>,
+        missing: Missing,
+    },
 }
 
 /// The devices that announced a content.
@@ -120,9 +125,11 @@ impl<F: Fs> Fetch<F> {
 
     /// A device that is fetching it too has some of its chunks.
     pub fn offer(&mut self, device: DeviceId, ranges: &[(u64, u64)]) {
-        let small = |(first, count): &(u64, u64)| Some((u32::try_from(*first).ok()?, u32::try_from(first + count).ok()?));
+        let small =
+            |(first, count): &(u64, u64)| Some((u32::try_from(*first).ok()?, u32::try_from(first + count).ok()?));
         let ranges: Vec<_> = ranges.iter().filter_map(small).collect();
-        let source = self.sources.0.entry(device).or_insert_with(|| Source { has: Some(Vec::new()), ..Source::default() });
+        let source =
+            self.sources.0.entry(device).or_insert_with(|| Source { has: Some(Vec::new()), ..Source::default() });
         if let Some(has) = &mut source.has {
             *has = ranges;
             source.gone = false;
@@ -167,7 +174,8 @@ impl<F: Fs> Fetch<F> {
             self.sources.0.get(device).filter(|source| source.may_ask()).map(|source| (source.slow, relayed))
         };
         let Some(own) = cost(device, relayed) else { return false };
-        own == (false, false) || connected.iter().all(|(other, relayed)| cost(other, *relayed).is_none_or(|cost| cost >= own))
+        own == (false, false)
+            || connected.iter().all(|(other, relayed)| cost(other, *relayed).is_none_or(|cost| cost >= own))
     }
 
     /// Takes the next run for a device; each device begins away from the others.

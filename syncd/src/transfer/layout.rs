@@ -146,8 +146,7 @@ pub(super) struct ChunkIndex(Vec<(u64, u32)>);
 
 impl ChunkIndex {
     pub fn new(layout: &Layout) -> Self {
-        let mut sorted: Vec<_> =
-            (0..layout.len()).map(|index| (prefix(&layout.chunk(index).hash), index)).collect();
+        let mut sorted: Vec<_> = (0..layout.len()).map(|index| (prefix(&layout.chunk(index).hash), index)).collect();
         sorted.sort_unstable();
         Self(sorted)
     }
@@ -181,7 +180,7 @@ pub(super) fn is_zeros(chunk: Chunk, chunking: Chunking) -> bool {
 
 /// Hash of `len` zeros, at most `CHUNK_LEN_MAX`.
 pub(super) fn zeros_hash(len: usize) -> ChunkHash {
-    const BLOCK: [u8; 64 * 1024] = [0; 64 * 1024];
+    static BLOCK: [u8; 64 * 1024] = [0; 64 * 1024];
     assert!(len <= CHUNK_LEN_MAX, "a chunk is bounded");
     let mut hasher = blake3::Hasher::new();
     let mut left = len;

@@ -182,9 +182,9 @@ impl<F: Fs> Transfer<F> {
                 .spawn(move || worker::run(&jobs, tell, folders, inflater, wire))?;
             workers.push(give);
         }
-        let server = Arc::new(Server::start(folders.clone(), grant, Arc::clone(&wire), THREADS)?);
+        let server = Arc::new(Server::start(folders.clone(), Arc::clone(&grant), Arc::clone(&wire), THREADS)?);
         let stop = CancellationToken::new();
-        tokio::spawn(scheduler::run(told, tell.clone(), workers, stop.clone()));
+        tokio::spawn(scheduler::run(told, tell.clone(), workers, grant, stop.clone()));
         Ok(Self { folders, tell, server, wire, stop })
     }
 

@@ -6,14 +6,14 @@ use super::exchange::{self, Exchange};
 use super::fetch::{Fetch, State};
 use super::layout::{Layout, Missing, Run};
 use super::worker::{Completion, Ending, Job, Spec};
-use super::{Folder, Notice};
+use super::{Folder, Grant, Notice};
 use crate::disk::fs::Fs;
 use crate::net::{Session, SessionId, Via};
 use protocol::limits::{FILES_PER_REQUEST_MAX, REQUEST_BYTES_MAX, REQUEST_BYTES_OPEN_MAX, REQUESTS_OPEN_MAX};
 use protocol::model::{ContentHash, DeviceId, FileContent, FolderId, Manifest, RelPath};
 use protocol::sync::{Problem, ProblemCode};
 use protocol::wire::data::RecordCode;
-use protocol::wire::message::{ChunkGet, ChunkItem, Partial};
+use protocol::wire::message::{ChunkGet, ChunkItem, CloseCode, Message, Partial};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
@@ -56,7 +56,13 @@ pub(super) enum Told<F: Fs> {
     /// What this device lacks of a content.
     Missing(FetchId, Arc<Layout>, Missing),
     /// A peer's answer to a request for a chunk list.
-    Listed { fetch: FetchId, session: SessionId, list: Result<Arc<Manifest>, ListFailure> },
+    Listed {
+        fetch: FetchId,
+        session: SessionId,
+        list: Result<Arc<Manifest>, ListFailure>,
+    },
+    /// Chunks of a content that are on this device by now.
+    There(FetchId, Vec<(u64, u64)>),
     Completed(Vec<(FetchId, Completion)>),
     Ended(Arc<Plan>, Received, Ending),
     /// Nothing came for a while.
@@ -149,6 +155,7 @@ pub(super) struct Scheduler<F: Fs> {
     links: BTreeMap<SessionId, Link>,
     requests: HashMap<u64, CancellationToken>,
     budget: Arc<Semaphore>,
+    grant: Grant,
     last_id: u64,
 }
 
@@ -157,6 +164,7 @@ pub(super) async fn run<F: Fs>(
     mut told: mpsc::UnboundedReceiver<Told<F>>,
     tell: mpsc::UnboundedSender<Told<F>>,
     workers: Vec<crossbeam_channel::Sender<Job<F>>>,
+    grant: Grant,
     stop: CancellationToken,
 ) {
     let mut scheduler = Scheduler {
@@ -170,6 +178,7 @@ pub(super) async fn run<F: Fs>(
         links: BTreeMap::new(),
         requests: HashMap::new(),
         budget: Arc::new(Semaphore::new(BLOCK_BYTES_MAX)),
+        grant,
         last_id: 0,
     };
     let mut reports = Vec::new();
@@ -219,6 +228,7 @@ impl<F: Fs> Scheduler<F> {
                 }
             }
             Told::Listed { fetch, session, list } => self.listed(fetch, session, list),
+            Told::There(fetch, ranges) => self.offer(fetch, ranges),
             Told::Completed(completed) => {
                 for (fetch, completion) in completed {
                     self.completed(fetch, completion);
@@ -226,6 +236,19 @@ impl<F: Fs> Scheduler<F> {
             }
             Told::Ended(plan, received, ending) => self.ended(&plan, &received, ending),
             Told::Stalled(request) => self.stalled(request),
+        }
+    }
+
+    /// Lets the folder's other devices know what they can have from here already.
+    fn offer(&self, id: FetchId, ranges: Vec<(u64, u64)>) {
+        let Some(fetch) = self.fetches.get(&id) else { return };
+        let (folder, content) = (fetch.folder.id, fetch.content.hash);
+        let message = Message::Partial(Partial { folder, content, ranges });
+        for link in self.links.values() {
+            if !fetch.sources.may_ask(&link.device) && (self.grant)(&link.device, &folder) {
+                // Only a hint: it is dropped where the queue is full.
+                let _ = link.session.try_send(&message);
+            }
         }
     }
 
@@ -257,8 +280,7 @@ impl<F: Fs> Scheduler<F> {
         let worker = usize::try_from(id.0).unwrap_or_default() % self.workers.len();
         folder.meter.add_wanted(content.size);
         let content = Arc::new(content);
-        let spec =
-            Spec { fetch: id, folder: Arc::clone(&folder), path: path.clone(), content: Arc::clone(&content) };
+        let spec = Spec { fetch: id, folder: Arc::clone(&folder), path: path.clone(), content: Arc::clone(&content) };
         self.by_content.insert(key, id);
         self.by_path.insert((folder.id, path.clone()), id);
         self.fetches.insert(id, Fetch::new(folder, content, path, origin, &sources, worker));
@@ -404,8 +426,10 @@ impl<F: Fs> Scheduler<F> {
             link.bytes -= plan.bytes;
             link.requests -= 1;
         }
-        if ending == Ending::Broken && self.links.remove(&plan.session).is_some() {
-            tracing::debug!(peer = ?plan.peer, "a response broke the protocol: nothing more is asked on that session");
+        if ending == Ending::Broken
+            && let Some(link) = self.links.remove(&plan.session)
+        {
+            link.session.close(CloseCode::PROTOCOL);
         }
         for (item, got) in plan.items.iter().zip(&received.items) {
             let Some(fetch) = self.fetches.get_mut(&item.fetch) else { continue };
@@ -448,11 +472,12 @@ impl<F: Fs> Scheduler<F> {
     fn dispatch(&mut self) {
         self.ask_for_lists();
         loop {
-            let mut order: Vec<_> = self.links.values().map(|link| (link.relayed, link.bytes, link.session.id())).collect();
+            let mut order: Vec<_> =
+                self.links.values().map(|link| (link.relayed, link.bytes, link.session.id())).collect();
             order.sort_unstable();
-            let made = order.into_iter().any(|(_, _, session)| {
-                (0..self.workers.len()).any(|worker| self.request(session, worker))
-            });
+            let made = order
+                .into_iter()
+                .any(|(_, _, session)| (0..self.workers.len()).any(|worker| self.request(session, worker)));
             if !made {
                 return;
             }
@@ -520,8 +545,7 @@ impl<F: Fs> Scheduler<F> {
 
     fn pack(&mut self, session: SessionId, worker: usize) -> Option<(Vec<(PlanItem, ChunkItem)>, FolderId)> {
         let link = self.links.get(&session)?;
-        let connected: Vec<(DeviceId, bool)> =
-            self.links.values().map(|link| (link.device, link.relayed)).collect();
+        let connected: Vec<(DeviceId, bool)> = self.links.values().map(|link| (link.device, link.relayed)).collect();
         let room = link.room();
         if room == 0 {
             return None;
@@ -534,7 +558,8 @@ impl<F: Fs> Scheduler<F> {
             let suits = folder.is_none_or(|folder| folder == fetch.folder.id)
                 && fetch.should_ask(&link.device, link.relayed, &connected)
                 && paths_len + fetch.origin.as_bytes().len() <= PATHS_LEN_MAX;
-            let largest = if fetch.missing_len() > BATCH_LEN && items.is_empty() { REQUEST_BYTES_MAX } else { BATCH_LEN };
+            let largest =
+                if fetch.missing_len() > BATCH_LEN && items.is_empty() { REQUEST_BYTES_MAX } else { BATCH_LEN };
             let fits = room.min(largest.max(bytes) - bytes);
             let run = if suits { fetch.take(link.device, fits) } else { None };
             if let Some(run) = run {

@@ -3,10 +3,10 @@
 //! not hold up the blocks that arrive meanwhile.
 //! Invariant: nothing found here counts before it was hashed.
 
+use super::Folder;
 use super::chunked::Chunked;
 use super::layout::{ChunkIndex, Layout};
 use super::temp::{exactly, open_in_tree};
-use super::Folder;
 use crate::disk::fs::Fs;
 use protocol::model::{ChunkHash, ContentHash, FileContent, RelPath};
 use std::collections::VecDeque;
@@ -40,7 +40,8 @@ pub(super) fn candidates<F: Fs>(
     content: &FileContent,
 ) -> VecDeque<Candidate<F>> {
     let mut found = VecDeque::new();
-    let asked = std::iter::once(folder).chain(others.iter().filter(|other| other.id != folder.id).take(FOLDERS_ASKED_MAX));
+    let asked =
+        std::iter::once(folder).chain(others.iter().filter(|other| other.id != folder.id).take(FOLDERS_ASKED_MAX));
     for place in asked {
         let holders = place.rows.holders(content, HOLDERS_MAX);
         found.extend(holders.into_iter().map(|path| Candidate { folder: Arc::clone(place), path, layout: None }));

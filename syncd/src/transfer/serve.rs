@@ -165,14 +165,7 @@ impl<F: Fs> Server<F> {
         (open < REQUESTS_OPEN_MAX + RUNNING_MAX as usize).then_some(visit)
     }
 
-    async fn list(
-        &self,
-        session: &Session,
-        req: u32,
-        visitor: &Visitor<F>,
-        folder: Arc<Folder<F>>,
-        get: ManifestGet,
-    ) {
+    async fn list(&self, session: &Session, req: u32, visitor: &Visitor<F>, folder: Arc<Folder<F>>, get: ManifestGet) {
         let shelf = Arc::clone(&visitor.shelf);
         let part = self.pool.run(move || part(&folder, &shelf, &get)).await.flatten();
         let answer = part.map_or(Message::ChunkErr(ChunkErrorCode::Gone), Message::Manifest);
@@ -189,8 +182,8 @@ impl<F: Fs> Server<F> {
         get: ChunkGet,
     ) -> Result<(), SinkError> {
         let mut sink = session.data_sink(req);
-        let may_deflate = folder.compression == Compression::Auto
-            && session.hello().capabilities & capability::ZSTD != 0;
+        let may_deflate =
+            folder.compression == Compression::Auto && session.hello().capabilities & capability::ZSTD != 0;
         let reading = Reading::new(folder, Arc::clone(&visitor.shelf), get);
         let mut next = self.fill(reading, may_deflate && visitor.link.wants_fewer_bytes()).await;
         while let Some((reading, block, last)) = next.take() {
@@ -205,13 +198,7 @@ impl<F: Fs> Server<F> {
         Ok(())
     }
 
-    async fn send(
-        &self,
-        sink: &mut DataSink,
-        visitor: &Visitor<F>,
-        block: Bytes,
-        last: bool,
-    ) -> Result<(), SinkError> {
+    async fn send(&self, sink: &mut DataSink, visitor: &Visitor<F>, block: Bytes, last: bool) -> Result<(), SinkError> {
         let (began, len) = (Instant::now(), block.len());
         sink.send(block, last).await?;
         visitor.link.measure(len, began.elapsed());

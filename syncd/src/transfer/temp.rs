@@ -56,7 +56,9 @@ impl<F: Fs> Folder<F> {
     /// way into the tree.
     pub(super) fn write_whole(&self, content: &FileContent, bytes: &[u8]) -> io::Result<()> {
         let temp = self.open_temp(content)?;
-        if temp.len_left()? > 0 && exactly(bytes.len(), |buffer| temp.read_at(buffer, 0))?.is_some_and(|there| there == bytes) {
+        if temp.len_left()? > 0
+            && exactly(bytes.len(), |buffer| temp.read_at(buffer, 0))?.is_some_and(|there| there == bytes)
+        {
             return Ok(());
         }
         temp.write_at(bytes, 0)?;

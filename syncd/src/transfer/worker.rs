@@ -72,7 +72,10 @@ enum State<F: Fs> {
     Listless,
     /// One chunk: written when it comes.
     Whole,
-    Chunked { file: Box<Chunked<F>>, search: Option<Search<F>> },
+    Chunked {
+        file: Box<Chunked<F>>,
+        search: Option<Search<F>>,
+    },
 }
 
 /// A response so far.
@@ -212,8 +215,7 @@ impl<F: Fs> Worker<F> {
         let fetch = spec.fetch;
         match Chunked::open(&spec.folder, &spec.content, Arc::new(Layout::new(manifest))) {
             Ok((file, found)) => {
-                let candidates =
-                    search::candidates(&spec.folder, &self.folders.all(), &spec.path, &spec.content);
+                let candidates = search::candidates(&spec.folder, &self.folders.all(), &spec.path, &spec.content);
                 let state = State::Chunked { file: Box::new(file), search: Some(Search::new(found, candidates)) };
                 self.files.insert(fetch, File { spec, state });
                 self.slow.push_back(fetch);
@@ -233,12 +235,13 @@ impl<F: Fs> Worker<F> {
         let Some(fetch) = self.slow.pop_front() else { return };
         let Some(File { state: State::Chunked { file, search }, .. }) = self.files.get_mut(&fetch) else { return };
         let step = match search {
-            Some(looking) => looking.slice(file).map(|more| {
-                if !more {
+            Some(looking) => {
+                let more = looking.slice(file);
+                if matches!(more, Ok(false)) {
                     *search = None;
                 }
                 more
-            }),
+            }
             None => Ok(false),
         };
         match step {
@@ -330,7 +333,11 @@ impl<F: Fs> Worker<F> {
         let Some(file) = self.files.get_mut(&item.fetch) else { return Ok(()) };
         match file.accept(chunk, record.bytes) {
             Ok(Accepted::Wrong) => done.wrong.push(chunk),
-            Ok(Accepted::More) => {}
+            Ok(Accepted::More) => {
+                if let Some(ranges) = file.news() {
+                    self.tell(Told::There(item.fetch, ranges));
+                }
+            }
             Ok(Accepted::Last) if matches!(file.state, State::Whole) => {
                 self.files.remove(&item.fetch);
                 self.complete.push((item.fetch, Completion::Verified(None)));
@@ -363,6 +370,13 @@ enum Accepted {
 }
 
 impl<F: Fs> File<F> {
+    fn news(&mut self) -> Option<Vec<(u64, u64)>> {
+        match &mut self.state {
+            State::Chunked { file, .. } => file.news(),
+            State::Listless | State::Whole => None,
+        }
+    }
+
     fn accept(&mut self, index: u32, bytes: &[u8]) -> io::Result<Accepted> {
         match &mut self.state {
             State::Listless => Ok(Accepted::More),

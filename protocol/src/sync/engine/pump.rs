@@ -385,7 +385,13 @@ impl Engine {
 
     /// What to do at a path: the first of its wants, not declined for good, that does not have to wait. One that a
     /// connected device can serve goes first: an absent device must not hold up the rest.
-    pub(super) fn plan<'r>(&self, path: &RelPath, row: &'r LocalRow, event: Event, view: View<'_>) -> Option<(&'r Want, Plan)> {
+    pub(super) fn plan<'r>(
+        &self,
+        path: &RelPath,
+        row: &'r LocalRow,
+        event: Event,
+        view: View<'_>,
+    ) -> Option<(&'r Want, Plan)> {
         let served = |want: &Want| want.sources.iter().any(|source| self.peers.contains_key(source));
         let open = |want: &&Want| want.declined.as_ref().is_none_or(|decline| decline.code.passes());
         let mut wants: Vec<&Want> = row.wants.iter().filter(open).collect();
@@ -433,7 +439,9 @@ impl Engine {
     fn start(&mut self, origin: RelPath, due: Due) -> Action {
         let id = self.take_action_id();
         let Draft { path, expected, entry, step, .. } = due.draft;
-        self.pump.applying.insert(id, Applying { path: path.clone(), moved_from: due.moved_from.clone(), entry: entry.clone() });
+        self.pump
+            .applying
+            .insert(id, Applying { path: path.clone(), moved_from: due.moved_from.clone(), entry: entry.clone() });
         if let Some(from) = due.moved_from {
             self.pump.flights.insert(from.clone(), Flight { origin: from, state: FlightState::Applying });
         }

@@ -124,8 +124,7 @@ impl Hub {
 
     pub(super) fn expire_invites(&mut self, now: Instant) {
         let due = |invite: &Invite| invite.is_open() && invite.until <= now;
-        let expired: Vec<InviteId> =
-            self.invites.iter().filter(|(_, invite)| due(invite)).map(|(id, _)| *id).collect();
+        let expired: Vec<InviteId> = self.invites.iter().filter(|(_, invite)| due(invite)).map(|(id, _)| *id).collect();
         for id in expired {
             let Some(invite) = self.invites.get(&id) else { continue };
             let words = match invite.side {

@@ -6,7 +6,7 @@ use super::config::{LanMode, Own, PeerConfig};
 use super::door::{Arrival, DoorHandle, Entry, Keyring};
 use super::event::{InviteId, NetEvent, PeerStatus};
 use super::keys::{Keys, Who};
-use super::lan::{self, Lan, Seen, Sought};
+use super::lan::{Interface, Lan, Seen, Sought, interfaces};
 use super::pursuit::{Attempt, Means, Outcome, Wanted};
 use super::session::{Ended, SessionId};
 use invites::Invite;
@@ -93,7 +93,7 @@ pub(super) struct Hub {
     bursts: u64,
     calls: u64,
     last_id: u64,
-    interfaces: Vec<IpAddr>,
+    interfaces: Vec<Interface>,
     watched: (Instant, SystemTime),
 }
 
@@ -112,7 +112,7 @@ impl Hub {
             bursts: 0,
             calls: 0,
             last_id: 0,
-            interfaces: interface_ips(),
+            interfaces: interfaces(),
             watched: (Instant::now(), SystemTime::now()),
             parts,
         };
@@ -212,7 +212,8 @@ impl Hub {
     }
 
     fn announced(&self) -> Vec<SocketAddr> {
-        announced(&self.parts.listening, &self.interfaces)
+        let ips: Vec<IpAddr> = self.interfaces.iter().map(|interface| interface.ip).collect();
+        announced(&self.parts.listening, &ips)
     }
 
     fn set_relays(&mut self, relays: Vec<RelayLink>) {
@@ -274,21 +275,30 @@ impl Hub {
         self.refresh();
     }
 
-    fn means<'a>(parts: &'a Parts, relays: &'a [RelayLink], attempts: &'a mut JoinSet<Outcome>) -> Means<'a> {
-        Means { own: &parts.own, door: &parts.door, relays, attempts }
-    }
-
     fn advance(&mut self) {
         let now = Instant::now();
         self.expire_invites(now);
         self.renew_sessions(now);
         for peer in self.peers.values_mut() {
             let wanted = peer.wanted();
-            peer.pursuit.advance(wanted, now, &mut Self::means(&self.parts, &self.relays, &mut self.attempts));
+            let means = Means {
+                own: &self.parts.own,
+                door: &self.parts.door,
+                relays: &self.relays,
+                near: &self.interfaces,
+                attempts: &mut self.attempts,
+            };
+            peer.pursuit.advance(wanted, now, means);
         }
         for invite in self.invites.values_mut() {
             let wanted = invite.wanted();
-            let means = &mut Self::means(&self.parts, &invite.relays, &mut self.attempts);
+            let means = Means {
+                own: &self.parts.own,
+                door: &self.parts.door,
+                relays: &invite.relays,
+                near: &self.interfaces,
+                attempts: &mut self.attempts,
+            };
             invite.pursuit.advance(wanted, now, means);
         }
     }
@@ -296,29 +306,34 @@ impl Hub {
     fn wake_at(&self) -> Instant {
         let now = Instant::now();
         let relays = self.relays.len();
-        let peers = self.peers.values().filter_map(|peer| peer.pursuit.wake_at(peer.wanted(), relays, now));
+        let peers =
+            self.peers.values().filter_map(|peer| peer.pursuit.wake_at(peer.wanted(), relays, &self.interfaces));
         let invites = self.invites.values().flat_map(|invite| {
-            let pursuit = invite.pursuit.wake_at(invite.wanted(), invite.relays.len(), now);
-            pursuit.into_iter().chain([invite.until])
+            let pursuit = invite.pursuit.wake_at(invite.wanted(), invite.relays.len(), &self.interfaces);
+            pursuit.into_iter().chain(invite.is_open().then_some(invite.until))
         });
         peers.chain(invites).min().unwrap_or(now + IDLE).min(now + IDLE)
     }
 
     fn attempted(&mut self, outcome: Outcome) {
-        let Outcome { who, attempt, result } = outcome;
+        let Outcome { who, attempt, round, result } = outcome;
         let now = Instant::now();
         let pursuit = match who {
             Who::Peer(peer) => self.peers.get_mut(&peer).map(|peer| &mut peer.pursuit),
             Who::Invite(invite) => self.invites.get_mut(&invite).map(|invite| &mut invite.pursuit),
         };
-        let Some(pursuit) = pursuit else { return };
-        pursuit.ended(attempt, result.as_ref().err(), now);
+        let Some(pursuit) = pursuit else {
+            if let Ok(reached) = result {
+                self.greeted(who, reached.greeted);
+            }
+            return;
+        };
+        pursuit.ended(attempt, round, result.as_ref().err(), now);
         match result {
             Ok(reached) => {
                 let address = reached.greeted.address;
-                if attempt == Attempt::Dial && !pursuit.learned.contains(&address) {
-                    pursuit.learned.insert(0, address);
-                    pursuit.learned.truncate(protocol::limits::ADDRESSES_MAX);
+                if attempt == Attempt::Dial {
+                    pursuit.reached(address);
                 }
                 self.greeted(who, reached.greeted);
                 drop(reached.permit);
@@ -353,7 +368,7 @@ impl Hub {
         let (now, wall) = (Instant::now(), SystemTime::now());
         let (then, wall_then) = std::mem::replace(&mut self.watched, (now, wall));
         let slept = wall.duration_since(wall_then).is_ok_and(|passed| passed > (now - then) + SLEPT);
-        let interfaces = interface_ips();
+        let interfaces = interfaces();
         if slept || interfaces != self.interfaces {
             self.interfaces = interfaces;
             self.start_over(now);
@@ -388,8 +403,4 @@ impl Hub {
             None
         });
     }
-}
-
-fn interface_ips() -> Vec<IpAddr> {
-    lan::interfaces().into_iter().map(|interface| interface.ip).collect()
 }

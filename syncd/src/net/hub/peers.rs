@@ -5,9 +5,9 @@ use crate::net::config::{Own, PeerConfig};
 use crate::net::event::{DownReason, NetEvent, PeerStatus, Via, close_words};
 use crate::net::greet::Greeted;
 use crate::net::keys::{Keys, Who};
-use crate::net::pairing::turn_away;
+use crate::net::pairing::hang_up;
 use crate::net::pursuit::{Pursuit, Wanted};
-use crate::net::session::{self, Ended, Session, Start};
+use crate::net::session::{self, Ended, Session, SessionId, Start};
 use protocol::limits::PEERS_MAX;
 use protocol::model::DeviceId;
 use protocol::wire::message::{Addresses, CloseCode, Message};
@@ -36,13 +36,15 @@ pub(super) struct Peer {
     /// The present session is old enough to be replaced.
     renewing: bool,
     ahead_secs: Option<i64>,
+    /// Since when a second instance or boot has been seen beside the present session.
+    doubt: Option<(SessionId, Instant)>,
 }
 
 impl Peer {
     fn new(own: &Own, config: PeerConfig) -> Self {
         let keys = Arc::new(Keys::of_peer(&own.identity, &config));
         let pursuit = Pursuit::new(keys, config.typed.clone(), config.learned.clone(), own);
-        Self { config, pursuit, live: None, renewing: false, ahead_secs: None }
+        Self { config, pursuit, live: None, renewing: false, ahead_secs: None, doubt: None }
     }
 
     pub(super) fn session(&self) -> Option<&Session> {
@@ -56,6 +58,17 @@ impl Peer {
             Some(session) if session.via() == Via::Relay || self.renewing => Wanted::Directly,
             Some(_) => Wanted::No,
         }
+    }
+
+    /// A second one of this peer came. True when the first was seen to live after that: the identity is copied.
+    fn doubts(&mut self, now: Instant) -> bool {
+        let Some(session) = &self.live else { return false };
+        let (doubted, since) = *self.doubt.get_or_insert((session.id(), now));
+        if doubted != session.id() {
+            self.doubt = Some((session.id(), now));
+            return false;
+        }
+        now - since > PROBE && session.silent_for() < now - since
     }
 
     pub(super) fn status(&self) -> PeerStatus {
@@ -73,7 +86,9 @@ impl Peer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     Replace,
-    Refuse(CloseCode),
+    Refuse,
+    /// The peer has started anew, or two run with one identity. Whether the old connection lives, decides.
+    Doubt,
 }
 
 /// What the rule needs to know of either connection.
@@ -87,18 +102,17 @@ pub(super) struct Trait {
 
 /// Which of two connections with one peer stays. Both ends decide alike, from what both know: a direct path beats a
 /// relay; of equal ones stays the one that the smaller id initiated; of two initiated by the same end the newer,
-/// since that end has given the older one up. A peer that has started anew has no older session at all.
+/// since that end has given the older one up.
 fn judge(old: Trait, new: Trait, we_are_smaller: bool) -> Verdict {
-    if old.instance != new.instance {
-        return Verdict::Refuse(CloseCode::IDENTITY_COPIED);
+    if old.instance != new.instance || old.boot != new.boot {
+        return Verdict::Doubt;
     }
-    let by_smaller = |connection: Trait| connection.initiated == we_are_smaller;
-    let better = if old.boot != new.boot || old.relayed != new.relayed {
-        old.boot != new.boot || old.relayed
+    let better = if old.relayed == new.relayed {
+        old.initiated == new.initiated || new.initiated == we_are_smaller
     } else {
-        old.initiated == new.initiated || by_smaller(new)
+        old.relayed
     };
-    if better { Verdict::Replace } else { Verdict::Refuse(CloseCode::DUPLICATE) }
+    if better { Verdict::Replace } else { Verdict::Refuse }
 }
 
 impl Hub {
@@ -179,16 +193,19 @@ impl Hub {
             return;
         }
         if let Some(old) = peer.live.as_ref().filter(|session| !session.is_over()) {
-            match judge(trait_of(old), trait_of_greeted(&greeted), own_id < id) {
-                Verdict::Replace => old.close(CloseCode::DUPLICATE),
-                Verdict::Refuse(code) => {
-                    // If the old one is dead after all, it is found out now and the peer comes back.
-                    old.probe(PROBE);
-                    peer.pursuit.last_error = (code != CloseCode::DUPLICATE).then(|| close_words(code).to_owned());
-                    self.turn_away(greeted, code);
-                    return;
+            let verdict = judge(trait_of(old), trait_of_greeted(&greeted), own_id < id);
+            if verdict != Verdict::Replace {
+                // If the old one is dead after all, it is found out now and the peer comes back.
+                old.probe(PROBE);
+                let mut code = CloseCode::DUPLICATE;
+                if verdict == Verdict::Doubt && peer.doubts(Instant::now()) {
+                    code = CloseCode::IDENTITY_COPIED;
+                    peer.pursuit.last_error = Some(close_words(code).to_owned());
                 }
+                self.turn_away(greeted, code);
+                return;
             }
+            old.close(CloseCode::DUPLICATE);
         }
         self.begin_session(id, greeted);
     }
@@ -196,8 +213,8 @@ impl Hub {
     fn begin_session(&mut self, id: DeviceId, greeted: Greeted) {
         let ahead = greeted.ahead_secs;
         let addresses = self.announced();
-        let session_id = self.next_session();
-        let (session, work) = session::run(Start { id: session_id, greeted }, self.parts.events.clone());
+        let start = Start { id: self.next_session(), greeted, liveness: self.parts.own.tuning.liveness };
+        let (session, work) = session::run(start, self.parts.events.clone());
         self.sessions.spawn(work);
         // The queue of a new session has room; without our addresses the peer keeps those it knows.
         let _ = session.try_send(&Message::Addresses(Addresses { addresses }));
@@ -256,9 +273,9 @@ impl Hub {
         }
     }
 
-    pub(super) fn turn_away(&mut self, greeted: Greeted, code: CloseCode) {
+    pub(super) fn turn_away(&mut self, mut greeted: Greeted, code: CloseCode) {
         self.pairings.spawn(async move {
-            turn_away(greeted.channel, code).await;
+            hang_up(&mut greeted.channel, code).await;
             None
         });
     }
@@ -309,11 +326,11 @@ mod tests {
     }
 
     #[test]
-    fn newer_ones_replace_dead_ones_and_copies_are_refused() {
-        assert_eq!(judge(BASE, BASE, true), Verdict::Replace, "the same end dialled again");
-        let rebooted = Trait { boot: [3; 8], relayed: true, initiated: false, ..BASE };
-        assert_eq!(judge(BASE, rebooted, true), Verdict::Replace, "started anew");
+    fn newer_ones_replace_older_ones_of_the_same_end() {
+        assert_eq!(judge(BASE, BASE, true), Verdict::Replace);
+        let rebooted = Trait { boot: [3; 8], ..BASE };
+        assert_eq!(judge(BASE, rebooted, true), Verdict::Doubt);
         let copied = Trait { instance: [9; 16], ..BASE };
-        assert_eq!(judge(BASE, copied, true), Verdict::Refuse(CloseCode::IDENTITY_COPIED));
+        assert_eq!(judge(BASE, copied, false), Verdict::Doubt);
     }
 }

@@ -1,6 +1,7 @@
 //! Multicast sockets of LAN discovery. Several daemons of one machine share the port; whatever interface or address
 //! family refuses is left out and tried again later.
 
+use if_addrs::IfAddr;
 use protocol::wire::beacon::{GROUP_V4, GROUP_V6};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::future::pending;
@@ -13,6 +14,20 @@ use tokio::net::UdpSocket;
 pub(in crate::net) struct Interface {
     pub(in crate::net) ip: IpAddr,
     pub(in crate::net) index: u32,
+    /// Bits of the address that its network has in common.
+    pub(in crate::net) prefix_len: u8,
+}
+
+impl Interface {
+    /// Whether `ip` belongs to the network behind this interface.
+    pub(in crate::net) fn reaches(&self, ip: IpAddr) -> bool {
+        let shared = match (self.ip, ip) {
+            (IpAddr::V4(own), IpAddr::V4(other)) => (own.to_bits() ^ other.to_bits()).leading_zeros(),
+            (IpAddr::V6(own), IpAddr::V6(other)) => (own.to_bits() ^ other.to_bits()).leading_zeros(),
+            _ => return false,
+        };
+        shared >= u32::from(self.prefix_len)
+    }
 }
 
 /// Addresses of this machine's interfaces that are up.
@@ -21,8 +36,14 @@ pub(in crate::net) fn interfaces() -> Vec<Interface> {
         tracing::debug!(%error, "listing network interfaces");
         Vec::new()
     });
-    let mut all: Vec<Interface> =
-        listed.iter().map(|interface| Interface { ip: interface.ip(), index: interface.index.unwrap_or(0) }).collect();
+    let entry = |listed: &if_addrs::Interface| {
+        let prefix_len = match &listed.addr {
+            IfAddr::V4(v4) => v4.prefixlen,
+            IfAddr::V6(v6) => v6.prefixlen,
+        };
+        Interface { ip: listed.ip(), index: listed.index.unwrap_or(0), prefix_len }
+    };
+    let mut all: Vec<Interface> = listed.iter().map(entry).collect();
     all.sort_unstable();
     all.dedup();
     all

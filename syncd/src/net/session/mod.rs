@@ -2,6 +2,7 @@
 //! data; a request is answered by one message or a stream of data; whoever stops waiting cancels by dropping.
 //! Invariant: what a peer can make us hold is bounded by what we asked it for.
 
+use super::config::Liveness;
 use super::event::{Connected, DownReason, Via};
 use bytes::Bytes;
 use desk::Desk;
@@ -97,6 +98,7 @@ struct Inner {
     via: Via,
     address: SocketAddr,
     initiated: bool,
+    liveness: Liveness,
     control: mpsc::Sender<Control>,
     data: mpsc::Sender<DataRecord>,
     desk: Mutex<Desk>,
@@ -109,8 +111,8 @@ struct Inner {
     /// Both halves stop.
     ended: CancellationToken,
     started: Instant,
-    /// Milliseconds after `started` when the last bytes came.
-    heard_ms: AtomicU64,
+    /// Nanoseconds after `started` when the last bytes came.
+    heard_ns: AtomicU64,
     /// The reader waits for our own consumer: silence is not the peer's.
     held: AtomicBool,
     /// Bytes read from and written to the connection, with all that encryption and framing add.
@@ -323,6 +325,7 @@ impl Inner {
             via: start.greeted.via,
             address: start.greeted.address,
             initiated: start.greeted.initiated,
+            liveness: start.liveness,
             control,
             data,
             desk: Mutex::new(Desk::default()),
@@ -332,7 +335,7 @@ impl Inner {
             closing: CancellationToken::new(),
             ended: CancellationToken::new(),
             started: Instant::now(),
-            heard_ms: AtomicU64::new(0),
+            heard_ns: AtomicU64::new(0),
             held: AtomicBool::new(false),
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
@@ -345,8 +348,8 @@ impl Inner {
     }
 
     fn heard(&self) {
-        let ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.heard_ms.store(ms, Ordering::Relaxed);
+        let ns = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.heard_ns.store(ns, Ordering::Relaxed);
     }
 
     /// How long nothing has come, counted from `since` at the earliest; zero while we ourselves hold the reader up.
@@ -354,7 +357,7 @@ impl Inner {
         if self.held.load(Ordering::Relaxed) {
             return Duration::ZERO;
         }
-        let heard = self.started + Duration::from_millis(self.heard_ms.load(Ordering::Relaxed));
+        let heard = self.started + Duration::from_nanos(self.heard_ns.load(Ordering::Relaxed));
         now.saturating_duration_since(heard.max(since))
     }
 

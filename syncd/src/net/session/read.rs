@@ -10,9 +10,14 @@ use protocol::wire::frame::{FLAG_END, Frame, Opener};
 use protocol::wire::message::{CloseCode, Joiner, Message, kind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+/// After CLOSE the peer has so long to close its side.
+const LINGER: Duration = Duration::from_millis(300);
 
 pub(super) struct Reader {
     pub(super) inner: Arc<Inner>,
@@ -44,10 +49,18 @@ impl From<TooMany> for End {
 
 impl Reader {
     /// Reads until the session ends.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(&mut self) {
         if let Err((code, reason)) = self.pump().await {
             self.inner.finish(code, reason);
         }
+    }
+
+    /// Reads what still comes and forgets it: closing a socket with unread bytes would take back our last words.
+    pub(super) async fn linger(mut self) {
+        let mut rest = vec![0; 4096];
+        let drain = async { while matches!(self.stream.read(&mut rest).await, Ok(len) if len > 0) {} };
+        // A peer that does not close has had its time.
+        let _ = timeout(LINGER, drain).await;
     }
 
     async fn pump(&mut self) -> Result<(), End> {
@@ -110,7 +123,8 @@ fn digest(inner: &Inner, joiner: &mut Joiner, frame: &Frame<'_>) -> Result<Step,
     if frame.kind == kind::DATA {
         let end = frame.flags & FLAG_END != 0;
         let waiting = inner.desk().answer(frame.req, frame.payload.len() as u64, end)?;
-        let reply = |reply_to| Step::Answer(reply_to, Reply::Data { payload: Bytes::copy_from_slice(frame.payload), end });
+        let reply =
+            |reply_to| Step::Answer(reply_to, Reply::Data { payload: Bytes::copy_from_slice(frame.payload), end });
         return Ok(waiting.map_or(Step::Nothing, reply));
     }
     match joiner.push(frame).map_err(broken)? {

@@ -4,6 +4,7 @@ use super::read::Reader;
 use super::write::Writer;
 use super::{CONTROL_QUEUE, DATA_QUEUE, Inner, Session, SessionId};
 use crate::net::channel::Channel;
+use crate::net::config::Liveness;
 use crate::net::event::{DownReason, NetEvent};
 use crate::net::greet::Greeted;
 use protocol::model::DeviceId;
@@ -15,6 +16,7 @@ use tokio::task::JoinHandle;
 pub(in crate::net) struct Start {
     pub(in crate::net) id: SessionId,
     pub(in crate::net) greeted: Greeted,
+    pub(in crate::net) liveness: Liveness,
 }
 
 /// A session that is over.
@@ -42,7 +44,7 @@ pub(in crate::net) fn run(
     let (data_tx, data) = mpsc::channel(DATA_QUEUE);
     let inner = Arc::new(Inner::new(&start, control_tx, data_tx));
     let Channel { read, write, sealer, opener, joiner } = start.greeted.channel;
-    let reader = Reader { inner: Arc::clone(&inner), stream: read, opener, joiner, events: events.clone() };
+    let mut reader = Reader { inner: Arc::clone(&inner), stream: read, opener, joiner, events: events.clone() };
     let writer = Writer { inner: Arc::clone(&inner), stream: write, sealer, control, data };
     let session = Session(Arc::clone(&inner));
     let announced = session.clone();
@@ -58,7 +60,11 @@ pub(in crate::net) fn run(
         }
         // The writer has the last word and stops both halves; a panic in it has been reported already.
         let _ = (&mut writing.0).await;
-        end(&inner, known.then_some(&events)).await
+        let ended = end(&inner, known.then_some(&events)).await;
+        if matches!(ended.reason, DownReason::Closed(_) | DownReason::Protocol(_)) {
+            reader.linger().await;
+        }
+        ended
     })
 }
 

@@ -3,7 +3,7 @@
 
 use super::desk::Urgent;
 use super::{Control, DataRecord, Inner};
-use crate::net::config::random_between;
+use crate::net::config::{Liveness, random_between};
 use crate::net::event::DownReason;
 use protocol::wire::frame::{FLAG_END, FrameError, Sealer};
 use protocol::wire::message::{ChunkErrorCode, CloseCode, Message, kind};
@@ -19,14 +19,6 @@ use tokio::time::{Instant, sleep_until, timeout};
 const WRITE_LEN: usize = 4 * 64 * 1024;
 /// Records of data in one write.
 const RECORDS_PER_WRITE: usize = 4;
-/// Without a word of ours for so long we PING (uniform in this range, so that sessions do not beat together).
-const IDLE_PING: (Duration, Duration) = (Duration::from_secs(50), Duration::from_secs(70));
-/// A peer that says nothing for so long is gone: two of its PINGs are missing.
-const IDLE_DEAD: Duration = Duration::from_secs(150);
-/// With requests open, silence that makes us ask...
-const BUSY_PING: Duration = Duration::from_secs(5);
-/// ...and silence that ends the session.
-const BUSY_DEAD: Duration = Duration::from_secs(15);
 /// Our own consumer holds the reader up: the peer hears from us this often, so that it does not give us up.
 const HELD_PING: Duration = Duration::from_secs(4);
 /// A write that moves nothing for so long is over.
@@ -59,6 +51,10 @@ impl Writer {
     /// Writes until the session ends; both halves are stopped when it returns.
     pub(super) async fn run(mut self) {
         let reason = self.pump().await;
+        if matches!(reason, DownReason::Cut(_)) {
+            // The peer may have said why before it closed: the reader finds it.
+            let _ = timeout(GOODBYE, self.inner.closing.cancelled()).await;
+        }
         self.inner.finish(None, reason);
         let ending = self.inner.desk().ending().cloned();
         if let Some(code) = ending.and_then(|ending| ending.code) {
@@ -79,7 +75,7 @@ impl Writer {
 
     async fn pump(&mut self) -> DownReason {
         let mut out = Vec::with_capacity(WRITE_LEN + 4096);
-        let mut pulse = Pulse { sent: Instant::now(), ping_after: ping_after(), asked: None };
+        let mut pulse = Pulse { sent: Instant::now(), ping_after: ping_after(&self.inner.liveness), asked: None };
         loop {
             let reason = match self.turn(&mut pulse, &mut out).await {
                 Ok(()) => self.inner.desk().ending().map(|ending| ending.reason.clone()),
@@ -183,6 +179,7 @@ impl Writer {
     /// Whether the peer is still there; when to look again.
     fn check(&self, pulse: &mut Pulse) -> Result<Instant, DownReason> {
         let now = Instant::now();
+        let Liveness { idle_dead, busy_ping, busy_dead, .. } = self.inner.liveness;
         let mut desk = self.inner.desk();
         let held = self.inner.held.load(Ordering::Relaxed);
         if let Some((begun, due)) = desk.probing() {
@@ -197,24 +194,23 @@ impl Writer {
         if now >= ping_at {
             desk.ping();
             self.inner.urgent.notify_one();
-            pulse.ping_after = ping_after();
+            pulse.ping_after = ping_after(&self.inner.liveness);
             pulse.sent = now;
             wake = now + HELD_PING;
         }
         let since = desk.busy_since();
         let silence = self.inner.silence_since(now, since.unwrap_or(self.inner.started));
-        let (ask_after, dead_after) =
-            if since.is_some() { (BUSY_PING, BUSY_DEAD) } else { (IDLE_DEAD, IDLE_DEAD) };
+        let (ask_after, dead_after) = if since.is_some() { (busy_ping, busy_dead) } else { (idle_dead, idle_dead) };
         if silence >= dead_after {
             return Err(DownReason::Silent);
         }
-        let asked_lately = pulse.asked.is_some_and(|asked| now - asked < BUSY_PING);
+        let asked_lately = pulse.asked.is_some_and(|asked| now - asked < busy_ping);
         if silence >= ask_after && !asked_lately {
             pulse.asked = Some(now);
             desk.ping();
             self.inner.urgent.notify_one();
         }
-        let step = if silence < ask_after { ask_after - silence } else { (dead_after - silence).min(BUSY_PING) };
+        let step = if silence < ask_after { ask_after - silence } else { (dead_after - silence).min(busy_ping) };
         if held {
             wake = wake.min(now + HELD_PING);
         }
@@ -222,6 +218,6 @@ impl Writer {
     }
 }
 
-fn ping_after() -> Duration {
-    random_between(IDLE_PING.0, IDLE_PING.1)
+fn ping_after(liveness: &Liveness) -> Duration {
+    random_between(liveness.idle_ping.0, liveness.idle_ping.1)
 }

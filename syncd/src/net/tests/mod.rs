@@ -106,7 +106,9 @@ impl Process {
     fn start(setup: Setup) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime can be made");
-        let device = runtime.block_on(async { setup.start() });
+        let entered = runtime.enter();
+        let device = setup.start();
+        drop(entered);
         Self { runtime, device }
     }
 

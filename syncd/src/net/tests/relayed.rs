@@ -14,8 +14,7 @@ struct Running {
 impl Running {
     async fn start(listen: SocketAddr) -> Self {
         let stop = CancellationToken::new();
-        let limits =
-            RelayLimits { drain: Duration::from_secs(1), knocks_per_second: 1000, ..RelayLimits::default() };
+        let limits = RelayLimits { drain: Duration::from_secs(1), knocks_per_second: 1000, ..RelayLimits::default() };
         let config = RelayConfig {
             listen: vec![listen],
             seed: Secret32::new([5; 32]),

@@ -2,8 +2,8 @@
 
 use super::path;
 use crate::disk::fs::{Fs, RealFs};
-use crate::disk::sim_journal::MemJournal;
 use crate::net::{About, LanMode, Net, NetConfig, NetEvent, PeerConfig, Session, SessionId, Tuning};
+use crate::store::Store;
 use crate::transfer::{Compression, Folder, Notice, Transfer};
 use protocol::limits::INLINE_CHUNKS_MAX;
 use protocol::model::{
@@ -29,14 +29,14 @@ pub type Liar = Box<dyn Fn(Session, u32, Message) + Send + Sync>;
 
 pub struct Device<F: Fs = RealFs> {
     pub id: DeviceId,
-    pub rows: MemJournal,
-    pub fs: Arc<F>,
+    pub rows: Arc<Store>,
     pub transfer: Arc<Transfer<F>>,
     pub notices: mpsc::UnboundedReceiver<Notice>,
     net: Net,
     desk: Arc<Desk>,
     replica: ReplicaId,
     root: Option<tempfile::TempDir>,
+    _index: tempfile::TempDir,
 }
 
 /// What the task that reads the network shares with the test.
@@ -70,10 +70,19 @@ impl Device<RealFs> {
 
     /// Writes a file and records it as a scan would.
     pub fn put(&self, at: &str, bytes: &[u8]) -> FileContent {
-        let file = self.root().join(at);
-        std::fs::create_dir_all(file.parent().expect("it is below the root")).expect("a directory");
-        std::fs::write(file, bytes).expect("it can be written");
-        self.record(at, Manifest::of(bytes, None))
+        self.put_all([(at.to_owned(), bytes.to_vec())]).remove(0)
+    }
+
+    /// Many files in one transaction.
+    pub fn put_all(&self, files: impl IntoIterator<Item = (String, Vec<u8>)>) -> Vec<FileContent> {
+        let mut manifests = Vec::new();
+        for (at, bytes) in files {
+            let file = self.root().join(&at);
+            std::fs::create_dir_all(file.parent().expect("it is below the root")).expect("a directory");
+            std::fs::write(file, &bytes).expect("it can be written");
+            manifests.push((at, Manifest::of(&bytes, None)));
+        }
+        self.record_all(manifests)
     }
 
     pub fn temp(&self, content: &FileContent) -> Vec<u8> {
@@ -86,33 +95,48 @@ impl<F: Fs> Device<F> {
         fs.prepare_private().expect("it can be written");
         let fs = Arc::new(fs);
         let replica = ReplicaId([number; 8]);
-        let rows = MemJournal::new(replica);
+        let index = tempfile::tempdir().expect("a temporary directory");
+        let opened = Store::open(&index.path().join("index.redb"), || replica).expect("a new database");
+        let rows = Arc::new(opened.store);
         let (net, events) = start_net(number);
         let transfer = Arc::new(Transfer::start(Arc::new(|_, folder| *folder == FOLDER)).expect("threads"));
         let (notify, notices) = mpsc::unbounded_channel();
         let tell = move |notice| notify.send(notice).unwrap_or_default();
-        transfer.add_folder(Folder::new(FOLDER, Arc::new(rows.clone()), Arc::clone(&fs), compression, tell));
+        transfer.add_folder(Folder::new(
+            FOLDER,
+            Arc::clone(&rows) as Arc<dyn Rows + Send + Sync>,
+            fs,
+            compression,
+            tell,
+        ));
         let desk = Arc::new(Desk { serves: AtomicUsize::new(usize::MAX), ..Desk::default() });
         tokio::spawn(pump(events, Arc::clone(&transfer), Arc::clone(&desk), net.clone()));
-        Self { id: device_id(number), rows, fs, transfer, notices, net, desk, replica, root: None }
+        let id = device_id(number);
+        Self { id, rows, transfer, notices, net, desk, replica, root: None, _index: index }
     }
 
     pub fn record(&self, at: &str, manifest: Manifest) -> FileContent {
-        let content = manifest.to_content();
-        let entry = self.entry(content.clone());
-        let have = Have { entry, fingerprint: None, racy: false };
-        let mut changes = vec![Change::Have { path: path(at), have }];
-        if manifest.chunks.len() > INLINE_CHUNKS_MAX {
-            changes.push(Change::Manifest(manifest));
+        self.record_all(vec![(at.to_owned(), manifest)]).remove(0)
+    }
+
+    fn record_all(&self, manifests: Vec<(String, Manifest)>) -> Vec<FileContent> {
+        let mut contents = Vec::new();
+        let mut changes = Vec::new();
+        for (at, manifest) in manifests {
+            let content = manifest.to_content();
+            let have = Have { entry: self.entry(content.clone()), fingerprint: None, racy: false };
+            changes.push(Change::Have { path: path(&at), have });
+            if manifest.chunks.len() > INLINE_CHUNKS_MAX {
+                changes.push(Change::Manifest(manifest));
+            }
+            contents.push(content);
         }
         self.rows.commit(changes);
-        content
+        contents
     }
 
     fn entry(&self, content: FileContent) -> Entry {
-        let counter = self.rows.state().counter + 1;
-        self.rows.commit(vec![Change::Counter(counter)]);
-        let version = Version::of(Event { replica: self.replica, counter });
+        let version = Version::of(Event { replica: self.replica, counter: 1 });
         Entry {
             content: Content::File(content),
             content_at: version.clone(),
@@ -192,16 +216,15 @@ impl<F: Fs> Device<F> {
         }
     }
 
-    pub async fn cut(&self, peer: DeviceId) {
-        self.net.set_paused(peer, true).await;
-        timeout(WAIT, self.until(peer, false)).await.expect("cut");
+    /// Serves again, and has the other device dial at once.
+    pub async fn resume<G: Fs>(&self, other: &Device<G>) {
+        self.serve_only(usize::MAX);
+        self.net.set_paused(other.id, false).await;
+        other.net.retry().await;
+        timeout(WAIT, other.until(self.id, true)).await.expect("connected");
     }
 
-    pub async fn resume(&self, peer: DeviceId) {
-        self.net.set_paused(peer, false).await;
-    }
-
-    /// Cuts all connections after so many more requests.
+    /// Cuts the connection after so many more requests.
     pub fn serve_only(&self, requests: usize) {
         self.desk.serves.store(requests, Ordering::SeqCst);
     }

@@ -90,7 +90,14 @@ async fn a_chunk_list_that_lies_leaves_nothing_behind() {
             match message {
                 Message::ManifestGet(_) => {
                     let chunks = list.chunks.clone();
-                    let part = ManifestPart { content: hash, size, chunking: list.chunking, from_chunk: 0, chunks, last: true };
+                    let part = ManifestPart {
+                        content: hash,
+                        size,
+                        chunking: list.chunking,
+                        from_chunk: 0,
+                        chunks,
+                        last: true,
+                    };
                     session.respond(req, Message::Manifest(part)).await.expect("it is still wanted");
                 }
                 Message::ChunkGet(get) => {
