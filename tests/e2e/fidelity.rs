@@ -67,7 +67,9 @@ fn modes_and_times_arrive_exactly() {
         set_mode(&a.at(&name), mode);
         set_mtime(&a.at(&name), 1_600_000_000 + at, 123_456_789 + at);
     }
-    for (name, seconds, nanoseconds) in [("1970", 0, 0), ("1969", -1, 5), ("1901", -2_000_000_000, 1), ("2100", 4_102_444_800, 999_999_999)] {
+    for (name, seconds, nanoseconds) in
+        [("1970", 0, 0), ("1969", -1, 5), ("1901", -2_000_000_000, 1), ("2100", 4_102_444_800, 999_999_999)]
+    {
         a.put(name, name);
         set_mtime(&a.at(name), seconds, nanoseconds);
     }

@@ -77,11 +77,16 @@ fn the_log_says_what_changed() {
     settle(&[&a, &b]);
     for device in [&a, &b] {
         let log = device.json(&["log", device.at("d/f").to_str().expect("text")]);
-        let changes: Vec<_> = log["entries"].as_array().into_iter().flatten().map(|entry| entry["change"].clone()).collect();
+        let changes: Vec<_> =
+            log["entries"].as_array().into_iter().flatten().map(|entry| entry["change"].clone()).collect();
         assert_eq!(changes, ["added", "changed", "deleted"], "{}: {log}", device.name());
-        let times: Vec<_> = log["entries"].as_array().into_iter().flatten().map(|entry| entry["time_ms"].as_u64()).collect();
+        let times: Vec<_> =
+            log["entries"].as_array().into_iter().flatten().map(|entry| entry["time_ms"].as_u64()).collect();
         assert!(times.is_sorted(), "oldest first: {log}");
     }
     let entry = b.json(&["log", "--limit", "1"])["entries"][0].clone();
-    assert_eq!((&entry["path"], &entry["change"], &entry["by"]["name"]), (&"d/f".into(), &"deleted".into(), &"a".into()));
+    assert_eq!(
+        (&entry["path"], &entry["change"], &entry["by"]["name"]),
+        (&"d/f".into(), &"deleted".into(), &"a".into())
+    );
 }

@@ -33,7 +33,6 @@ pub(super) struct Pump {
     fetch_bytes: u64,
     applying: BTreeMap<ActionId, Applying>,
     look_after: BTreeSet<RelPath>,
-    look_below: BTreeSet<RelPath>,
     /// A scan ran while the batch was out: it may have passed a path between the action and its record.
     scan_overlaps: bool,
     fresh: VecDeque<RelPath>,
@@ -118,14 +117,6 @@ impl Pump {
 
     pub(super) fn look_after(&mut self, path: &RelPath) {
         self.look_after.insert(path.clone());
-    }
-
-    pub(super) fn look_below(&mut self, path: &RelPath) {
-        self.look_below.insert(path.clone());
-    }
-
-    pub(super) fn take_look_below(&mut self) -> impl Iterator<Item = Effect> + use<> {
-        std::mem::take(&mut self.look_below).into_iter().map(|path| Effect::Look { path, subtree: true })
     }
 
     pub(super) fn scan_overlaps(&mut self) {
