@@ -138,7 +138,7 @@ struct Link {
 
 impl Link {
     fn room(&self) -> u64 {
-        if self.requests < CHUNK_REQUESTS_MAX { REQUEST_BYTES_OPEN_MAX - self.bytes } else { 0 }
+        if self.requests < CHUNK_REQUESTS_MAX { REQUEST_BYTES_OPEN_MAX.saturating_sub(self.bytes) } else { 0 }
     }
 }
 
