@@ -240,7 +240,12 @@ fn json_keys_are_stable() {
         &format!("versions[] {{ {version} by {{ id name }} }}"),
     );
     check("log", &b.json(&["log"]), "entries[] { time_ms folder path change }", "entries[] { bytes by { id name } }");
-    check("events", &b.json(&["events"]), "events[] { id time_ms kind words }", "events[] { path folder { id name } device { id name } }");
+    check(
+        "events",
+        &b.json(&["events"]),
+        "events[] { id time_ms kind words }",
+        "events[] { path folder { id name } device { id name } }",
+    );
     let ignored: Value = serde_json::from_str(&b.ctl(&["--json", "ignore", "test", file]).out).expect("JSON");
     check("ignore test", &ignored, "folder { id name } path ignored words", "file line pattern");
     check("config", &b.json(&["config", "get"]), "path warnings settings[] { key value default words restart }", "");

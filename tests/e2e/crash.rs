@@ -75,8 +75,16 @@ fn edits_and_deletions_survive_a_kill_on_either_side() {
         fs::remove_file(a.at(format!("d/{}", 1 + round * 3))).expect("gone");
         fs::rename(a.at(format!("d/{}", 2 + round * 3)), a.at(format!("moved {round}"))).expect("a rename");
         until("the first edits arrive", || (b.get("d/0") == a.get("d/0")).then_some(()));
-        if round % 2 == 0 { b.kill() } else { a.kill() }
-        if round % 2 == 0 { b.start() } else { a.start() }
+        if round % 2 == 0 {
+            b.kill()
+        } else {
+            a.kill()
+        }
+        if round % 2 == 0 {
+            b.start()
+        } else {
+            a.start()
+        }
         crate::apart::meet(&a, &b);
     }
     settle(&[&a, &b]);
@@ -96,7 +104,9 @@ fn an_interrupted_large_file_resumes() {
     share(&[&a, &b]);
     let staged = |device: &Device| {
         let temps = fs::read_dir(device.at(".syncd/tmp")).into_iter().flatten().flatten();
-        temps.filter_map(|temp| std::os::unix::fs::MetadataExt::blocks(&temp.metadata().ok()?).checked_mul(512)).sum::<u64>()
+        temps
+            .filter_map(|temp| std::os::unix::fs::MetadataExt::blocks(&temp.metadata().ok()?).checked_mul(512))
+            .sum::<u64>()
     };
     until("half of it is there", || (staged(&b) > LEN as u64 / 2 || b.at("large").exists()).then_some(()));
     b.kill();

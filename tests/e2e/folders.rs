@@ -10,9 +10,15 @@ fn an_added_folder_is_offered_and_joined() {
     pair(&a, &b);
     a.put("docs/a.txt", "hello");
     let added = a.json(&["folder", "add", a.root(), "--name", FOLDER]);
-    assert_eq!((&added["name"], &added["path"], &added["mode"]), (&FOLDER.into(), &a.root().into(), &"send-receive".into()));
+    assert_eq!(
+        (&added["name"], &added["path"], &added["mode"]),
+        (&FOLDER.into(), &a.root().into(), &"send-receive".into())
+    );
     let offer = until("the folder is offered", || b.json(&["folder", "offers"])["offers"].get(0).cloned());
-    assert_eq!((&offer["name"], &offer["id"], &offer["devices"][0]["name"]), (&FOLDER.into(), &added["id"], &"a".into()));
+    assert_eq!(
+        (&offer["name"], &offer["id"], &offer["devices"][0]["name"]),
+        (&FOLDER.into(), &added["id"], &"a".into())
+    );
     let joined = b.json(&["folder", "join", FOLDER, b.root()]);
     assert_eq!(joined["id"], added["id"]);
     settle(&[&a, &b]);

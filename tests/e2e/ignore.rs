@@ -22,7 +22,10 @@ fn ignored_files_are_not_synced_and_the_rules_are() {
     assert_eq!(a.ctl(&["ignore", "test", &at("keep.tmp")]).code, 1);
     let verdict = a.ctl(&["--json", "ignore", "test", &at("deep/x.tmp")]);
     let verdict: serde_json::Value = serde_json::from_str(&verdict.out).expect("a verdict");
-    assert_eq!((&verdict["ignored"], &verdict["line"], &verdict["file"]), (&true.into(), &1.into(), &".syncignore".into()));
+    assert_eq!(
+        (&verdict["ignored"], &verdict["line"], &verdict["file"]),
+        (&true.into(), &1.into(), &".syncignore".into())
+    );
 }
 
 #[test]
@@ -64,7 +67,9 @@ fn a_local_ignore_file_is_for_this_device_alone() {
 fn private_files_of_other_tools_and_ours_stay_at_home() {
     let world = World::new();
     let (a, b) = pair_of(&world);
-    for name in [".stfolder/x", ".stversions/x", ".syncthing.f.tmp", "~syncthing~f.tmp", ".sync/x", "f.!sync", "d/.SYNCD/x"] {
+    for name in
+        [".stfolder/x", ".stversions/x", ".syncthing.f.tmp", "~syncthing~f.tmp", ".sync/x", "f.!sync", "d/.SYNCD/x"]
+    {
         a.put(name, "private");
     }
     a.put("f", "synced");

@@ -80,7 +80,9 @@ fn a_full_disk_takes_what_fits_and_lists_the_rest() {
     for at in 0..10 {
         a.put(format!("edited/{at}"), noise(100 + at, 4096));
     }
-    until("what fits arrives", || (0..10).all(|at| b.get(format!("edited/{at}")) == Some(noise(100 + at, 4096))).then_some(()));
+    until("what fits arrives", || {
+        (0..10).all(|at| b.get(format!("edited/{at}")) == Some(noise(100 + at, 4096))).then_some(())
+    });
     let listed = problem(&b, "big");
     assert_eq!(listed["code"], "no_space", "{listed}");
     assert!(!b.at("big").exists() && b.get("old").as_deref() == Some(b"stays whole"));
