@@ -7,7 +7,8 @@ use protocol::sync::engine::Event;
 use protocol::sync::{LocalRow, Observed, Rows};
 
 fn version(version: &Version) -> String {
-    let events: Vec<String> = version.iter().map(|e| format!("{}{}", &e.replica.to_hex()[..3], format_args!(":{}", e.counter))).collect();
+    let events: Vec<String> =
+        version.iter().map(|e| format!("{}{}", &e.replica.to_hex()[..3], format_args!(":{}", e.counter))).collect();
     events.join(",")
 }
 
@@ -28,7 +29,12 @@ pub fn entry(entry: &Entry) -> String {
     let at = version(&entry.content_at);
     let mode_at = version(&entry.mode_at);
     let (mode, time) = (entry.mode.bits(), entry.mtime.secs % 10_000);
-    format!("{} {{{}}} c{{{at}}} m{{{mode_at}}} {mode:o} t{time}.{}{found}", content(&entry.content), version(&entry.version), entry.mtime.nanos)
+    format!(
+        "{} {{{}}} c{{{at}}} m{{{mode_at}}} {mode:o} t{time}.{}{found}",
+        content(&entry.content),
+        version(&entry.version),
+        entry.mtime.nanos
+    )
 }
 
 /// One row with its wants.
@@ -46,7 +52,13 @@ pub fn row(row: &LocalRow) -> String {
 #[must_use]
 pub fn device(device: &Device) -> String {
     let state = device.store.state();
-    let mut words = format!("\n device {} {:?} head {} {:?}", device.number, state.replica, state.head.0, device.engine.as_ref().map(|engine| engine.status(&device.store)));
+    let mut words = format!(
+        "\n device {} {:?} head {} {:?}",
+        device.number,
+        state.replica,
+        state.head.0,
+        device.engine.as_ref().map(|engine| engine.status(&device.store))
+    );
     for (path, known) in device.store.rows() {
         words += &format!("\n   {:<14} {}", path.display(), row(&known));
     }
@@ -61,10 +73,13 @@ pub fn device(device: &Device) -> String {
 pub fn message(message: &Message) -> String {
     match message {
         Message::Index(batch) => {
-            let rows: Vec<String> = batch.rows.iter().map(|row| format!("{} = {}", row.path.display(), entry(&row.entry))).collect();
+            let rows: Vec<String> =
+                batch.rows.iter().map(|row| format!("{} = {}", row.path.display(), entry(&row.entry))).collect();
             format!("index {}..{} of {}: {}", batch.from.0, batch.to.0, batch.head.0, rows.join("; "))
         }
-        Message::Digest(words) => format!("digest at {}, yours {}, idle {}", words.head.0, words.your_applied.0, words.idle),
+        Message::Digest(words) => {
+            format!("digest at {}, yours {}, idle {}", words.head.0, words.your_applied.0, words.idle)
+        }
         Message::IndexGet { from, replica } => format!("get {replica:?} from {}", from.0),
         Message::IndexAck { sequence, declined, .. } => format!("ack {} {declined:?}", sequence.0),
     }
@@ -76,7 +91,8 @@ pub fn event(event: &Event) -> String {
     match event {
         Event::Observed(found) => {
             let one = |observed: &Observed| content(&observed.content());
-            let all: Vec<String> = found.iter().map(|it| format!("{} = {}", it.path.display(), one(&it.observed))).collect();
+            let all: Vec<String> =
+                found.iter().map(|it| format!("{} = {}", it.path.display(), one(&it.observed))).collect();
             format!("observed {}", all.join("; "))
         }
         other => format!("{other:?}"),

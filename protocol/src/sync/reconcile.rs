@@ -60,6 +60,16 @@ pub fn is_fork(ours: &Entry, theirs: &Entry) -> bool {
     ours.version == theirs.version && !ours.same_fields(theirs)
 }
 
+/// One version and the same fields, but the events behind them are known here in part: equal values met in another
+/// order there. Both sides end with the same events, so that digests agree and later merges decide alike.
+#[must_use]
+pub fn says_more(ours: &Entry, theirs: &Entry) -> bool {
+    ours.version == theirs.version
+        && ours.same_fields(theirs)
+        && (met(ours, theirs, |entry| &entry.content_at) != ours.content_at
+            || met(ours, theirs, |entry| &entry.mode_at) != ours.mode_at)
+}
+
 /// The table.
 #[must_use]
 pub fn reconcile(ours: Option<&Entry>, theirs: &Entry, rules: &Rules) -> Decision {
@@ -69,6 +79,7 @@ pub fn reconcile(ours: Option<&Entry>, theirs: &Entry, rules: &Rules) -> Decisio
     match ours.version.causal_cmp(&theirs.version) {
         Some(Ordering::Greater) => Decision::Nothing,
         Some(Ordering::Less) => Decision::Take,
+        Some(Ordering::Equal) if says_more(ours, theirs) => Decision::Adopt(merge(ours, theirs, rules).entry),
         Some(Ordering::Equal) if ours.same_fields(theirs) || !rules.forks => Decision::Nothing,
         Some(Ordering::Equal) | None => concurrent(ours, theirs, rules),
     }

@@ -66,10 +66,12 @@ pub(super) async fn connect(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-/// Starts a relay, tells both daemons about it, and replaces the address each has of the other by a dead one.
+/// Starts a relay, tells both daemons about it, switches LAN discovery off and replaces the
+/// address each has of the other by a dead one.
 pub(super) async fn cut_direct_path(stage: &mut Stage) -> Result<()> {
     disconnect(stage).await?;
     for side in [&stage.a, &stage.b] {
+        side.config("lan", "never".to_string()).await?;
         side.device(api::DeviceAction::Address(vec![DEAD_ADDRESS.to_string()])).await?;
     }
     let home = Home::at(&stage.relay_home)?;

@@ -187,6 +187,7 @@ fn watcher(root: &Path, queue: &Arc<LookQueue>) -> Watcher {
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    let run = crate::vital_thread(run);
     std::thread::Builder::new().name(name.to_string()).spawn(run).with_context(|| format!("cannot start thread {name}"))
 }
 

@@ -146,7 +146,12 @@ impl Door {
         }
         loop {
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => {
+                    // Awaited, so that the port is free when we say that we have stopped.
+                    accepting.shutdown().await;
+                    self.connections.shutdown().await;
+                    return;
+                }
                 Some(ask) = self.asks.recv() => self.answer(ask),
                 Some((stream, from)) = incoming.recv() => self.enter(stream, from),
                 Some(ended) = self.connections.join_next_with_id() => {

@@ -92,7 +92,7 @@ pub(super) struct Pursuit {
     pub(super) typed: Vec<Endpoint>,
     pub(super) learned: Vec<SocketAddr>,
     /// Where it was dialled with success since we started, latest first.
-    proven: Vec<SocketAddr>,
+    pub(super) proven: Vec<SocketAddr>,
     seen: Vec<(SocketAddr, Instant)>,
     dials: Backoff,
     dialling: bool,

@@ -145,7 +145,10 @@ impl Node {
             }
             api::DeviceAction::Address(addresses) => {
                 let endpoints = super::parse_addresses(&addresses)?;
-                self.update_pairing(&id, |pairing| pairing.addresses = addresses)?;
+                self.update_pairing(&id, |pairing| {
+                    pairing.addresses = addresses;
+                    pairing.learned.clear();
+                })?;
                 self.net.set_addresses(id, endpoints, Vec::new()).await;
                 format!("{name} is looked for there from now on")
             }

@@ -125,7 +125,12 @@ impl Server {
         loop {
             let wake = self.machine.wake_at().map_or(Duration::from_secs(60), |at| at.since(self.now()));
             tokio::select! {
-                () = shutdown.cancelled() => return,
+                () = shutdown.cancelled() => {
+                    // Awaited, so that the ports are free when we say that we have stopped.
+                    accepting.shutdown().await;
+                    connections.shutdown().await;
+                    return;
+                }
                 Some(report) = heard.recv() => self.report(report),
                 Some((stream, from)) = incoming.recv() => {
                     self.enter(stream, from, &reports, &mut connections);

@@ -171,7 +171,7 @@ impl<F: Fs> Fetch<F> {
     /// whether it is behind a relay) would be better.
     pub fn should_ask(&self, device: &DeviceId, relayed: bool, connected: &[(DeviceId, bool)]) -> bool {
         let cost = |device: &DeviceId, relayed: bool| {
-            self.sources.0.get(device).filter(|source| source.may_ask()).map(|source| (source.slow, relayed))
+            self.sources.0.get(device).filter(|_| self.can_help(device)).map(|source| (source.slow, relayed))
         };
         let Some(own) = cost(device, relayed) else { return false };
         own == (false, false)

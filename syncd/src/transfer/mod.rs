@@ -179,12 +179,12 @@ impl<F: Fs> Transfer<F> {
             let inflater = compress::Inflater::new()?;
             std::thread::Builder::new()
                 .name(format!("transfer-{index}"))
-                .spawn(move || worker::run(&jobs, tell, folders, inflater, wire))?;
+                .spawn(crate::vital_thread(move || worker::run(&jobs, tell, folders, inflater, wire)))?;
             workers.push(give);
         }
         let server = Arc::new(Server::start(folders.clone(), Arc::clone(&grant), Arc::clone(&wire), THREADS)?);
         let stop = CancellationToken::new();
-        tokio::spawn(scheduler::run(told, tell.clone(), workers, grant, stop.clone()));
+        crate::vital(scheduler::run(told, tell.clone(), workers, grant, stop.clone()));
         Ok(Self { folders, tell, server, wire, stop })
     }
 

@@ -7,6 +7,11 @@ use protocol::model::{ContentHash, FileContent, RelPath};
 use std::io;
 use std::sync::{Arc, Mutex};
 
+/// Files from this size on, in bytes, are only begun when the disk has room for them.
+const CHECK_SPACE_MIN: u64 = 256 * 1024;
+/// Bytes that fetched files leave free: one percent of the disk, at most this.
+const RESERVE_MAX: u64 = 256 * 1024 * 1024;
+
 /// The handle of `tmp/`; opened again after the directory was replaced.
 pub(super) struct Staging<F: Fs>(Mutex<Option<Arc<Stage<F>>>>);
 
@@ -35,8 +40,17 @@ impl<F: Fs> Folder<F> {
         Ok(stage)
     }
 
-    /// A new temp, or what an earlier attempt left.
+    /// A new temp, or what an earlier attempt left. ENOSPC at once when a large one would fill the disk: it must not
+    /// take the room that small changes still have.
     pub(super) fn open_temp(&self, content: &FileContent) -> io::Result<Temp<F>> {
+        if content.size >= CHECK_SPACE_MIN {
+            let space = self.fs.space()?;
+            let there = self.with_stage(|stage| stage.find(content))?.map_or(Ok(0), |temp| temp.len_left())?;
+            let reserve = (space.total / 100).min(RESERVE_MAX);
+            if space.free < content.size.saturating_sub(there) + reserve {
+                return Err(Errno::NOSPC.into());
+            }
+        }
         self.with_stage(|stage| stage.open(content))
     }
 

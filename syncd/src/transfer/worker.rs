@@ -9,7 +9,7 @@ use super::meter::WireMeter;
 use super::scheduler::{FetchId, Plan, Received, Told};
 use super::search::{self, Search};
 use super::{Folder, Folders};
-use crate::disk::fs::{Fs, problem};
+use crate::disk::fs::{Errno, Fs, problem};
 use protocol::model::chunk::check_lengths;
 use protocol::model::{ContentHash, FileContent, Manifest, RelPath};
 use protocol::sync::Problem;
@@ -253,7 +253,7 @@ impl<F: Fs> Worker<F> {
 
     /// The search is over: either all is there, or the scheduler learns what is not.
     fn searched(&mut self, fetch: FetchId) {
-        let Some(File { state: State::Chunked { file, .. }, .. }) = self.files.get_mut(&fetch) else { return };
+        let Some(File { state: State::Chunked { file, .. }, spec }) = self.files.get_mut(&fetch) else { return };
         if file.is_complete() {
             return self.finish(fetch);
         }
@@ -261,6 +261,11 @@ impl<F: Fs> Worker<F> {
             Ok(_) if file.is_complete() => self.slow.push_back(fetch),
             Ok(missing) => {
                 let layout = Arc::clone(file.layout());
+                // Better said before than after a hundred gigabytes; where the system does not know, the writes tell.
+                let room = spec.folder.fs.space().map_or(u64::MAX, |space| space.free);
+                if missing.len(&layout) > room {
+                    return self.fail(fetch, &Errno::NOSPC.into());
+                }
                 self.tell(Told::Missing(fetch, layout, missing));
             }
             Err(error) => self.fail(fetch, &error),

@@ -33,7 +33,6 @@ pub(super) struct Pump {
     fetch_bytes: u64,
     applying: BTreeMap<ActionId, Applying>,
     look_after: BTreeSet<RelPath>,
-    look_below: BTreeSet<RelPath>,
     /// A scan ran while the batch was out: it may have passed a path between the action and its record.
     scan_overlaps: bool,
     fresh: VecDeque<RelPath>,
@@ -120,14 +119,6 @@ impl Pump {
         self.look_after.insert(path.clone());
     }
 
-    pub(super) fn look_below(&mut self, path: &RelPath) {
-        self.look_below.insert(path.clone());
-    }
-
-    pub(super) fn take_look_below(&mut self) -> impl Iterator<Item = Effect> + use<> {
-        std::mem::take(&mut self.look_below).into_iter().map(|path| Effect::Look { path, subtree: true })
-    }
-
     pub(super) fn scan_overlaps(&mut self) {
         self.scan_overlaps |= !self.applying.is_empty();
     }
@@ -172,7 +163,8 @@ impl Pump {
     }
 
     pub(super) fn retrying(&self) -> Vec<(RelPath, Problem)> {
-        self.retry.iter().map(|(path, retry)| (path.clone(), retry.problem.clone())).collect()
+        let waiting = self.retry.iter().filter(|(_, retry)| !retry.open);
+        waiting.map(|(path, retry)| (path.clone(), retry.problem.clone())).collect()
     }
 
     fn fail(&mut self, now: Timestamp, path: &RelPath, problem: Problem, wait: Option<Duration>) -> u32 {
@@ -563,7 +555,15 @@ impl Engine {
             }
             Outcome::NoContent => {
                 let words = "the fetched content did not verify on disk".to_string();
-                self.pump.fail(now, origin, Problem { code: ProblemCode::Io, words }, Some(DISK_MOVED_RETRY));
+                let problem = Problem { code: ProblemCode::Io, words };
+                if self.pump.is_retried(origin) {
+                    self.pump.fail(now, origin, problem, Some(DISK_MOVED_RETRY));
+                } else {
+                    // Another path with the same content used the temp up: by now it can be copied from there.
+                    let at = now.after(DISK_MOVED_RETRY);
+                    self.pump.retry.insert(origin.clone(), Retry { at, attempts: 1, problem, open: true });
+                    self.pump.freshen(origin);
+                }
                 Vec::new()
             }
             Outcome::DiskMoved => {

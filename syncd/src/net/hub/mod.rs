@@ -369,8 +369,9 @@ impl Hub {
         let (then, wall_then) = std::mem::replace(&mut self.watched, (now, wall));
         let slept = wall.duration_since(wall_then).is_ok_and(|passed| passed > (now - then) + SLEPT);
         let interfaces = interfaces();
-        if slept || interfaces != self.interfaces {
-            self.interfaces = interfaces;
+        let moved = !lasting(&interfaces).eq(lasting(&self.interfaces));
+        self.interfaces = interfaces;
+        if slept || moved {
             self.start_over(now);
         }
     }
@@ -403,4 +404,10 @@ impl Hub {
             None
         });
     }
+}
+
+/// Addresses that say which networks we are in. Link-local ones come and go with every container.
+fn lasting(interfaces: &[Interface]) -> impl Iterator<Item = IpAddr> {
+    let passing = |ip: &IpAddr| matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    interfaces.iter().map(|interface| interface.ip).filter(move |ip| !passing(ip))
 }

@@ -171,6 +171,7 @@ impl Hub {
         }
         (peer.config.typed, peer.config.learned) = (typed.clone(), learned.clone());
         (peer.pursuit.typed, peer.pursuit.learned) = (typed, learned);
+        peer.pursuit.proven.clear();
         peer.pursuit.restart(Instant::now(), self.parts.own.tuning.relay_after);
     }
 

@@ -39,7 +39,8 @@ impl Running {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_devices_meet_at_a_relay_and_again_when_it_was_gone() {
-    let running = Running::on_loopback().await;
+    // Not a port that the system hands out meanwhile.
+    let running = Running::start(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), beacon_port())).await;
     let link = running.relay.link.clone();
     let mut a = Setup::new(50).peer(51, &[]).relay(&link).start();
     let mut b = Setup::new(51).peer(50, &[]).relay(&link).start();

@@ -46,6 +46,19 @@ async fn small_files_share_requests() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_small_files_than_a_link_may_owe() {
+    let (a, mut b) = pair().await;
+    // 30 MB in files that do not divide the window evenly: it once was overdrawn by the last request.
+    let files: Vec<_> = (0..300).map(|n| (format!("file{n}"), noise(n, 100_000 + 37 * n as usize))).collect();
+    let contents = a.put_all(files.clone());
+    for ((at, _), content) in files.iter().zip(&contents) {
+        b.fetch(at, content, &[a.id]);
+    }
+    b.fetched(300).await;
+    assert!(files.iter().zip(&contents).all(|((_, bytes), content)| b.temp(content) == *bytes));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn text_is_compressed_and_only_where_it_is_allowed() {
     let text: String = (0..200_000).map(|n| format!("line {n} of a text that is much alike\n")).collect();
     for (compression, most) in [(Compression::Auto, text.len() as u64 / 3), (Compression::Never, u64::MAX)] {
