@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, symlink};
-use tests::harness::{World, assert_same, differences, noise, pair_of, set_mode, set_mtime, settle, tree};
+use tests::harness::{World, assert_same, differences, noise, pair_of, set_mode, set_mtime, settle, tree, until};
 
 #[test]
 fn unusual_names_arrive_byte_for_byte() {
@@ -137,26 +137,34 @@ fn links_arrive_as_links_and_are_never_followed() {
     assert!(outside.join("secret").exists());
 }
 
-/// What leads out of the folder is not written through, though a peer says that something is below it.
+/// A directory moved to another disk, with a link left in its place: that deletes nothing elsewhere, nothing is written
+/// through the link, and a person is told.
 #[test]
-fn nothing_is_written_through_a_link_that_stands_in_for_a_directory() {
+fn a_link_in_place_of_a_directory_deletes_nothing_and_is_not_followed() {
     let world = World::new();
     let (a, b) = pair_of(&world);
     let outside = world.path().join("outside");
-    fs::create_dir(&outside).expect("a directory");
     a.put("d/f", "1");
+    a.put("other", "1");
     settle(&[&a, &b]);
-    crate::apart::cut(&a, &b);
-    fs::remove_dir_all(b.at("d")).expect("gone");
+    fs::rename(b.at("d"), &outside).expect("a rename");
     symlink(&outside, b.at("d")).expect("a link");
+    let problem = until("the link is listed", || b.folder()["problems"].get(0).cloned());
+    assert_eq!((&problem["path"], &problem["code"]), (&"d".into(), &"blocked".into()));
     a.put("d/g", "2");
-    crate::apart::noticed(&a, "d/g", 1);
-    crate::apart::noticed(&b, "d", 1);
-    crate::apart::heal(&a, &b);
-    settle(&[&a, &b]);
-    assert_eq!(fs::read_dir(&outside).expect("a listing").count(), 0, "written outside of the folder");
-    assert!(differences(&a.tree(), &b.tree()).is_empty(), "{:?}", differences(&a.tree(), &b.tree()));
-    assert!(a.tree().contains_key(&b"d/g"[..]), "the new file lives");
+    a.put("d/f", "changed");
+    a.put("other", "2");
+    until("other changes flow", || (b.get("other").as_deref() == Some(b"2")).then_some(()));
+    let waited = a.ctl(&["wait", "--timeout", "2"]);
+    assert_eq!(waited.code, 1, "{waited:?}");
+    assert_eq!(a.get("d/f").as_deref(), Some(&b"changed"[..]), "nothing is deleted");
+    let names: Vec<_> = fs::read_dir(&outside).expect("a listing").flatten().map(|entry| entry.file_name()).collect();
+    assert_eq!((names.len(), fs::read(outside.join("f")).ok()), (1, Some(b"1".to_vec())), "nothing is written there");
+    fs::remove_file(b.at("d")).expect("gone");
+    fs::rename(&outside, b.at("d")).expect("a rename");
+    settle(&[&b, &a]);
+    assert_same(&[&a, &b], 0);
+    assert_eq!(b.get("d/g").as_deref(), Some(&b"2"[..]));
 }
 
 #[test]
@@ -206,8 +214,8 @@ fn what_is_no_file_is_listed_and_left_alone() {
     assert!(done.success());
     let _socket = std::os::unix::net::UnixListener::bind(a.at("socket")).expect("a socket");
     a.ok(&["folder", "rescan", tests::harness::FOLDER]);
-    tests::harness::until("the file arrives", || b.get("f"));
-    let problems = tests::harness::until("both are listed", || {
+    until("the file arrives", || b.get("f"));
+    let problems = until("both are listed", || {
         let problems = a.folder()["problems"].clone();
         (problems.as_array()?.len() == 2).then_some(problems)
     });

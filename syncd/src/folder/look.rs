@@ -49,6 +49,8 @@ pub(super) enum Seen {
     Ended {
         /// It covered the folder and nothing was unreadable.
         whole: bool,
+        /// What it went over; `None`: everything.
+        scope: Option<RelPath>,
     },
     /// New or changed.
     Found(Vec<Observation>),
@@ -268,7 +270,7 @@ impl Scanner {
             }
         });
         batch.flush();
-        batch.send(Seen::Ended { whole: complete && scope.is_none() });
+        batch.send(Seen::Ended { whole: complete && scope.is_none(), scope: scope.cloned() });
     }
 }
 
@@ -365,7 +367,11 @@ impl<'a> Batch<'a> {
         match event {
             ScanEvent::Found(observation) => self.found(observation),
             ScanEvent::Missing(path) => self.missing(path),
-            ScanEvent::Problem { path, problem } => self.send(Seen::Problem(path, problem)),
+            ScanEvent::Problem { path, problem } => {
+                // In order: what was found at the path before does not speak against it.
+                self.flush();
+                self.send(Seen::Problem(path, problem));
+            }
             ScanEvent::Progress { .. } | ScanEvent::Done { .. } => {}
         }
     }

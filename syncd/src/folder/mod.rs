@@ -8,6 +8,7 @@ mod report;
 mod shared;
 mod status;
 mod task;
+mod troubles;
 mod words;
 
 pub use log::{Record, What};
@@ -108,7 +109,8 @@ impl Folder {
             commits,
             started: Instant::now(),
             replicas: BTreeMap::new(),
-            problems: BTreeMap::new(),
+            troubles: troubles::Troubles::default(),
+            ignore_applying: false,
             alarms: Vec::new(),
             stopped: None,
             barriers: Vec::new(),

@@ -2,18 +2,17 @@
 
 use super::report::{Report, alarm_words};
 use super::task::Task;
-use protocol::sync::Rows;
-use protocol::sync::engine::Alarm;
+use protocol::sync::engine::{Alarm, FolderMode};
+use protocol::sync::{DeclineCode, Rows, Want};
 
-/// Receive-only findings counted for status; more are "at least".
+/// Differences counted for status; more are "at least".
 const DIFFERENCES_MAX: usize = 10_000;
 
 impl Task {
     pub(super) fn report(&self) -> Report {
         let rows = self.shared.store();
         let status = self.engine.status(rows);
-        let mut problems: Vec<_> =
-            self.problems.iter().map(|(path, (problem, since))| (path.clone(), problem.clone(), *since)).collect();
+        let mut problems = self.troubles.list();
         let now = self.shared.wall_secs();
         problems.extend(status.retrying.into_iter().map(|(path, problem)| (path, problem, now)));
         let since = |wanted: fn(&Alarm) -> bool| {
@@ -34,9 +33,23 @@ impl Task {
                 .filter(|(alarm, _)| !matches!(alarm, Alarm::Held(_)))
                 .map(|(alarm, since)| (alarm_words(alarm), *since))
                 .collect(),
-            differences: rows.locals(None, DIFFERENCES_MAX).len() as u64,
+            differences: differences(self.engine.mode(), rows),
             peers: status.peers,
             log: self.log.latest(),
         }
     }
+}
+
+/// What was changed here and stays here, or was changed elsewhere and is not taken.
+fn differences(mode: FolderMode, rows: &dyn Rows) -> u64 {
+    let count = match mode {
+        FolderMode::SendReceive => 0,
+        FolderMode::ReceiveOnly => rows.locals(None, DIFFERENCES_MAX).len(),
+        FolderMode::SendOnly => {
+            let is_ours = |want: &Want| want.declined.as_ref().is_some_and(|why| why.code == DeclineCode::SendOnly);
+            let wanted = rows.wanted(None, DIFFERENCES_MAX);
+            wanted.iter().filter(|(_, row)| row.wants.iter().any(is_ours)).count()
+        }
+    };
+    count as u64
 }

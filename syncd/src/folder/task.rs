@@ -8,11 +8,12 @@ use super::log::{ChangeLog, What};
 use super::look::{Look, LookQueue, Seen};
 use super::report::{Report, StopCause};
 use super::shared::{FetchRequest, Shared};
+use super::troubles::Troubles;
 use super::words::{self, Outgoing};
 use crossbeam_channel::{Receiver, Sender, after, never, select};
 use protocol::model::{ContentHash, DeviceId, Manifest, RelPath, ReplicaId, Timestamp};
 use protocol::sync::engine::{Alarm, Effect, Engine, Event, View};
-use protocol::sync::{Action, ActionId, Change, DeclineCode, Journal, Outcome, Problem, ProblemCode};
+use protocol::sync::{Action, ActionId, Change, DeclineCode, Journal, Observed, Outcome, Problem, ProblemCode, Rows};
 use protocol::wire::message::Message;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,8 +24,6 @@ use tokio::sync::oneshot;
 const INPUTS_PER_TURN: usize = 64;
 /// Rounds of `advance` in a row before inputs are looked at again.
 const ROUNDS_PER_TURN: usize = 64;
-/// Problems kept for status; the total is counted beyond.
-const PROBLEMS_MAX: usize = 1000;
 
 /// What a folder is told from outside.
 #[derive(Debug)]
@@ -78,7 +77,9 @@ pub(super) struct Task {
     pub(super) started: Instant,
     /// Replicas of connected peers, to read their digests.
     pub(super) replicas: BTreeMap<DeviceId, ReplicaId>,
-    pub(super) problems: BTreeMap<RelPath, (Problem, i64)>,
+    pub(super) troubles: Troubles,
+    /// The batch that is being applied brings another `.syncignore`.
+    pub(super) ignore_applying: bool,
     pub(super) alarms: Vec<(Alarm, i64)>,
     pub(super) stopped: Option<StopCause>,
     pub(super) barriers: Vec<oneshot::Sender<()>>,
@@ -160,6 +161,9 @@ impl Task {
             Input::Applied(outcomes) => {
                 self.log.applied(&outcomes, |record| self.shared.publish(record));
                 self.handle(Event::Applied(outcomes));
+                if std::mem::take(&mut self.ignore_applying) {
+                    self.queue.add(Look::Ignore);
+                }
             }
             Input::Override => self.overrule(),
             Input::Revert => self.revert(),
@@ -199,8 +203,14 @@ impl Task {
 
     fn seen(&mut self, seen: Seen) {
         match seen {
-            Seen::Started => self.handle(Event::ScanStarted),
-            Seen::Ended { whole } => self.handle(Event::ScanEnded { whole }),
+            Seen::Started => {
+                self.troubles.scan_started();
+                self.handle(Event::ScanStarted);
+            }
+            Seen::Ended { whole, scope } => {
+                self.troubles.scan_ended(scope.as_ref());
+                self.handle(Event::ScanEnded { whole });
+            }
             // What was seen before the barrier led to more to look at.
             Seen::Barrier if self.queue.is_busy() => self.queue.add(Look::Barrier),
             Seen::Barrier => {
@@ -218,26 +228,34 @@ impl Task {
             _ if self.stopped.is_some() => {}
             Seen::Found(found) => {
                 for observation in &found {
-                    self.problems.remove(&observation.path);
+                    self.is_well(&observation.path, matches!(observation.observed, Observed::Directory { .. }));
                 }
                 self.handle(Event::Observed(found));
             }
             Seen::Missing(paths) => {
                 for path in &paths {
-                    self.problems.remove(path);
+                    self.troubles.remove(path);
                 }
                 self.handle(Event::Missing(paths));
             }
             Seen::Problem(None, problem) => self.root(Err(StopCause::Root(problem.words))),
-            Seen::Problem(Some(path), problem) => {
-                if self.problems.len() < PROBLEMS_MAX {
-                    let since = self.shared.wall_secs();
-                    self.problems.entry(path).or_insert((problem, since));
-                }
-            }
+            Seen::Problem(Some(path), problem) => self.troubles.add(path, problem, self.shared.wall_secs()),
             Seen::Fine(path) => {
-                self.problems.remove(&path);
+                let is_directory = self.shared.store().get(&path).is_directory();
+                self.is_well(&path, is_directory);
             }
+        }
+    }
+
+    /// A look found nothing wrong with a path. What is wrong inside a directory only a scan of it can tell.
+    fn is_well(&mut self, path: &RelPath, is_directory: bool) {
+        if !self.troubles.contains(path) {
+            return;
+        }
+        if is_directory {
+            self.queue.add(Look::Subtree(path.clone()));
+        } else {
+            self.troubles.remove(path);
         }
     }
 
@@ -322,6 +340,7 @@ impl Task {
             return;
         }
         self.log.applying(&actions);
+        self.ignore_applying = actions.iter().any(|action| is_ignore_file(&action.path));
         // The commit thread takes one batch at a time, and the engine gives no second one before the first is back.
         if self.commits.send((actions, counter)).is_err() {
             tracing::error!("the commit thread has ended");
@@ -335,7 +354,7 @@ impl Task {
                 if own {
                     self.log.add(What::of_local(&have.entry), path, &have.entry, |record| self.shared.publish(record));
                 }
-                if path.as_bytes() == crate::disk::ignore::IgnoreFile::Shared.name().as_bytes() {
+                if is_ignore_file(path) {
                     self.queue.add(Look::Ignore);
                 }
             }
@@ -355,6 +374,10 @@ impl Task {
         let effects = self.engine.revert(view);
         self.carry_out(effects);
     }
+}
+
+fn is_ignore_file(path: &RelPath) -> bool {
+    path.as_bytes() == crate::disk::ignore::IgnoreFile::Shared.name().as_bytes()
 }
 
 enum Turn {

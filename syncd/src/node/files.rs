@@ -11,7 +11,8 @@ use protocol::wire::control::ControlError;
 impl Node {
     pub(super) fn versions(&self, file: &api::FileRef) -> Result<api::Versions, ControlError> {
         let (id, path) = self.locate(&file.at)?;
-        let versions = self.stored(&id, &path)?.iter().map(|stored| self.file_version(&id, &path, stored)).collect();
+        let stored = self.stored(&id, &path)?;
+        let versions = stored.iter().map(|version| self.file_version(&id, &path, version, stored.first())).collect();
         Ok(api::Versions { folder: self.folders[&id].named(), at: api::PathText::new(path.as_bytes()), versions })
     }
 
@@ -22,16 +23,23 @@ impl Node {
             .map_err(|error| ControlError::refused(format!("the kept versions cannot be read: {error}")))
     }
 
-    fn file_version(&self, id: &FolderId, path: &RelPath, stored: &StoredVersion) -> api::FileVersion {
+    fn file_version(
+        &self,
+        id: &FolderId,
+        path: &RelPath,
+        stored: &StoredVersion,
+        newest: Option<&StoredVersion>,
+    ) -> api::FileVersion {
+        // What was deleted and made again counts as replaced.
         let live = self.folders[id].running().is_some_and(|running| running.store.get(path).is_live());
         let replaced_ms = u64::try_from(stored.replaced_at).unwrap_or(0) * 1000;
         api::FileVersion {
             id: version_text(&stored.id),
             replaced_ms,
-            modified_ms: i64::try_from(replaced_ms).unwrap_or(i64::MAX),
+            modified_ms: stored.modified.secs.saturating_mul(1000) + i64::from(stored.modified.nanos / 1_000_000),
             bytes: stored.size,
             kind: if stored.kind == Kind::Symlink { api::VersionKind::Symlink } else { api::VersionKind::File },
-            deleted: !live,
+            deleted: !live && newest == Some(stored),
             by: None,
         }
     }
@@ -55,7 +63,7 @@ impl Node {
         let running = self.folders[&id].running();
         let running = running.ok_or_else(|| ControlError::refused("the folder is not running"))?;
         let replaced = running.store.get(&path).is_live();
-        let version = self.file_version(&id, &path, chosen);
+        let version = self.file_version(&id, &path, chosen, stored.first());
         let action = crate::folder::fresh_action();
         let now = i64::try_from(super::wall_ms() / 1000).unwrap_or(i64::MAX);
         versions::restore(&*running.fs, &*running.store, &path, &chosen.id, action, now)

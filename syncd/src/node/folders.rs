@@ -2,8 +2,9 @@
 
 use super::Node;
 use crate::config::{FolderConfig, Members};
+use crate::control::NewEvent;
 use crate::disk::fs::{Fs, RealFs};
-use crate::disk::marker::Marker;
+use crate::disk::marker::{Marker, MarkerCheck};
 use crate::folder::{Folder, Input, Retention, Setup, open_root};
 use crate::store::{OpenError, Store};
 use crate::transfer::{Compression, Notice};
@@ -13,7 +14,7 @@ use protocol::sync::Rows;
 use protocol::sync::engine::{Config as EngineConfig, Event as EngineEvent, FolderMode};
 use protocol::sync::reconcile::Rules;
 use protocol::wire::control as api;
-use protocol::wire::control::{ControlError, ErrorCode};
+use protocol::wire::control::{ControlError, ErrorCode, EventKind};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -67,12 +68,34 @@ impl Node {
             match self.run_folder(&config) {
                 Ok(running) => State::Running(running),
                 Err(error) => {
-                    tracing::warn!(folder = %id, "folder not started: {error:#}");
+                    tracing::warn!(folder = %id, "a folder was not started: `syncctl status` says why");
+                    tracing::debug!(folder = %id, "not started: {error:#}");
                     State::Stopped(format!("{error:#}"))
                 }
             }
         };
         self.folders.insert(id, Slot { config, state });
+    }
+
+    /// Folders that could not be started because of their root, and now can.
+    pub(super) fn retry_stopped(&mut self) {
+        let is_back = |slot: &Slot| {
+            let marker = Marker { folder: slot.config.id, nonce: slot.config.marker };
+            matches!(slot.state, State::Stopped(_))
+                && open_root(&slot.config.root).is_ok_and(|fs| matches!(marker.check(&*fs), Ok(MarkerCheck::Ok)))
+        };
+        let back: Vec<FolderConfig> =
+            self.folders.values().filter(|slot| is_back(slot)).map(|slot| slot.config.clone()).collect();
+        for config in back {
+            let id = config.id;
+            self.start_folder(config);
+            if self.folders[&id].running().is_some() {
+                tracing::info!(folder = %id, "the folder is back");
+                let folder = self.folders[&id].named();
+                self.hub.publish(NewEvent::new(EventKind::ProblemSolved, "the folder is back").folder(folder));
+                self.offer_everywhere();
+            }
+        }
     }
 
     fn run_folder(&mut self, config: &FolderConfig) -> Result<Running> {

@@ -3,6 +3,7 @@
 
 mod files;
 mod folders;
+mod log;
 mod outside;
 mod pairing;
 mod preview;
@@ -29,7 +30,7 @@ use protocol::wire::relay::{Endpoint, RelayLink};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +38,9 @@ use tokio_util::sync::CancellationToken;
 const ERRANDS_MAX: usize = 16;
 /// Events of the network that may wait; sessions stop reading beyond.
 const NET_EVENTS_MAX: usize = 256;
+
+/// A folder that could not be started is tried again this often: its disk may be mounted by now.
+const STOPPED_POLL: Duration = Duration::from_secs(5);
 
 /// What a daemon is started with.
 #[derive(Clone, Debug)]
@@ -187,6 +191,7 @@ impl Node {
         mut errands: mpsc::Receiver<Errand>,
     ) -> Ended {
         let stop = self.stop.clone();
+        let mut stopped = tokio::time::interval(STOPPED_POLL);
         while !self.newer_database {
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -194,6 +199,7 @@ impl Node {
                 Some(event) = net_events.recv() => self.net_event(event).await,
                 Some(note) = notes.recv() => self.note(note),
                 Some(errand) = errands.recv() => self.errand(errand),
+                _ = stopped.tick() => self.retry_stopped(),
             }
         }
         self.hub.publish(NewEvent::new(EventKind::Stopping, "syncd is stopping"));

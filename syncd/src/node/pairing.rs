@@ -106,7 +106,8 @@ impl Node {
                 if let Some(attempt) = self.attempts.get_mut(&invite.0) {
                     attempt.decide = Some(decide);
                     let device = api::Named { id: id.to_string(), name };
-                    let (check, via) = (check_number.to_string(), super::status::via_word(Via::Direct));
+                    let (check, via) =
+                        (check_number.to_string().replace(' ', ""), super::status::via_word(Via::Direct));
                     // A full queue means that the client does not read; then nobody accepts.
                     let _ = attempt.events.try_send(PairingEvent::Check { pairing: invite.0, device, check, via });
                 }

@@ -9,7 +9,6 @@ use protocol::wire::control as api;
 use protocol::wire::control::{ControlError, ErrorCode, EventKind};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
-use tokio::sync::oneshot;
 
 /// A client that hung up needs no answer.
 fn answer<T>(reply: Reply<T>, result: Result<T, ControlError>) {
@@ -251,39 +250,5 @@ impl Node {
         let slot = &self.folders[id];
         let names = self.pairings.all().iter().map(|pairing| (pairing.id(), pairing.name.clone())).collect();
         wait::Watched { name: slot.config.name.clone(), inbox: slot.running().map(|r| r.folder.sender()), names }
-    }
-
-    fn log_request(&self, query: api::LogQuery, reply: Reply<api::Log>) {
-        let folders = match &query.folder {
-            Some(name) => match self.find_folder(name) {
-                Ok(id) => vec![id],
-                Err(error) => return answer(reply, Err(error)),
-            },
-            None => self.folders.keys().copied().collect(),
-        };
-        let asked: Vec<_> = folders
-            .iter()
-            .filter_map(|id| self.folders.get(id))
-            .filter_map(|slot| {
-                let (ask, report) = oneshot::channel();
-                slot.running()?.folder.tell(crate::folder::Input::Report(ask));
-                Some((slot.config.name.clone(), report))
-            })
-            .collect();
-        tokio::spawn(async move {
-            let mut entries = Vec::new();
-            for (folder, report) in asked {
-                if let Ok(report) = report.await {
-                    entries.extend(report.log.iter().map(|record| super::status::log_entry(&folder, record)));
-                }
-            }
-            entries.sort_by_key(|entry: &api::LogEntry| std::cmp::Reverse(entry.time_ms));
-            entries.retain(|entry| query.since_ms.is_none_or(|since| entry.time_ms >= since));
-            if let Some(at) = &query.at {
-                entries.retain(|entry| at.text().ends_with(entry.at.text()));
-            }
-            entries.truncate(query.limit.unwrap_or(100).min(api::LIST_LEN_MAX));
-            answer(reply, Ok(api::Log { entries }));
-        });
     }
 }

@@ -3,9 +3,8 @@
 
 use super::Node;
 use super::folders::State;
-use super::outside::change_word;
 use crate::control::Reply;
-use crate::folder::{Input, Record, Report};
+use crate::folder::{Input, Report};
 use crate::net::{Net, Via};
 use crate::transfer::FolderProgress;
 use protocol::model::{DeviceId, FolderId};
@@ -299,16 +298,5 @@ pub(super) const fn via_word(via: Via) -> api::Via {
         Via::Lan => api::Via::Lan,
         Via::Direct => api::Via::Direct,
         Via::Relay => api::Via::Relay,
-    }
-}
-
-pub(super) fn log_entry(folder: &str, record: &Record) -> api::LogEntry {
-    api::LogEntry {
-        time_ms: record.time_ms,
-        folder: folder.to_string(),
-        at: api::PathText::new(record.path.as_bytes()),
-        change: change_word(record.what),
-        by: None,
-        bytes: record.bytes,
     }
 }

@@ -64,12 +64,12 @@ fn build() -> Programs {
 }
 
 fn is_fresh(programs: &Programs, workspace: &Path) -> bool {
-    let modified = |path: &Path| std::fs::metadata(path).and_then(|meta| meta.modified());
-    let (Ok(syncd), Ok(syncctl)) = (modified(&programs.syncd), modified(&programs.syncctl)) else {
-        return false;
-    };
-    let sources = ["protocol", "syncd", "syncctl"].map(|member| newest_source(&workspace.join(member)));
-    sources.into_iter().max().is_some_and(|newest| newest < syncd.min(syncctl))
+    let newest = |member: &str| newest_source(&workspace.join(member));
+    let protocol = newest("protocol");
+    [("syncd", &programs.syncd), ("syncctl", &programs.syncctl)].into_iter().all(|(member, program)| {
+        let built = std::fs::metadata(program).and_then(|meta| meta.modified());
+        built.is_ok_and(|built| built > newest(member).max(protocol))
+    })
 }
 
 fn newest_source(directory: &Path) -> SystemTime {

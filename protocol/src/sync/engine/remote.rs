@@ -62,7 +62,8 @@ impl Engine {
         let known = view.rows.get(&path);
         if known.entry().is_some_and(|have| is_fork(have, &entry)) {
             effects.push(Effect::Alarm(Alarm::Fork { path: path.clone(), peer: id }));
-        } else if !entry.version.is_news_to(known.entry()) && !known.entry().is_some_and(|have| says_more(have, &entry)) {
+        } else if !entry.version.is_news_to(known.entry()) && !known.entry().is_some_and(|have| says_more(have, &entry))
+        {
             return;
         }
         let declined = self.declined_at_once(&path, &entry, view);

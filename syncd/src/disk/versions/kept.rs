@@ -4,7 +4,7 @@ use super::{cut_at_character, dirs_of, parse_version_name};
 use crate::disk::fs::{Area, Errno, Fs, Private, errno};
 use crate::disk::tree::hold_name;
 use protocol::limits::{COMPONENT_LEN_MAX, PATH_DEPTH_MAX};
-use protocol::model::RelPath;
+use protocol::model::{Mtime, RelPath};
 use protocol::sync::{ActionId, Journal, Kind};
 use std::io;
 
@@ -31,6 +31,8 @@ pub struct StoredVersion {
     pub kind: Kind,
     /// Bytes.
     pub size: u64,
+    /// Its own time of last change.
+    pub modified: Mtime,
 }
 
 /// What `prune` did.
@@ -54,7 +56,7 @@ pub fn list<F: Fs, J: Journal + ?Sized>(fs: &F, journal: &J, path: &RelPath) -> 
     for held in journal.held().into_iter().filter(|held| held.path == *path) {
         if let Some(stat) = fs.stat(&hold, &hold_name(held.id))? {
             let (id, replaced_at) = (VersionId::Held(held.id), held.since);
-            found.push(StoredVersion { id, replaced_at, kind: stat.kind, size: stat.size });
+            found.push(StoredVersion { id, replaced_at, kind: stat.kind, size: stat.size, modified: stat.mtime });
         }
     }
     if let Some(dir) = open_dirs(fs, &dirs_of(path))? {
@@ -64,7 +66,7 @@ pub fn list<F: Fs, J: Journal + ?Sized>(fs: &F, journal: &J, path: &RelPath) -> 
             let is_ours = stem == cut_at_character(path.name(), COMPONENT_LEN_MAX - suffix) && !hash.is_empty();
             if is_ours && let Some(stat) = fs.stat(&dir, &item.name)? {
                 let id = VersionId::Kept(item.name.into_vec());
-                found.push(StoredVersion { id, replaced_at, kind: stat.kind, size: stat.size });
+                found.push(StoredVersion { id, replaced_at, kind: stat.kind, size: stat.size, modified: stat.mtime });
             }
         }
     }
