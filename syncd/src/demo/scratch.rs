@@ -4,7 +4,7 @@ use super::screen::bytes;
 use anyhow::{Context, Result, bail};
 use std::fs::{self, DirBuilder, File};
 use std::io::Write;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// Made for the demo, beside whatever the user's directory holds.
@@ -15,6 +15,8 @@ pub(super) const BIG_FILE: &str = "syncd-demo/64-MiB.bin";
 pub(super) const BIG_LEN: usize = 64 << 20;
 /// Notes to edit.
 pub(super) const NOTES: usize = 24;
+/// Scratch directories are called this, then the process that made it, then something random.
+const PREFIX: &str = "syncd-demo-";
 /// What the steps need beside two copies: versions of the big file, databases, logs.
 const ROOM: u64 = 512 << 20;
 
@@ -36,10 +38,11 @@ impl Scratch {
                 bytes(need)
             );
         };
-        let mut random = [0; 6];
+        remove_leftovers(place);
+        let mut random = [0; 4];
         getrandom::fill(&mut random).context("no randomness for the scratch directory's name")?;
         let tail: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        let path = place.join(format!("syncd-demo-{tail}"));
+        let path = place.join(format!("{PREFIX}{}-{tail}", std::process::id()));
         DirBuilder::new().mode(0o700).create(&path).with_context(|| format!("cannot make {}", path.display()))?;
         Ok(Self { path })
     }
@@ -58,6 +61,21 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         // After `remove` there is nothing left, and during a panic or an error there is nobody to tell.
         let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// A demo that was killed could not clean up: the next one does.
+fn remove_leftovers(place: &Path) {
+    for entry in fs::read_dir(place).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|name| name.strip_prefix(PREFIX)).and_then(|rest| rest.split_once('-'));
+        let Some(owner) = owner.and_then(|(pid, _)| pid.parse::<u32>().ok()) else { continue };
+        let ours =
+            entry.metadata().is_ok_and(|meta| meta.is_dir() && meta.uid() == rustix::process::geteuid().as_raw());
+        if ours && !Path::new("/proc").join(owner.to_string()).exists() {
+            // What cannot be removed is in nobody's way.
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
 }
 
