@@ -12,7 +12,10 @@ const LONG_FUNCTIONS: [(&str, &str, &str); 0] = [];
 const FORBIDDEN: [&str; 4] = ["todo!", "unimplemented!", "#[ignore", "dbg!"];
 
 /// Tests that wait on the clock, each with its reason. Anything else waits for an event.
-const SLEEPERS: [(&str, &str); 0] = [];
+const SLEEPERS: [(&str, &str); 2] = [
+    ("tests/e2e/harness/mod.rs", "the one pause between two looks at another process"),
+    ("syncctl/tests/cli.rs", "waits for the file in which another process writes its number"),
+];
 
 pub fn without_essay(repository: &Repository) -> Vec<String> {
     let silent = repository.sources.iter().filter(|source| !source.text.starts_with("//! "));

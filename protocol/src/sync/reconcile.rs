@@ -169,11 +169,11 @@ fn met(ours: &Entry, theirs: &Entry, at: fn(&Entry) -> &Version) -> Version {
 
 fn merged_mode(ours: &Entry, theirs: &Entry, winner: &Entry) -> (crate::model::Mode, Version) {
     let same_kind = std::mem::discriminant(&ours.content) == std::mem::discriminant(&theirs.content);
+    if same_kind && ours.mode == theirs.mode {
+        return (ours.mode, met(ours, theirs, |entry| &entry.mode_at));
+    }
     if !same_kind || !ours.is_live() || !theirs.is_live() {
         return (winner.mode, winner.mode_at.clone());
-    }
-    if ours.mode == theirs.mode {
-        return (ours.mode, met(ours, theirs, |entry| &entry.mode_at));
     }
     let ours_older = ours.mode_at.is_within(&theirs.version);
     let theirs_older = theirs.mode_at.is_within(&ours.version);

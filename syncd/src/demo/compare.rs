@@ -25,6 +25,15 @@ pub(super) struct Census {
     pub(super) bytes: u64,
 }
 
+impl Census {
+    pub(super) fn add(&mut self, other: &Self) {
+        self.files += other.files;
+        self.directories += other.directories;
+        self.links += other.links;
+        self.bytes += other.bytes;
+    }
+}
+
 /// The trees differ.
 #[derive(Debug, Default)]
 pub(super) struct Differences {

@@ -12,14 +12,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// Nothing listens there (RFC 863's port, and loopback).
-const DEAD_ADDRESS: &str = "127.0.0.1:9";
-
 /// Pairs them as two people would: A shows a code, B types it, both compare the check number and agree. The number.
 pub(super) async fn pair(a: &Side, b: &Side) -> Result<String> {
     let mut shown = a.ask(|reply| Request::PairShow { show: api::PairShow::default(), reply }).await?;
     let PairingEvent::Code { code, .. } = next(&mut shown).await? else { bail!("A shows no code") };
-    let join = api::PairJoin { code, address: Some(a.address.to_string()), timeout_s: None };
+    let address = a.address()?.map(|address| address.to_string());
+    let join = api::PairJoin { code, address, timeout_s: None };
     let mut joined = b.ask(|reply| Request::PairJoin { join, reply }).await?;
     let ((pairing_a, check_a), (pairing_b, check_b)) = tokio::try_join!(check(&mut shown), check(&mut joined))?;
     ensure!(check_a == check_b, "A shows the check number {check_a}, B {check_b}");
@@ -66,20 +64,13 @@ pub(super) async fn connect(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-/// Starts a relay, tells both daemons about it, switches LAN discovery off and replaces the
-/// address each has of the other by a dead one.
+/// Starts a relay, tells both daemons about it, and restarts them with no open port: neither can be reached directly.
 pub(super) async fn cut_direct_path(stage: &mut Stage) -> Result<()> {
-    disconnect(stage).await?;
-    for side in [&stage.a, &stage.b] {
-        side.config("lan", "never".to_string()).await?;
-        side.device(api::DeviceAction::Address(vec![DEAD_ADDRESS.to_string()])).await?;
-    }
     let home = Home::at(&stage.relay_home)?;
     home.create()?;
-    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let (seed, access_key) = crate::keys::open_relay(&home.keys())?;
     let config = RelayConfig {
-        listen: vec![listen],
+        listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
         seed,
         access_keys: vec![access_key],
         public: None,
@@ -89,8 +80,11 @@ pub(super) async fn cut_direct_path(stage: &mut Stage) -> Result<()> {
     let relay = crate::relay::serve(config, stop.clone()).await.context("the relay cannot start")?;
     let link = relay.link.to_string();
     stage.relay = Some((relay, stop));
-    for side in [&stage.a, &stage.b] {
+    for side in [&mut stage.a, &mut stage.b] {
         side.config("relays", link.clone()).await?;
+        side.config("listen", String::new()).await?;
+        side.restart().await?;
+        ensure!(side.address()?.is_none(), "{} still has an open port", side.name);
     }
     Ok(())
 }

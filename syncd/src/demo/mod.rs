@@ -24,8 +24,8 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Whatever hangs, the demo ends: it is expected to take a fifth of this.
-const LIMIT: Duration = Duration::from_secs(300);
+/// Whatever hangs, the demo ends: it is expected to take a tenth of this.
+const LIMIT: Duration = Duration::from_secs(240);
 
 /// Shows it all; true when every step was verified. `dir` is only read; without it the working directory is.
 ///
@@ -70,7 +70,7 @@ pub(in crate::demo) struct Stage {
 
 async fn show(dir: Option<PathBuf>, stop: CancellationToken) -> Result<bool> {
     let started = Instant::now();
-    let screen = Screen::new();
+    let mut screen = Screen::new();
     let source = Source::choose(dir)?;
     let plan = blocking(|| source.plan(&stop))?;
     let scratch = Scratch::new(plan.bytes())?;
@@ -81,9 +81,8 @@ async fn show(dir: Option<PathBuf>, stop: CancellationToken) -> Result<bool> {
         scratch::generate(&side::root_of(&homes.0))?;
         std::fs::create_dir_all(side::root_of(&homes.1)).context("cannot make the second scratch folder")
     })?;
-    let (a, b) = tokio::try_join!(Side::start("A", &homes.0), Side::start("B", &homes.1))?;
+    let (a, b) = (Side::new("A", &homes.0)?, Side::new("B", &homes.1)?);
     let mut stage = Stage { a, b, relay_home: scratch.path().join("relay"), relay: None };
-    let mut screen = screen;
     let outcome = tokio::select! {
         outcome = Box::pin(steps::all(&mut stage, &mut screen)) => outcome,
         () = stop.cancelled() => Err(anyhow::anyhow!("interrupted")),
@@ -98,8 +97,8 @@ async fn show(dir: Option<PathBuf>, stop: CancellationToken) -> Result<bool> {
 impl Stage {
     /// Both daemons and the relay go down in order, so that nothing writes into the scratch any more.
     async fn stop(self) {
-        let Self { a, b, relay, .. } = self;
-        tokio::join!(a.stop(), b.stop());
+        let Self { mut a, mut b, relay, .. } = self;
+        tokio::join!(a.halt(), b.halt());
         if let Some((relay, stop)) = relay {
             stop.cancel();
             relay.stopped().await;

@@ -24,9 +24,10 @@ const GLANCE: Duration = Duration::from_micros(500);
 /// A daemon with its scratch home and its copy of the tree.
 pub(super) struct Side {
     pub(super) name: &'static str,
-    pub(super) address: SocketAddr,
     pub(super) root: PathBuf,
-    daemon: Daemon,
+    home: Home,
+    /// `None`: not started yet, or down for a restart.
+    daemon: Option<Daemon>,
 }
 
 /// Bytes on the wire, both ways.
@@ -41,22 +42,45 @@ pub(super) fn root_of(place: &Path) -> PathBuf {
 }
 
 impl Side {
-    /// Starts a daemon on a loopback port that the system picks. It is silent in the local network.
-    pub(super) async fn start(name: &'static str, place: &Path) -> Result<Self> {
+    /// A home in `place` and its settings; silent in the local network. Nothing runs yet.
+    pub(super) fn new(name: &'static str, place: &Path) -> Result<Self> {
         let home = Home::at(&place.join("home"))?;
         home.create()?;
         let mut config = ConfigFile::load(&home.config())?;
         for (key, value) in [("name", name), ("lan", "never")] {
             config.set(key, Some(value)).map_err(in_words)?;
         }
-        let listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
-        let daemon = Daemon::start(Options { home, listen }).await.with_context(|| format!("daemon {name}"))?;
-        let address = *daemon.listening.first().with_context(|| format!("daemon {name} listens nowhere"))?;
-        Ok(Self { name, address, root: root_of(place), daemon })
+        Ok(Self { name, root: root_of(place), home, daemon: None })
+    }
+
+    /// Starts the daemon on a loopback port that the system picks.
+    pub(super) async fn start(&mut self) -> Result<()> {
+        self.run(vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))]).await
+    }
+
+    async fn run(&mut self, listen: Vec<SocketAddr>) -> Result<()> {
+        let options = Options { home: self.home.clone(), listen };
+        self.daemon = Some(Daemon::start(options).await.with_context(|| format!("daemon {}", self.name))?);
+        Ok(())
+    }
+
+    /// Stops it and starts it again in the same home, listening where its settings say.
+    pub(super) async fn restart(&mut self) -> Result<()> {
+        self.halt().await;
+        self.run(Vec::new()).await
+    }
+
+    fn daemon(&self) -> Result<&Daemon> {
+        self.daemon.as_ref().with_context(|| format!("daemon {} is down", self.name))
+    }
+
+    /// Where it listens; `None`: nowhere.
+    pub(super) fn address(&self) -> Result<Option<SocketAddr>> {
+        Ok(self.daemon()?.listening.first().copied())
     }
 
     pub(super) async fn ask<T>(&self, make: impl FnOnce(Reply<T>) -> Request) -> Result<T> {
-        self.daemon.handle.ask(make).await.map_err(in_words).with_context(|| format!("daemon {}", self.name))
+        self.daemon()?.handle.ask(make).await.map_err(in_words).with_context(|| format!("daemon {}", self.name))
     }
 
     pub(super) async fn status(&self) -> Result<api::Status> {
@@ -166,9 +190,10 @@ impl Side {
     }
 
     /// Stops the daemon; returns when its last write is done.
-    pub(super) async fn stop(self) {
-        self.daemon.stopper().cancel();
-        if let Err(error) = self.daemon.ended().await {
+    pub(super) async fn halt(&mut self) {
+        let Some(daemon) = self.daemon.take() else { return };
+        daemon.stopper().cancel();
+        if let Err(error) = daemon.ended().await {
             tracing::error!("daemon {} ended badly: {error:#}", self.name);
         }
     }

@@ -10,12 +10,13 @@ use crate::control::Request;
 use anyhow::{Context, Result, bail, ensure};
 use protocol::wire::control as api;
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// The first sync may have much to do.
-const FIRST_PATIENCE: Duration = Duration::from_secs(180);
+const FIRST_PATIENCE: Duration = Duration::from_secs(120);
 /// Edits that are timed each way.
 const EDITS: usize = 9;
 /// A person does not save again at once.
@@ -26,6 +27,12 @@ const INSERTED: usize = 1024;
 const INSERT_WIRE_MAX: u64 = 2 << 20;
 /// The words of a moved or renamed path may cost this on the wire, but not its content.
 const WIRE_PER_PATH_MAX: u64 = 2048;
+
+/// What a renamed directory's name ends with.
+const RENAMED: &str = " (renamed)";
+/// The notes that serve for the conflict and for the deletion: no other step edits them.
+const EDITED_APART: usize = 20;
+const DELETED: usize = 21;
 
 /// All of them, each verified.
 ///
@@ -58,11 +65,14 @@ async fn verify(stage: &Stage) -> Result<Census> {
     blocking(|| compare(&stage.a.root, &stage.b.root))
 }
 
-async fn started(stage: &Stage) -> Result<Figures> {
+async fn started(stage: &mut Stage) -> Result<Figures> {
     let begun = Instant::now();
-    tokio::try_join!(stage.a.status(), stage.b.status())?;
-    let words = format!("A listens on {}, B on {}", stage.a.address, stage.b.address);
-    Ok(Figures { took: begun.elapsed(), words })
+    tokio::try_join!(stage.a.start(), stage.b.start())?;
+    let took = begun.elapsed();
+    let (a, b) = (stage.a.status().await?, stage.b.status().await?);
+    ensure!(a.device.id != b.device.id, "both have one identity");
+    let words = format!("A listens on {}, B on {}", a.listen.join(", "), b.listen.join(", "));
+    Ok(Figures { took, words })
 }
 
 async fn paired(stage: &Stage) -> Result<Figures> {
@@ -140,49 +150,48 @@ async fn grown(file: &Path, len: u64) -> Result<()> {
 }
 
 async fn rename(stage: &Stage) -> Result<Figures> {
-    let (from, held) = blocking(|| largest_directory(&stage.b.root))?;
-    let mut to = from.clone().into_os_string();
-    to.push(" (renamed)");
+    let (directories, held) = blocking(|| directories_to_rename(&stage.b.root))?;
     let before = stage.b.wire().await?.bytes;
     let begun = Instant::now();
-    fs::rename(stage.b.root.join(&from), stage.b.root.join(&to)).context("cannot rename it in B")?;
-    verify(stage).await?;
+    for from in &directories {
+        let mut to = from.clone();
+        to.push(RENAMED);
+        fs::rename(stage.b.root.join(from), stage.b.root.join(to)).context("cannot rename it in B")?;
+    }
+    tokio::try_join!(stage.b.in_sync(PATIENCE), stage.a.in_sync(PATIENCE))?;
     let took = begun.elapsed();
+    verify(stage).await?;
     let wire = stage.b.wire().await?.bytes - before;
     let most = WIRE_PER_PATH_MAX * (held.files + held.links + held.directories + 16);
     ensure!(wire <= most, "{} went over the wire for {}", bytes(wire), census(&held));
-    let words = format!("{} on the wire, of {} in {}", bytes(wire), bytes(held.bytes), count(held.files, "file"));
+    let words = format!("{} on the wire for {}, {}", bytes(wire), count(held.files, "file"), bytes(held.bytes));
     Ok(Figures { took, words })
 }
 
-/// The user's top-level directory with the most bytes, or the demo's own.
-fn largest_directory(root: &Path) -> Result<(PathBuf, Census)> {
-    let mut best = None;
+/// The demo's own directory with the big file in it, and the user's top-level one with the most files.
+fn directories_to_rename(root: &Path) -> Result<(Vec<OsString>, Census)> {
+    let own = OsString::from(OWN_DIR);
+    // Compared with itself: the census.
+    let mut held = compare(&root.join(&own), &root.join(&own))?;
+    let mut best: Option<(OsString, Census)> = None;
     for entry in fs::read_dir(root)? {
-        let name = PathBuf::from(entry?.file_name());
-        let hidden = name.as_os_str().as_encoded_bytes().starts_with(b".");
-        if hidden || name == Path::new(OWN_DIR) || !fs::symlink_metadata(root.join(&name))?.is_dir() {
+        let name = entry?.file_name();
+        let hidden = name.as_encoded_bytes().starts_with(b".");
+        if hidden || name == own || !fs::symlink_metadata(root.join(&name))?.is_dir() {
             continue;
         }
-        // Compared with itself: the census.
-        let held = compare(&root.join(&name), &root.join(&name))?;
-        if held.files > 0 && best.as_ref().is_none_or(|(_, most): &(PathBuf, Census)| held.bytes > most.bytes) {
-            best = Some((name, held));
+        let census = compare(&root.join(&name), &root.join(&name))?;
+        if best.as_ref().is_none_or(|(_, most)| census.files > most.files) {
+            best = Some((name, census));
         }
     }
-    match best {
-        Some(best) => Ok(best),
-        None => {
-            let notes = Path::new(OWN_DIR).join("notes");
-            let held = compare(&root.join(&notes), &root.join(&notes))?;
-            Ok((notes, held))
-        }
-    }
+    let Some((name, census)) = best else { return Ok((vec![own], held)) };
+    held.add(&census);
+    Ok((vec![own, name], held))
 }
 
 async fn conflict(stage: &Stage) -> Result<Figures> {
-    let file = notes_now(stage)?.join("note-20.txt");
-    let file = file.to_str().context("the demo's own names are text")?;
+    let file = &note_now(stage, EDITED_APART);
     link::disconnect(stage).await?;
     let (mine, theirs) = (b"What A wrote while B was away.\n", b"What B wrote while A was away.\n");
     stage.a.write(file, mine)?;
@@ -196,18 +205,18 @@ async fn conflict(stage: &Stage) -> Result<Figures> {
     let copies = (conflict_copies(&stage.a, file)?, conflict_copies(&stage.b, file)?);
     ensure!(copies.0 == copies.1, "the conflict copies differ: {:?} in A, {:?} in B", copies.0, copies.1);
     let [copy] = copies.0.as_slice() else { bail!("{} conflict copies instead of one", copies.0.len()) };
-    let directory = Path::new(file).parent().unwrap_or(Path::new(""));
-    let aside = directory.join(copy);
-    let kept = stage.a.read(aside.to_str().context("the demo's own names are text")?)?;
+    let (directory, _) = file.rsplit_once('/').context("a note is in a directory")?;
+    let kept = stage.a.read(&format!("{directory}/{copy}"))?;
     let stands = stage.a.read(file)?;
     ensure!(kept == mine && stands == theirs, "the two edits are not both there");
     Ok(Figures { took, words: format!("the later edit stands, the other is {copy}") })
 }
 
-/// Where the notes are after the renaming.
-fn notes_now(stage: &Stage) -> Result<PathBuf> {
-    let renamed = PathBuf::from(format!("{OWN_DIR}/notes (renamed)"));
-    Ok(if stage.a.root.join(&renamed).is_dir() { renamed } else { Path::new(OWN_DIR).join("notes") })
+/// A note's path now: renaming its directory may have failed.
+fn note_now(stage: &Stage, number: usize) -> String {
+    let renamed = format!("{OWN_DIR}{RENAMED}");
+    let now = if stage.a.root.join(&renamed).is_dir() { &renamed } else { OWN_DIR };
+    note(number).replacen(OWN_DIR, now, 1)
 }
 
 fn conflict_copies(side: &Side, file: &str) -> Result<Vec<String>> {
@@ -225,14 +234,8 @@ fn conflict_copies(side: &Side, file: &str) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// The file that is deleted and restored.
-fn letter(stage: &Stage) -> Result<String> {
-    let path = notes_now(stage)?.join("note-21.txt");
-    Ok(path.to_str().context("the demo's own names are text")?.to_string())
-}
-
 async fn delete(stage: &Stage) -> Result<Figures> {
-    let file = letter(stage)?;
+    let file = note_now(stage, DELETED);
     let begun = Instant::now();
     fs::remove_file(stage.a.root.join(&file)).context("cannot delete it in A")?;
     stage.b.seen(&file, None).await?;
@@ -249,7 +252,7 @@ async fn versions(stage: &Stage, file: &str) -> Result<usize> {
 }
 
 async fn restore(stage: &Stage) -> Result<Figures> {
-    let file = letter(stage)?;
+    let file = note_now(stage, DELETED);
     let begun = Instant::now();
     let restore = api::Restore { at: path_text(&stage.b.root.join(&file)), at_ms: None, version: None };
     let restored = stage.b.ask(|reply| Request::Restore { restore, reply }).await?;
@@ -264,22 +267,20 @@ async fn restore(stage: &Stage) -> Result<Figures> {
 async fn relay(stage: &mut Stage) -> Result<Figures> {
     link::cut_direct_path(stage).await?;
     let begun = Instant::now();
-    link::connect(stage).await?;
+    tokio::try_join!(stage.a.connected(true), stage.b.connected(true))?;
     let took = begun.elapsed();
     link::through_relay(stage).await?;
     verify(stage).await?;
     let address = stage.a.peer().await?.address.unwrap_or_default();
-    Ok(Figures { took, words: format!("connected through {address}, which sees only ciphertext") })
+    Ok(Figures { took, words: format!("no open port on either side; they met at {address}, which sees ciphertext") })
 }
 
 async fn edit_through_relay(stage: &Stage) -> Result<Figures> {
-    let notes = notes_now(stage)?;
     let mut times = Vec::new();
     for (number, (here, there)) in [(&stage.a, &stage.b), (&stage.b, &stage.a)].into_iter().cycle().take(6).enumerate()
     {
         tokio::time::sleep(PAUSE_BETWEEN_EDITS).await;
-        let file = notes.join(format!("note-{number:02}.txt"));
-        let file = file.to_str().context("the demo's own names are text")?;
+        let file = &note_now(stage, number);
         let content = format!("Written on {} and sent through a relay.\n", here.name).into_bytes();
         let begun = Instant::now();
         here.write(file, &content)?;

@@ -1,3 +1,5 @@
+//! A file is hashed the same however it is read, and what changes meanwhile is told.
+
 use super::*;
 use crate::disk::fs::{RealFs, SimFs};
 use protocol::model::RelPath;

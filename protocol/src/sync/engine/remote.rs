@@ -62,7 +62,8 @@ impl Engine {
         let known = view.rows.get(&path);
         if known.entry().is_some_and(|have| is_fork(have, &entry)) {
             effects.push(Effect::Alarm(Alarm::Fork { path: path.clone(), peer: id }));
-        } else if !entry.version.is_news_to(known.entry()) && !known.entry().is_some_and(|have| says_more(have, &entry)) {
+        } else if !entry.version.is_news_to(known.entry()) && !known.entry().is_some_and(|have| says_more(have, &entry))
+        {
             return;
         }
         let declined = self.declined_at_once(&path, &entry, view);
@@ -125,6 +126,26 @@ impl Engine {
             2 => vec![Effect::Alarm(Alarm::Diverged { peer: id })],
             _ => Vec::new(),
         }
+    }
+
+    /// What another mode left behind is decided again: declines of a send-only folder, findings of a receive-only one.
+    pub(super) fn started(&mut self, view: View<'_>) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if self.config.mode != FolderMode::SendOnly {
+            effects = self.undecline(DeclineCode::SendOnly, view);
+        }
+        let mut after = None;
+        while self.config.mode != FolderMode::ReceiveOnly {
+            let page = view.rows.locals(after.as_ref(), PAGE);
+            let Some((last, _)) = page.last() else {
+                break;
+            };
+            after = Some(last.clone());
+            let forget = |(path, _)| Change::Local { path, local: None };
+            effects.push(Effect::Commit(page.into_iter().map(forget).collect()));
+        }
+        self.pump.restart();
+        effects
     }
 
     /// Takes back every decline with this code, so that the wants are decided again.

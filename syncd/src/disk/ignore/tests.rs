@@ -1,3 +1,5 @@
+//! Rows of paths: which line of which file ignores them.
+
 use super::*;
 
 /// Checks one path: `expected` is `file:line` of the deciding rule, or empty when it is synced. A trailing slash

@@ -1,3 +1,5 @@
+//! What a scan tells, as tables of small trees, on the simulated and on the real disk.
+
 use super::*;
 use crate::disk::fs::sim::{Fault, OpKind};
 use crate::disk::fs::{Errno, Fs, RealFs, SimFs};

@@ -1,3 +1,5 @@
+//! Rows of events and when they come out: a time, a path, and what is expected.
+
 use super::coalesce::*;
 use protocol::model::{RelPath, Timestamp};
 

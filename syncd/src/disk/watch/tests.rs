@@ -1,3 +1,5 @@
+//! What events mean, first as values, then from a real directory.
+
 use super::hint::{Hint, hints};
 use super::*;
 use notify::event::{CreateKind, Event, EventKind, Flag, MetadataKind, ModifyKind, RemoveKind, RenameMode};

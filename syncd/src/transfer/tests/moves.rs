@@ -241,5 +241,7 @@ async fn speed() {
     let began = Instant::now();
     b.fetch("large", &content, &[a.id]);
     b.fetched(1).await;
-    println!("insert: {} bytes in {:.2} s", b.received() - before, began.elapsed().as_secs_f64());
+    let moved = b.received() - before;
+    println!("insert: {moved} bytes in {:.2} s", began.elapsed().as_secs_f64());
+    assert!(moved < 2 * MIB as u64, "{moved} bytes for an insert");
 }
