@@ -89,6 +89,7 @@ pub(super) struct Task {
 
 impl Task {
     pub(super) fn run(mut self) {
+        self.handle(Event::Started);
         loop {
             let busy = self.advance();
             match self.next_input(busy) {

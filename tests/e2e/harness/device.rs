@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// Lines of a daemon's log that a failed test shows.
@@ -284,7 +285,7 @@ impl Device {
     /// When it does not end.
     #[must_use]
     pub fn ctl(&self, args: &[&str]) -> Run {
-        run(self.ctl_command(args))
+        run(self.ctl_command(args), PATIENCE * 2)
     }
 
     /// Runs `syncctl`, which must succeed.
@@ -371,8 +372,16 @@ impl Device {
     /// # Panics
     /// When that does not come to pass.
     pub fn wait(&self) {
-        let seconds = PATIENCE.as_secs().to_string();
-        let run = self.ctl(&["wait", "--timeout", &seconds]);
+        self.wait_within(PATIENCE);
+    }
+
+    /// The same with a bound of its own.
+    ///
+    /// # Panics
+    /// When that does not come to pass.
+    pub fn wait_within(&self, bound: Duration) {
+        let seconds = bound.as_secs().to_string();
+        let run = run(self.ctl_command(&["wait", "--timeout", &seconds]), bound * 2);
         assert_eq!(run.code, 0, "{} is not in sync: {}{}", self.name, run.out, run.err);
     }
 
@@ -492,7 +501,7 @@ impl Drop for Device {
     fn drop(&mut self) {
         let failed = std::thread::panicking();
         if failed && self.daemon.is_some() {
-            let status = run(self.ctl_command(&["status"]));
+            let status = run(self.ctl_command(&["status"]), PATIENCE);
             eprintln!("--- status of {}\n{}{}", self.name, status.out, status.err);
         }
         if failed {
@@ -571,12 +580,12 @@ impl Drop for Talk {
 }
 
 /// Runs a command to its end; its output goes through files, so that a full pipe cannot block it.
-pub(super) fn run(mut command: Command) -> Run {
+fn run(mut command: Command, bound: Duration) -> Run {
     let mut out = tempfile::tempfile().expect("a scratch file");
     let mut err = tempfile::tempfile().expect("a scratch file");
     command.stdout(out.try_clone().expect("a handle")).stderr(err.try_clone().expect("a handle"));
     let mut child = command.spawn().expect("the program starts");
-    let Some(status) = within(PATIENCE * 2, || child.try_wait().expect("a child can be waited for")) else {
+    let Some(status) = within(bound, || child.try_wait().expect("a child can be waited for")) else {
         // It is ours and hangs.
         let _ = child.kill();
         let _ = child.wait();

@@ -128,6 +128,26 @@ impl Engine {
         }
     }
 
+    /// What another mode left behind is decided again: declines of a send-only folder, findings of a receive-only one.
+    pub(super) fn started(&mut self, view: View<'_>) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if self.config.mode != FolderMode::SendOnly {
+            effects = self.undecline(DeclineCode::SendOnly, view);
+        }
+        let mut after = None;
+        while self.config.mode != FolderMode::ReceiveOnly {
+            let page = view.rows.locals(after.as_ref(), PAGE);
+            let Some((last, _)) = page.last() else {
+                break;
+            };
+            after = Some(last.clone());
+            let forget = |(path, _)| Change::Local { path, local: None };
+            effects.push(Effect::Commit(page.into_iter().map(forget).collect()));
+        }
+        self.pump.restart();
+        effects
+    }
+
     /// Takes back every decline with this code, so that the wants are decided again.
     pub(super) fn undecline(&mut self, code: DeclineCode, view: View<'_>) -> Vec<Effect> {
         let mut changes = Vec::new();
