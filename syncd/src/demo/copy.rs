@@ -36,8 +36,8 @@ pub(super) struct Plan {
     /// Regular files.
     pub(super) files: u64,
     bytes: u64,
-    /// Could not be read, or is nothing that is synced.
-    pub(super) left_out: u64,
+    /// Could not be read, is never synced, or is made again at will.
+    pub(super) left_out: Vec<PathBuf>,
     /// The directory holds more than a demo needs.
     pub(super) cut: bool,
 }
@@ -75,7 +75,7 @@ impl Source {
                 bail!("interrupted");
             }
             let Ok(listing) = fs::read_dir(self.dir.join(&below)) else {
-                plan.left_out += 1;
+                plan.left_out.push(below);
                 continue;
             };
             let mut names: Vec<_> = listing.filter_map(|entry| Some(entry.ok()?.file_name())).collect();
@@ -90,7 +90,7 @@ impl Source {
                         }
                         deeper.push(path);
                     }
-                    None => plan.left_out += 1,
+                    None => plan.left_out.push(path),
                 }
             }
             // What comes first by name is taken first.

@@ -6,7 +6,7 @@ use super::copy::{Plan, Source};
 use anyhow::Result;
 use std::future::Future;
 use std::io::{IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// The moving line changes this often.
 const FRAME: Duration = Duration::from_millis(100);
 /// Columns of a step's name.
-const NAME_WIDTH: usize = 36;
+const NAME_WIDTH: usize = 35;
 
 /// Why a step took the time it took, and what came of it.
 pub(super) struct Figures {
@@ -54,11 +54,7 @@ impl Screen {
         say("syncd demo: two daemons, A and B, with homes, keys and sockets of their own");
         let rest = if plan.cut { " (its first part; more would not fit a demo)" } else { "" };
         say(&format!("  shown     scratch copies of {}{rest}; the original is only read", source.dir.display()));
-        let out = if plan.left_out == 0 {
-            String::new()
-        } else {
-            format!("; {} never synced, unreadable or made again at will stay out", count(plan.left_out, "object"))
-        };
+        let out = without(&plan.left_out);
         say(&format!("            {}, {}{out}", count(plan.files, "file"), bytes(plan.bytes())));
         say(&format!("  scratch   {}, removed at the end", scratch.display()));
         say("  checked   after every step both trees are compared on disk: names, kinds, bytes, modes, times");
@@ -122,6 +118,17 @@ impl Screen {
             say(&format!("{} of {steps} steps failed, {}; scratch copies removed", self.failed, seconds(took)));
         }
         self.failed == 0
+    }
+}
+
+/// What is not copied, by name as far as it fits.
+fn without(left_out: &[PathBuf]) -> String {
+    const NAMED_MAX: usize = 3;
+    let named: Vec<String> = left_out.iter().take(NAMED_MAX).map(|path| path.display().to_string()).collect();
+    match left_out.len() {
+        0 => String::new(),
+        1..=NAMED_MAX => format!("; without {}", named.join(", ")),
+        more => format!("; without {} and {} more", named.join(", "), more - NAMED_MAX),
     }
 }
 

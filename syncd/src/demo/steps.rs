@@ -78,6 +78,8 @@ async fn started(stage: &mut Stage) -> Result<Figures> {
 async fn paired(stage: &Stage) -> Result<Figures> {
     let begun = Instant::now();
     let number = link::pair(&stage.a, &stage.b).await?;
+    // Six digits, as a person reads them aloud.
+    let number = number.split_at_checked(3).map_or(number.clone(), |(left, right)| format!("{left} {right}"));
     Ok(Figures { took: begun.elapsed(), words: format!("both show the check number {number}") })
 }
 
@@ -209,7 +211,7 @@ async fn conflict(stage: &Stage) -> Result<Figures> {
     let kept = stage.a.read(&format!("{directory}/{copy}"))?;
     let stands = stage.a.read(file)?;
     ensure!(kept == mine && stands == theirs, "the two edits are not both there");
-    Ok(Figures { took, words: format!("the later edit stands, the other is {copy}") })
+    Ok(Figures { took, words: format!("the earlier edit is kept as {copy}") })
 }
 
 /// A note's path now: renaming its directory may have failed.
@@ -272,7 +274,7 @@ async fn relay(stage: &mut Stage) -> Result<Figures> {
     link::through_relay(stage).await?;
     verify(stage).await?;
     let address = stage.a.peer().await?.address.unwrap_or_default();
-    Ok(Figures { took, words: format!("no open port on either side; they met at {address}, which sees ciphertext") })
+    Ok(Figures { took, words: format!("no open port on A or B; by {address}, which sees ciphertext") })
 }
 
 async fn edit_through_relay(stage: &Stage) -> Result<Figures> {
