@@ -593,7 +593,6 @@ fn run(mut command: Command, bound: Duration) -> Run {
     };
     Run { code: status.code().unwrap_or(-1), out: text(&mut out), err: text(&mut err) }
 }
-
 fn text(file: &mut File) -> String {
     let mut bytes = Vec::new();
     file.rewind().and_then(|()| file.read_to_end(&mut bytes)).expect("a scratch file can be read");
