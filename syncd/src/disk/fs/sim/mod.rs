@@ -3,6 +3,8 @@
 //! does beside syncd is in `user.rs`. Invariant: the same calls and choices give the same bytes.
 
 mod state;
+#[cfg(test)]
+mod tests;
 mod user;
 
 pub use user::{Found, UserFile};
