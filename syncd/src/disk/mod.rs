@@ -11,7 +11,11 @@ pub mod marker;
 pub mod recover;
 pub mod scan;
 pub mod sim_journal;
+#[cfg(test)]
+mod sim_journal_tests;
 pub mod stage;
+#[cfg(test)]
+mod stage_tests;
 #[cfg(test)]
 mod testing;
 mod tree;

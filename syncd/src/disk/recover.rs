@@ -3,7 +3,7 @@
 //! recorded or everything is back. Nothing is deleted: what cannot be placed becomes a version, a conflict copy, or
 //! goes to `versions/recovered/`. Running it twice is the same as running it once.
 
-use super::fs::{Errno, Fs, errno};
+use super::fs::{Errno, Fs, errno, problem};
 use super::look;
 use super::tree::{At, Tree, hold_name, is_absence, old_name, parse_hold_name};
 use super::versions;
@@ -19,25 +19,36 @@ pub struct Recovered {
     pub recorded: usize,
     /// Actions that had not happened, or were taken back.
     pub undone: usize,
+    /// Actions at paths that cannot be read or written now: the next start tries them again.
+    pub left: usize,
     /// Objects in `hold/` that no row named, now in `versions/recovered/`.
     pub orphans: usize,
 }
 
-/// Settles the journal of a folder. `now` is the wall clock in seconds since 1970.
+/// Settles the journal of a folder. `now` is the wall clock in seconds since 1970. A path that does not answer
+/// keeps its row and stops nothing else.
 ///
 /// # Errors
-/// When the disk does not answer; the rows stay, and the folder must not be scanned or synced.
+/// When the private directory does not answer; the rows stay, and the folder must not be scanned or synced.
 pub fn recover<F: Fs, J: Journal + ?Sized>(fs: &F, journal: &J, now: i64) -> io::Result<Recovered> {
     let mut settling = Settling { tree: Tree::open(fs, now)?, records: Vec::new(), done: Recovered::default() };
-    let rows = journal.installing();
-    for row in &rows {
-        settling.settle(journal, row)?;
+    let (mut settled, mut left) = (Vec::new(), BTreeSet::new());
+    for row in journal.installing() {
+        match settling.settle(journal, &row) {
+            Ok(()) => settled.push(Change::Installed(row.id)),
+            Err(error) => {
+                let words = problem(&error, "cannot settle what was under way").words;
+                tracing::warn!(id = row.id.0, words, "left for the next start");
+                left.insert(row.id);
+            }
+        }
     }
+    settling.done.left = left.len();
     settling.drop_lost_rows(journal)?;
-    settling.adopt_orphans(journal)?;
+    settling.adopt_orphans(journal, left)?;
     let Settling { mut tree, records: mut changes, done } = settling;
     changes.append(&mut tree.changes);
-    changes.extend(rows.iter().map(|row| Change::Installed(row.id)));
+    changes.append(&mut settled);
     if !changes.is_empty() {
         tree.flush()?;
         journal.commit(changes);
@@ -331,15 +342,15 @@ impl<F: Fs> Settling<'_, F> {
     }
 
     /// Objects in `hold/` without a row are kept, since nobody knows what they are.
-    fn adopt_orphans<J: Journal + ?Sized>(&mut self, journal: &J) -> io::Result<()> {
+    fn adopt_orphans<J: Journal + ?Sized>(&mut self, journal: &J, left: BTreeSet<ActionId>) -> io::Result<()> {
         let mut named: BTreeSet<ActionId> = journal.held().into_iter().map(|held| held.id).collect();
         named.extend(self.tree.changes.iter().filter_map(|change| match change {
             Change::Held(held) => Some(held.id),
             _ => None,
         }));
         for item in self.tree.fs.list(&self.tree.hold)? {
-            let is_named =
-                parse_hold_name(&item.name).is_some_and(|id| named.contains(&id) && *item.name == *hold_name(id));
+            let is_named = parse_hold_name(&item.name)
+                .is_some_and(|id| left.contains(&id) || named.contains(&id) && *item.name == *hold_name(id));
             if !is_named {
                 versions::keep_recovered(&mut self.tree, &item.name)?;
                 self.done.orphans += 1;

@@ -32,14 +32,19 @@ const DIR_MODE: Mode = Mode::new(0o700);
 /// wrote into one through an old handle. `now` in seconds since 1970. Returns how many left `hold/`.
 ///
 /// # Errors
-/// When the disk does not answer. Objects that cannot be moved now stay for the next call.
+/// The first trouble with one object, after the others were moved; what could not be moved stays for the next call.
 pub fn release<F: Fs, J: Journal + ?Sized>(fs: &F, journal: &J, now: i64) -> io::Result<usize> {
     let mut tree = Tree::open(fs, now)?;
+    let mut trouble = None;
     for held in journal.held() {
         // A clock that was set back must not keep an object for ever.
-        let waited = now.abs_diff(held.since) >= HOLD_SECS.unsigned_abs();
-        if waited && place(&mut tree, &held)? {
-            tree.changes.push(Change::Released(held.id));
+        if now.abs_diff(held.since) < HOLD_SECS.unsigned_abs() {
+            continue;
+        }
+        match place(&mut tree, &held) {
+            Ok(true) => tree.changes.push(Change::Released(held.id)),
+            Ok(false) => {}
+            Err(error) => trouble = trouble.or(Some(error)),
         }
     }
     let changes = std::mem::take(&mut tree.changes);
@@ -48,7 +53,7 @@ pub fn release<F: Fs, J: Journal + ?Sized>(fs: &F, journal: &J, now: i64) -> io:
         tree.flush()?;
         journal.commit(changes);
     }
-    Ok(count)
+    trouble.map_or(Ok(count), Err)
 }
 
 /// What one look at a held object decides.
@@ -139,6 +144,7 @@ fn keep_copy<F: Fs>(tree: &mut Tree<'_, F>, name: &[u8], held: &Held, hash: &Con
     fs.set_attrs_of(&to, found.mode, found.mtime)?;
     fs.sync_file(&to)?;
     keep(tree, &copy, Some(&held.path), held.since, hash)?;
+    tree.flush()?;
     // The bytes are in the version, and the inode lives on under its other name.
     fs.unlink(&tree.hold, name)
 }

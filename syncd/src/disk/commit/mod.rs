@@ -3,6 +3,7 @@
 //! with a row that says so; a record is written only when the disk would show the same after a power cut; an
 //! action that stops leaves (or puts) everything where it was.
 
+mod obstacles;
 mod stage_batch;
 mod steps;
 #[cfg(test)]

@@ -65,7 +65,10 @@ impl<F: Fs> Batch<'_, F> {
     }
 
     fn target(&mut self, path: &RelPath) -> Stopped<At<F>> {
-        self.tree.at(path).map_err(|error| stop(&error, "cannot open the directory"))
+        match self.tree.at(path) {
+            Ok(at) => Ok(at),
+            Err(error) => Err(self.unreachable(path, &error)),
+        }
     }
 
     /// The compare of compare-and-swap.
@@ -89,7 +92,7 @@ impl<F: Fs> Batch<'_, F> {
                 .tree
                 .fs
                 .rename_noreplace((&self.tree.hold, &name), at.pair())
-                .map_err(|error| stop(&error, "cannot create the file"))?,
+                .map_err(|error| self.refused(&at, &error, "cannot create the file"))?,
             Some(have) if have.entry.content.is_directory() => self.replace_directory(action, &at, have)?,
             Some(have) => self.replace(action, &at, have, &new)?,
         }
@@ -247,7 +250,7 @@ impl<F: Fs> Batch<'_, F> {
                 self.tree.keep_held(action.id, &action.path, have.entry.content.clone());
             }
         }
-        made.map_err(|error| stop(&error, "cannot create the directory"))?;
+        made.map_err(|error| self.refused(&at, &error, "cannot create the directory"))?;
         if let Some(have) = have {
             self.tree.keep_held(action.id, &action.path, have.entry.content.clone());
         }
@@ -303,7 +306,7 @@ impl<F: Fs> Batch<'_, F> {
             Err(error) if matches!(errno(&error), Errno::INVAL | Errno::NOSYS) => {
                 return self.move_through_hold(action, &old, from, from_have);
             }
-            Err(error) => return Err(stop(&error, "cannot move the file")),
+            Err(error) => return Err(self.refused(&at, &error, "cannot move the file")),
         }
         self.tree.touch(from);
         self.tree.touch(&action.path);

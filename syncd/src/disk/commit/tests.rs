@@ -297,6 +297,32 @@ fn a_change_that_is_not_durable_is_not_recorded() {
 }
 
 #[test]
+fn one_path_that_does_not_answer_stops_no_other_at_start() {
+    let world = World::simulated();
+    world.fs.user_mkdir(&path("d")).unwrap();
+    world.scan("d");
+    for at in ["a", "d/b"] {
+        world.fs.user_write(&path(at), at.as_bytes()).unwrap();
+        world.scan(at);
+    }
+    let removals = [world.remove(1, "a"), world.remove(2, "d/b")];
+    let fails = |kind: OpKind, name: &'static [u8]| {
+        world.fs.set_hook(Some(Box::new(move |op| {
+            if op.kind == kind && op.name == name { Fault::Errno(Errno::IO) } else { Fault::None }
+        })));
+    };
+    fails(OpKind::SyncDir, b"");
+    world.commit(&removals);
+    fails(OpKind::OpenDir, b"d");
+    let first = crate::disk::recover(&*world.fs, &world.journal, 0).unwrap();
+    world.fs.set_hook(None);
+    assert_eq!((first.recorded, first.left, first.orphans), (1, 1, 0));
+    let second = crate::disk::recover(&*world.fs, &world.journal, 0).unwrap();
+    assert_eq!((second.recorded, second.left, second.orphans), (1, 0, 0));
+    assert_eq!(world.journal.held().len(), 2);
+}
+
+#[test]
 fn a_large_file_is_looked_at_by_fingerprint_and_hashed_later() {
     let large = vec![7; 1024 * 1024 + 1];
     let world = World::simulated();
@@ -331,6 +357,34 @@ fn a_directory_that_may_not_be_written_is_a_problem_of_the_path() {
     let refused = matches!(&outcomes[0], Outcome::Failed(problem) if problem.code == ProblemCode::Permission);
     assert!(refused && outcomes[1] == Outcome::Done, "{outcomes:?}");
     assert_eq!(world.fs.tree()[&path("d")].mode, Mode::new(0o555));
+}
+
+#[test]
+fn what_no_scan_reports_is_a_problem_of_the_path() {
+    let code = |outcome: &Outcome| match outcome {
+        Outcome::Failed(problem) => Some(problem.code),
+        _ => None,
+    };
+    let world = World::simulated();
+    world.fs.user_mkfifo(&path("pipe")).unwrap();
+    let actions = [world.install(1, "pipe", b"new"), world.install(2, "pipe/a", b"newer"), world.mkdir(3, "pipe")];
+    let codes: Vec<_> = world.commit(&actions).iter().map(code).collect();
+    assert_eq!(codes, [Some(ProblemCode::Blocked); 3]);
+
+    // A file system that folds case: the new name is taken, by one that is listed otherwise.
+    world.fs.user_write(&path("readme"), b"old").unwrap();
+    world.scan("readme");
+    let (fs, action) = (SimFs::clone(&world.fs), world.install(4, "README", b"new"));
+    world.fs.set_hook(Some(Box::new(move |op| {
+        // Shown to the rename and the stat under the new name, and listed under the old one.
+        let (from, to) = if op.kind == OpKind::List { ("README", "readme") } else { ("readme", "README") };
+        // The name may be as wanted already.
+        let _ = fs.user_rename(&path(from), &path(to));
+        Fault::None
+    })));
+    let outcomes = world.commit(&[action]);
+    world.fs.set_hook(None);
+    assert_eq!(code(&outcomes[0]), Some(ProblemCode::Name), "{outcomes:?}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::testing::{NOW, THERE, World, path};
 use super::{recover, versions};
 use protocol::model::{Content, RelPath};
 use protocol::sync::{Action, Journal, Kind, Outcome, Rows};
-use scenarios::{EDIT, NEW, SCENARIOS, Scenario};
+use scenarios::{EDIT, NEW, SCENARIOS, SECOND_EDIT, Scenario};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -50,6 +50,8 @@ enum UserEdit {
 }
 
 const EDITS: [UserEdit; 4] = [UserEdit::Write, UserEdit::Save, UserEdit::Delete, UserEdit::Mkdir];
+/// Two edits that meet a swap and its way back.
+const PAIRS: [(UserEdit, UserEdit); 2] = [(UserEdit::Write, UserEdit::Save), (UserEdit::Delete, UserEdit::Save)];
 
 fn splitmix(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -81,21 +83,41 @@ impl Boundary {
     }
 }
 
-fn arm(
-    world: &Sim,
-    lacks_exchange: bool,
-    edit_at: Option<(Boundary, UserEdit, RelPath)>,
-    crash_at: &Boundary,
-) -> Noted {
+/// One edit by the user, at a boundary.
+struct Planned {
+    at: Boundary,
+    edit: UserEdit,
+    path: RelPath,
+    bytes: &'static [u8],
+}
+
+impl Planned {
+    fn new(start: &Start, at: u64, edit: UserEdit, bytes: &'static [u8]) -> Self {
+        Self { at: Boundary::new(at), edit, path: path(start.scenario.contested), bytes }
+    }
+}
+
+/// What the user did: the bytes written, and those done away with.
+#[derive(Clone, Debug, Default)]
+struct Done {
+    written: BTreeSet<Vec<u8>>,
+    forsaken: BTreeSet<Vec<u8>>,
+}
+
+type Noted = Arc<Mutex<Done>>;
+
+/// Lets the edits happen and the process crash at their boundaries. Both count the same.
+fn arm(world: &Sim, lacks_exchange: bool, edits: Vec<Planned>, crash_at: &Boundary) -> Noted {
     let done = Noted::default();
-    let noted = Arc::clone(&done);
-    let (fs, crash_here) = (SimFs::clone(&world.fs), crash_at.clone());
-    world.fs.set_hook(Some(Box::new(move |op| {
-        if let Some((boundary, edit, at)) = &edit_at
-            && boundary.is_here()
-        {
-            user_edits(&fs, *edit, at, &noted);
+    let (fs, noted, edits) = (SimFs::clone(&world.fs), Arc::clone(&done), Arc::new(edits));
+    let edit_here = move || {
+        for planned in edits.iter().filter(|planned| planned.at.is_here()) {
+            user_edits(&fs, planned, &noted);
         }
+    };
+    let (edit_there, crash_here) = (edit_here.clone(), crash_at.clone());
+    world.fs.set_hook(Some(Box::new(move |op| {
+        edit_here();
         if crash_here.is_here() {
             return Fault::Crash;
         }
@@ -104,6 +126,7 @@ fn arm(
     })));
     let crash_here = crash_at.clone();
     world.journal.set_hook(Some(Box::new(move |_: CommitPoint| {
+        edit_there();
         if crash_here.is_here() {
             crash();
         }
@@ -111,21 +134,13 @@ fn arm(
     done
 }
 
-/// What the user did: the bytes done away with, and whether the edit stood in the tree.
-#[derive(Clone, Debug, Default)]
-struct Done {
-    forsaken: BTreeSet<Vec<u8>>,
-    edited: bool,
-}
-
-type Noted = Arc<Mutex<Done>>;
-
-fn user_edits(fs: &SimFs, edit: UserEdit, at: &RelPath, noted: &Noted) {
+fn user_edits(fs: &SimFs, planned: &Planned, noted: &Noted) {
+    let (at, bytes) = (&planned.path, planned.bytes);
     let before = fs.tree();
     // Impossible where the directory is gone or something else stands there: then the user does nothing.
-    let _ = match edit {
-        UserEdit::Write => fs.user_write(at, EDIT),
-        UserEdit::Save => fs.user_save(at, EDIT),
+    let _ = match planned.edit {
+        UserEdit::Write => fs.user_write(at, bytes),
+        UserEdit::Save => fs.user_save(at, bytes),
         UserEdit::Delete => fs.user_delete(at),
         UserEdit::Mkdir => fs.user_mkdir(at),
     };
@@ -133,7 +148,9 @@ fn user_edits(fs: &SimFs, edit: UserEdit, at: &RelPath, noted: &Noted) {
     let gone = before.into_iter().filter(|(at, found)| after.get(at).map(|now| &now.bytes) != Some(&found.bytes));
     let mut noted = noted.lock().expect("no test panics here");
     noted.forsaken.extend(contents(gone.map(|(_, found)| found)));
-    noted.edited = after.get(at).is_some_and(|found| found.bytes == EDIT);
+    if after.get(at).is_some_and(|found| found.bytes == bytes) {
+        noted.written.insert(bytes.to_vec());
+    }
 }
 
 /// What a process does: the batch, and later the release of what it displaced.
@@ -188,7 +205,7 @@ fn check_but(world: &Sim, start: &Start, forsaken: Option<&BTreeSet<Vec<u8>>>, l
         assert!(is_forsaken || kept.contains(bytes), "{label}: lost {:?}", String::from_utf8_lossy(bytes));
     }
     let mut known = precious;
-    known.extend([NEW.to_vec(), b"new/target".to_vec(), EDIT.to_vec()]);
+    known.extend([NEW, b"new/target", EDIT, SECOND_EDIT].map(<[u8]>::to_vec));
     for (at, found) in &tree {
         let whole = found.kind == Kind::Directory || known.contains(&found.bytes);
         assert!(whole, "{label}: torn or foreign bytes at {at:?}: {:?}", found.bytes);
@@ -275,15 +292,15 @@ fn crash_once(start: &Start, run: Run, at: u64, edit_at: Option<u64>) -> bool {
         world.fs.ignore_syncs();
     }
     let boundary = Boundary::new(at);
-    let edit = edit_at.zip(run.edit).map(|(at, edit)| (Boundary::new(at), edit, path(start.scenario.contested)));
-    let done = arm(&world, run.lacks_exchange, edit, &boundary);
+    let edits = edit_at.zip(run.edit).map(|(at, edit)| Planned::new(start, at, edit, EDIT));
+    let done = arm(&world, run.lacks_exchange, edits.into_iter().collect(), &boundary);
     let ended = until_crash(|| process(&world, &start.actions)).is_none();
     if !ended && at != u64::MAX {
         return false;
     }
     end(&world, run.end);
     if run.lacks_exchange {
-        arm(&world, true, None, &Boundary::new(u64::MAX));
+        arm(&world, true, Vec::new(), &Boundary::new(u64::MAX));
     }
     settle(&world);
     world.fs.set_hook(None);
@@ -294,11 +311,13 @@ fn crash_once(start: &Start, run: Run, at: u64, edit_at: Option<u64>) -> bool {
     ended
 }
 
-/// An edit is in the tree, where the next scan finds it, once `hold/` is empty.
+/// What the user wrote is in the tree, where the next scan finds it, once `hold/` is empty.
 fn check_edit(world: &Sim, done: &Done, label: &str) {
     versions::release(&*world.fs, &world.journal, NOW + 2_000).expect("the simulated disk answers");
     let tree = contents(world.fs.tree().into_values());
-    assert!(!done.edited || tree.contains(EDIT), "{label}: the edit is not in the tree");
+    for bytes in done.written.difference(&done.forsaken) {
+        assert!(tree.contains(bytes), "{label}: {:?} is not in the tree", String::from_utf8_lossy(bytes));
+    }
 }
 
 fn sweep(start: &Start, run: Run) -> u64 {
@@ -315,7 +334,7 @@ fn without_a_crash_everything_is_done() {
     for start in Start::all() {
         for lacks_exchange in [false, true] {
             let world = start.world.fork();
-            arm(&world, lacks_exchange, None, &Boundary::new(u64::MAX));
+            arm(&world, lacks_exchange, Vec::new(), &Boundary::new(u64::MAX));
             let outcomes = process(&world, &start.actions);
             assert!(outcomes.iter().all(|outcome| *outcome == Outcome::Done), "{}: {outcomes:?}", start.scenario.name);
             check(&world, &start, start.scenario.name);
@@ -370,13 +389,13 @@ fn crash_twice(start: &Start, ends: [End; 2], first: u64) -> bool {
     for second in 1.. {
         let world = start.world.fork();
         let label = format!("{}, {ends:?} at {first} and {second}", start.scenario.name);
-        arm(&world, false, None, &Boundary::new(first));
+        arm(&world, false, Vec::new(), &Boundary::new(first));
         if until_crash(|| process(&world, &start.actions)).is_some() {
             return false;
         }
         end(&world, ends[0]);
         let boundary = Boundary::new(second);
-        arm(&world, false, None, &boundary);
+        arm(&world, false, Vec::new(), &boundary);
         if until_crash(|| settle(&world)).is_some() {
             break;
         }
@@ -405,22 +424,50 @@ fn an_edit_at_any_boundary_is_in_the_tree_afterwards() {
 
 /// Runs a scenario with one edit and no crash; false when it ended before the edit.
 fn edit_once(start: &Start, lacks_exchange: bool, edit: UserEdit, at: u64) -> bool {
-    let world = start.world.fork();
     let label = format!("{}, lacks exchange {lacks_exchange}, {edit:?} at {at}", start.scenario.name);
-    let boundary = Boundary::new(at);
-    let edit = (boundary.clone(), edit, path(start.scenario.contested));
-    let done = arm(&world, lacks_exchange, Some(edit), &Boundary::new(u64::MAX));
-    process(&world, &start.actions);
-    if !boundary.was_reached() {
-        return false;
+    let edits = vec![Planned::new(start, at, edit, EDIT)];
+    disturb(start, lacks_exchange, edits, &Boundary::new(u64::MAX), &label)
+}
+
+/// Runs a scenario with edits and perhaps a kill; false when it ended before the first edit.
+fn disturb(start: &Start, lacks_exchange: bool, edits: Vec<Planned>, crash_at: &Boundary, label: &str) -> bool {
+    let world = start.world.fork();
+    let first = edits.first().expect("at least one edit").at.clone();
+    let done = arm(&world, lacks_exchange, edits, crash_at);
+    if until_crash(|| process(&world, &start.actions)).is_none() {
+        end(&world, End::Kill);
     }
+    let reached = first.was_reached();
     world.fs.set_hook(None);
+    world.journal.set_hook(None);
     settle(&world);
     let done = done.lock().expect("no test panics here").clone();
-    check_but(&world, start, Some(&done.forsaken), &label);
-    check_settled(&world, &label);
-    check_edit(&world, &done, &label);
-    true
+    check_but(&world, start, Some(&done.forsaken), label);
+    check_settled(&world, label);
+    check_edit(&world, &done, label);
+    reached
+}
+
+#[test]
+fn two_edits_and_a_kill_close_together() {
+    for start in Start::all() {
+        for (edits, gap) in PAIRS.iter().flat_map(|pair| (1..=3).map(move |gap| (*pair, gap))) {
+            for crash_after in [1, 3, 1_000] {
+                for at in 1.. {
+                    let label = format!(
+                        "{}, {edits:?} at {at} and {gap} later, killed {crash_after} later",
+                        start.scenario.name
+                    );
+                    let first = Planned::new(&start, at, edits.0, EDIT);
+                    let second = Planned::new(&start, at + gap, edits.1, SECOND_EDIT);
+                    let crash_at = Boundary::new(at + gap + crash_after);
+                    if !disturb(&start, false, vec![first, second], &crash_at, &label) {
+                        break;
+                    }
+                }
+            }
+        }
+    }
 }
 
 #[test]
@@ -430,7 +477,7 @@ fn an_edit_before_a_crash_is_kept() {
             let run = Run { edit: Some(edit), ..KILLED };
             let mut at = 1;
             while crash_once(&start, run, at, Some(at.saturating_sub(1).max(1))) {
-                for edit_at in (1..at).step_by(7) {
+                for edit_at in (1..at).rev().skip(1).step_by(4).take(4) {
                     crash_once(&start, run, at, Some(edit_at));
                 }
                 at += 1;

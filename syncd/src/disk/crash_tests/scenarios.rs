@@ -17,6 +17,7 @@ pub(super) const OLD: &[u8] = b"the old bytes";
 pub(super) const NEW: &[u8] = b"the new bytes from the peer";
 pub(super) const OTHER: &[u8] = b"other old bytes";
 pub(super) const EDIT: &[u8] = b"user's edit..";
+pub(super) const SECOND_EDIT: &[u8] = b"another edit.";
 
 fn file(world: &Sim, at: &str, bytes: &[u8]) {
     world.fs.user_write(&path(at), bytes).expect("room");

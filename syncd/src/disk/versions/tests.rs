@@ -1,6 +1,7 @@
 //! Where displaced objects end up, and what can be had back.
 
 use super::*;
+use crate::disk::fs::sim::{Fault, OpKind};
 use crate::disk::fs::{RealFs, SimFs};
 use crate::disk::testing::{NOW, World, path};
 use protocol::model::Mtime;
@@ -103,6 +104,23 @@ fn long_names_are_cut_and_found() {
     let found = list(&*world.fs, &world.journal, &path(&long)).unwrap();
     assert_eq!(found.len(), 1);
     assert!(kept(&world).into_keys().all(|name| name.len() <= 255 && name.chars().all(|c| c != '\u{fffd}')));
+}
+
+#[test]
+fn one_object_in_trouble_keeps_no_other() {
+    let world = world(b"old");
+    world.fs.user_write(&path("b"), b"other").unwrap();
+    world.scan("b");
+    assert_eq!(world.commit(&[world.remove(1, "d/a.txt"), world.remove(2, "b")]), [Outcome::Done, Outcome::Done]);
+    world.fs.set_hook(Some(Box::new(|op| {
+        let fails = op.kind == OpKind::Open && op.name == b"0000000000000001";
+        if fails { Fault::Errno(Errno::IO) } else { Fault::None }
+    })));
+    assert!(release(&*world.fs, &world.journal, DUE).is_err());
+    world.fs.set_hook(None);
+    assert_eq!(kept(&world).len(), 1);
+    assert_eq!(release_at(&world, DUE), 1);
+    assert_eq!(kept(&world).len(), 2);
 }
 
 #[test]

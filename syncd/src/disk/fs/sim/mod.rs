@@ -3,6 +3,8 @@
 //! does beside syncd is in `user.rs`. Invariant: the same calls and choices give the same bytes.
 
 mod state;
+#[cfg(test)]
+mod tests;
 mod user;
 
 pub use user::{Found, UserFile};
@@ -222,6 +224,7 @@ impl SimFs {
             Node::File(_) => Ok(self.handle(&mut state, inode, writes)),
             Node::Symlink(_) => Err(Errno::LOOP.into()),
             Node::Directory(_) => Err(Errno::ISDIR.into()),
+            Node::Special => Err(Errno::NXIO.into()),
         }
     }
 
@@ -331,7 +334,7 @@ impl Fs for SimFs {
         let state = self.in_dir(dir, OpKind::ReadLink, name)?;
         match &state.inode(state.existing(dir.inode, name)?).node {
             Node::Symlink(target) => Ok(target.clone()),
-            Node::File(_) | Node::Directory(_) => Err(Errno::INVAL.into()),
+            Node::File(_) | Node::Directory(_) | Node::Special => Err(Errno::INVAL.into()),
         }
     }
 

@@ -22,6 +22,8 @@ pub(super) enum Node {
     File(Vec<u8>),
     Directory(BTreeMap<Vec<u8>, u64>),
     Symlink(Vec<u8>),
+    /// A pipe, socket or device.
+    Special,
 }
 
 #[derive(Clone, Debug)]
@@ -104,7 +106,7 @@ impl State {
     pub fn entries(&self, dir: u64) -> io::Result<&BTreeMap<Vec<u8>, u64>> {
         match &self.inode(dir).node {
             Node::Directory(entries) => Ok(entries),
-            Node::File(_) | Node::Symlink(_) => Err(Errno::NOTDIR.into()),
+            Node::File(_) | Node::Symlink(_) | Node::Special => Err(Errno::NOTDIR.into()),
         }
     }
 
@@ -127,7 +129,7 @@ impl State {
         match self.inode(child).node {
             Node::Directory(_) => Ok(child),
             Node::Symlink(_) => Err(Errno::LOOP.into()),
-            Node::File(_) => Err(Errno::NOTDIR.into()),
+            Node::File(_) | Node::Special => Err(Errno::NOTDIR.into()),
         }
     }
 
@@ -141,6 +143,7 @@ impl State {
             Node::File(bytes) => (Kind::File, bytes.len()),
             Node::Directory(entries) => (Kind::Directory, entries.len()),
             Node::Symlink(target) => (Kind::Symlink, target.len()),
+            Node::Special => (Kind::Special, 0),
         };
         let mode = if kind == Kind::Symlink { Mode::new(0o777) } else { at.mode };
         Fingerprint { fs: FS_ID, inode, kind, size: size as u64, mtime: at.mtime, ctime: at.ctime, mode }
@@ -149,7 +152,7 @@ impl State {
     pub fn links(&self, inode: u64) -> u64 {
         let names = self.live.values().filter_map(|at| match &at.node {
             Node::Directory(entries) => Some(entries.values().filter(|to| **to == inode).count()),
-            Node::File(_) | Node::Symlink(_) => None,
+            Node::File(_) | Node::Symlink(_) | Node::Special => None,
         });
         names.sum::<usize>() as u64
     }
@@ -158,7 +161,7 @@ impl State {
     pub fn used(&self) -> u64 {
         let bytes = reachable(&self.live).into_values().map(|at| match &at.node {
             Node::File(bytes) => bytes.len(),
-            Node::Directory(_) | Node::Symlink(_) => 0,
+            Node::Directory(_) | Node::Symlink(_) | Node::Special => 0,
         });
         bytes.sum::<usize>() as u64
     }
@@ -323,7 +326,7 @@ fn gone(edits: &[Edit]) -> impl Iterator<Item = u64> {
 fn apply_if_possible(inodes: &mut BTreeMap<u64, Inode>, edits: &[Edit]) {
     let fits = |edit: &Edit| match &inodes[&edit.dir].node {
         Node::Directory(entries) => entries.get(&edit.name).copied() == edit.from,
-        Node::File(_) | Node::Symlink(_) => false,
+        Node::File(_) | Node::Symlink(_) | Node::Special => false,
     };
     if !edits.iter().all(fits) {
         return;

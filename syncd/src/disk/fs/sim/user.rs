@@ -67,7 +67,7 @@ impl SimFs {
                 state.change(made, |data| *data = bytes)?;
                 made
             }
-            Node::Symlink(_) | Node::Directory(_) => state.make(node, mode),
+            Node::Symlink(_) | Node::Directory(_) | Node::Special => state.make(node, mode),
         };
         state.edit(vec![Edit { dir, name: name.to_vec(), from, to: Some(made) }])
     }
@@ -93,6 +93,11 @@ impl SimFs {
     /// Makes a symbolic link; replaces a file or link.
     pub fn user_symlink(&self, path: &RelPath, target: &[u8]) -> io::Result<()> {
         self.put(path, Node::Symlink(target.to_vec()), Mode::new(0o777))
+    }
+
+    /// Makes a pipe (0644).
+    pub fn user_mkfifo(&self, path: &RelPath) -> io::Result<()> {
+        self.put(path, Node::Special, Mode::new(0o644))
     }
 
     /// Makes a directory (0755).
@@ -218,6 +223,7 @@ fn collect(state: &State, dir: u64, prefix: Vec<u8>, all: &mut BTreeMap<Vec<u8>,
             Node::Symlink(target) => {
                 Found { kind: Kind::Symlink, bytes: target.clone(), mode: Mode::new(0), mtime: at.mtime }
             }
+            Node::Special => Found { kind: Kind::Special, bytes: Vec::new(), mode: at.mode, mtime: at.mtime },
             Node::Directory(_) => {
                 Found { kind: Kind::Directory, bytes: Vec::new(), mode: at.mode, mtime: Mtime::default() }
             }

@@ -1,0 +1,50 @@
+//! What stands in the way and that no scan reports: meeting it again and again would not help, so it is a problem of
+//! the path and not a disk that moved.
+
+use super::Batch;
+use crate::disk::fs::{Errno, Fs, errno};
+use crate::disk::tree::{At, stop};
+use protocol::model::RelPath;
+use protocol::sync::{Kind, Outcome, Problem, ProblemCode};
+use std::io;
+
+impl<F: Fs> Batch<'_, F> {
+    /// Why a name could not be made.
+    pub(super) fn refused(&self, at: &At<F>, error: &io::Error, doing: &str) -> Outcome {
+        if errno(error) != Errno::EXIST {
+            return stop(error, doing);
+        }
+        let fs = self.tree.fs;
+        match fs.stat(&at.dir, &at.name) {
+            Ok(Some(found)) if found.kind == Kind::Special => blocked(),
+            // A file system that folds case or normalization answers for another name.
+            Ok(Some(_)) => match fs.list(&at.dir) {
+                Ok(names) if names.iter().all(|listed| *listed.name != *at.name) => clash(),
+                _ => Outcome::DiskMoved,
+            },
+            _ => Outcome::DiskMoved,
+        }
+    }
+
+    /// Why the directory of a path could not be opened.
+    pub(super) fn unreachable(&mut self, path: &RelPath, error: &io::Error) -> Outcome {
+        let mut above = path.parent();
+        while let Some(dir) = above {
+            if matches!(self.tree.stat(&dir), Ok(Some(found)) if found.kind == Kind::Special) {
+                return blocked();
+            }
+            above = dir.parent();
+        }
+        stop(error, "cannot open the directory")
+    }
+}
+
+fn blocked() -> Outcome {
+    let words = "something that is not synced (a pipe, socket or device) stands there".to_owned();
+    Outcome::Failed(Problem { code: ProblemCode::Blocked, words })
+}
+
+fn clash() -> Outcome {
+    let words = "a name that differs only in case or accents stands there, and the file system cannot hold both";
+    Outcome::Failed(Problem { code: ProblemCode::Name, words: words.to_owned() })
+}
