@@ -80,8 +80,7 @@ fn main() -> ExitCode {
 }
 
 fn parse(mut args: impl Iterator<Item = String>) -> Option<Options> {
-    let mut options =
-        Options { scratch: std::env::temp_dir(), source: None, kills: 20, command: String::new() };
+    let mut options = Options { scratch: std::env::temp_dir(), source: None, kills: 20, command: String::new() };
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--scratch" => options.scratch = PathBuf::from(args.next()?),

@@ -97,7 +97,8 @@ fn settle(pair: &Pair) {
 
 /// A repository is cloned and walked through on one side; the other side has it whole.
 pub fn git(pair: &Pair, verdict: &mut Verdict) {
-    let Some(origin) = git_output(Path::new(env!("CARGO_MANIFEST_DIR")), &["rev-parse", "--path-format=absolute", "--git-common-dir"])
+    let Some(origin) =
+        git_output(Path::new(env!("CARGO_MANIFEST_DIR")), &["rev-parse", "--path-format=absolute", "--git-common-dir"])
     else {
         verdict.say(false, "git: this is no repository");
         return;
@@ -115,7 +116,10 @@ pub fn git(pair: &Pair, verdict: &mut Verdict) {
     settle(pair);
     let there = pair.b.at("repository");
     let sound = git_output(&there, &["fsck", "--full", "--strict", "--no-progress"]).is_some();
-    verdict.say(sound, &format!("git: fsck on the other side after {checked_out} checkouts of {} revisions", revisions.len()));
+    verdict.say(
+        sound,
+        &format!("git: fsck on the other side after {checked_out} checkouts of {} revisions", revisions.len()),
+    );
     // Without optional locks nothing is written, so that looking at it does not change it.
     let changed = git_output(&there, &["--no-optional-locks", "status", "--porcelain"]);
     verdict.say(changed.as_deref() == Some(""), "git: the other side's files are those of the revision");
