@@ -30,6 +30,11 @@ impl World<SimFs> {
     pub fn simulated() -> Self {
         Self::new(SimFs::new())
     }
+
+    /// A copy that goes its own way.
+    pub fn fork(&self) -> Self {
+        Self { fs: Arc::new(self.fs.fork()), journal: self.journal.fork() }
+    }
 }
 
 impl<F: Fs> World<F> {

@@ -11,7 +11,7 @@ mod tests;
 
 pub use kept::{Pruned, StoredVersion, VersionId, list, prune};
 pub use restore::restore;
-pub use set_aside::set_aside;
+pub use set_aside::{keep_beside, set_aside};
 
 use super::fs::{Area, Errno, Fs, Private, errno};
 use super::look;

@@ -309,6 +309,13 @@ impl Task {
             Effect::Fetch { path, origin, content, sources } => {
                 self.shared.fetch(FetchRequest { folder: self.shared.id(), path, origin, content, sources });
             }
+            Effect::KeepBeside { path, id } => {
+                let (fs, store, now) = (self.shared.fs(), self.shared.store(), self.shared.wall_secs());
+                if let Err(error) = crate::disk::versions::keep_beside(fs, store, &path, id, now) {
+                    tracing::warn!("a local change stays among the versions: {error}");
+                }
+                self.queue.add(path.parent().map_or(Look::Whole, Look::Subtree));
+            }
             Effect::SetAside { path } => {
                 let (fs, store, now) = (self.shared.fs(), self.shared.store(), self.shared.wall_secs());
                 let id = super::fresh_action();

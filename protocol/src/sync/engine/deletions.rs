@@ -80,15 +80,18 @@ impl Deletions {
         below(&self.pending) || below(&self.held)
     }
 
-    pub(super) fn reappeared(&mut self, path: &RelPath) {
-        self.held.remove(path);
-        if self.pending.remove(path) {
+    /// Takes a path back; whether it was waiting.
+    pub(super) fn reappeared(&mut self, path: &RelPath) -> bool {
+        let was_held = self.held.remove(path);
+        let was_pending = self.pending.remove(path);
+        if was_pending {
             self.by_content.retain(|_, paths| {
                 paths.remove(path);
                 !paths.is_empty()
             });
             self.settle();
         }
+        was_held || was_pending
     }
 
     fn settle(&mut self) {
@@ -198,6 +201,8 @@ impl Engine {
         }
         let pending = std::mem::take(&mut self.deletions.pending);
         self.deletions.settle();
+        // A directory that others changed may have waited for them.
+        self.pump.more_is_known();
         let mut effects = Vec::new();
         let mut gone = Vec::new();
         for path in pending {

@@ -45,7 +45,9 @@ impl Engine {
         let Some(seen) = seen(&observed) else {
             return;
         };
-        self.deletions.reappeared(&path);
+        if self.deletions.reappeared(&path) {
+            self.pump.more_is_known();
+        }
         if self.config.mode == FolderMode::ReceiveOnly {
             changes.extend(self.observe_receive_only(&path, &row, observed, seen));
             return;

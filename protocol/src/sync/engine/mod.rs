@@ -4,14 +4,13 @@
 //! The shell calls `handle` with what happened, carries out the effects in order, then calls `advance` until it
 //! returns nothing. Anything lost in a crash is found again: wants and cursors are rows, local changes are on disk.
 
+mod around;
 mod deletions;
 mod local;
 mod moves;
 mod peers;
 mod pump;
 mod remote;
-#[cfg(test)]
-mod tests;
 
 pub use deletions::Hold;
 pub use peers::{DigestWords, IndexBatch, PeerStatus};
@@ -198,6 +197,13 @@ pub enum Effect {
     SetAside {
         /// Where.
         path: RelPath,
+    },
+    /// What this action displaced is the user's own: it gets a conflict name beside the path.
+    KeepBeside {
+        /// Where it stood.
+        path: RelPath,
+        /// The action that displaced it.
+        id: ActionId,
     },
     /// Ask a peer for its index.
     IndexGet {

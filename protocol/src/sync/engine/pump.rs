@@ -2,13 +2,13 @@
 //! path order (parents first), then, once nothing is in flight, backwards for directories that go.
 //! Everything is decided again just before it is applied, so what changed meanwhile cannot be overwritten.
 
+use super::around::Surroundings;
 use super::moves::Moves;
 use super::{Effect, Engine, View, back_off};
 use crate::model::{Content, ContentHash, Entry, Event, RelPath, Timestamp};
-use crate::sync::decide::{Around, Draft, Plan, decide};
-use crate::sync::local::{Change, Decline, Have, LocalRow, Rows, Want};
+use crate::sync::decide::{Draft, Plan, decide};
+use crate::sync::local::{Change, Decline, Have, LocalRow, Want};
 use crate::sync::plan::{Action, ActionId, Outcome, Problem, ProblemCode, Step};
-use crate::sync::reconcile::Rules;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -80,6 +80,8 @@ struct Applying {
     path: RelPath,
     moved_from: Option<RelPath>,
     entry: Entry,
+    /// What is displaced is the user's own, in a receive-only folder.
+    displaces_local: bool,
 }
 
 #[derive(Debug)]
@@ -96,6 +98,8 @@ struct Due {
     draft: Draft,
     moved_from: Option<RelPath>,
     events: u64,
+    /// The user's own bytes stand there, in a receive-only folder.
+    displaces_local: bool,
 }
 
 impl Pump {
@@ -216,33 +220,6 @@ impl Pump {
             self.fetch_bytes -= bytes;
         }
         Some(flight)
-    }
-}
-
-struct Surroundings<'a> {
-    engine: &'a Engine,
-    view: View<'a>,
-}
-
-impl Around for Surroundings<'_> {
-    fn rows(&self) -> &dyn Rows {
-        self.view.rows
-    }
-
-    fn rules(&self) -> &Rules {
-        &self.engine.config.rules
-    }
-
-    fn is_busy(&self, path: &RelPath) -> bool {
-        self.engine.pump.flights.contains_key(path)
-    }
-
-    fn deletion_pending_below(&self, dir: &RelPath) -> bool {
-        self.engine.deletions.pending_below(dir)
-    }
-
-    fn is_caught_up(&self, want: &Want) -> bool {
-        self.engine.is_caught_up(want, self.view.rows)
     }
 }
 
@@ -431,9 +408,10 @@ impl Engine {
     fn start(&mut self, origin: RelPath, due: Due) -> Action {
         let id = self.take_action_id();
         let Draft { path, expected, entry, step, .. } = due.draft;
-        self.pump
-            .applying
-            .insert(id, Applying { path: path.clone(), moved_from: due.moved_from.clone(), entry: entry.clone() });
+        let (moved_from, entry_too) = (due.moved_from.clone(), entry.clone());
+        let displaces_local = due.displaces_local;
+        let applying = Applying { path: path.clone(), moved_from, entry: entry_too, displaces_local };
+        self.pump.applying.insert(id, applying);
         if let Some(from) = due.moved_from {
             self.pump.flights.insert(from.clone(), Flight { origin: from, state: FlightState::Applying });
         }
@@ -451,12 +429,14 @@ impl Engine {
             return None;
         }
         let events = u64::from(draft.uses_event);
+        let displaces_local =
+            draft.path == *origin && row.local.as_ref().is_some_and(|local| local.content().is_live());
         if draft.step != Step::InstallFile || draft.entry.content.file().map(|file| file.hash) == fetched {
-            return Some(Due { draft, moved_from: None, events });
+            return Some(Due { draft, moved_from: None, events, displaces_local });
         }
         let (from, from_have, source) = self.move_source(&draft, view)?;
         draft.step = Step::MoveFrom { from: from.clone(), from_have, tombstone: source.entry };
-        Some(Due { draft, moved_from: Some(from), events: 2 })
+        Some(Due { draft, moved_from: Some(from), events: 2, displaces_local: false })
     }
 
     pub(super) fn fetched(&mut self, path: &RelPath, content: ContentHash) -> Vec<Effect> {
@@ -514,7 +494,7 @@ impl Engine {
     ) -> Vec<Effect> {
         let mut effects = Vec::new();
         for (id, outcome) in outcomes {
-            let Some(Applying { path, moved_from, entry }) = self.pump.applying.remove(&id) else {
+            let Some(Applying { path, moved_from, entry, displaces_local }) = self.pump.applying.remove(&id) else {
                 continue;
             };
             let origin = self.pump.land(&path).map_or_else(|| path.clone(), |flight| flight.origin);
@@ -525,6 +505,9 @@ impl Engine {
                 if outcome != Outcome::Done {
                     effects.push(Effect::Look { path: from.clone(), subtree: false });
                 }
+            }
+            if displaces_local && outcome == Outcome::Done {
+                effects.push(Effect::KeepBeside { path: path.clone(), id });
             }
             if self.pump.scan_overlaps && outcome == Outcome::Done {
                 self.pump.look_after(&path);

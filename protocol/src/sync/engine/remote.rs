@@ -134,15 +134,8 @@ impl Engine {
         if self.config.mode != FolderMode::SendOnly {
             effects = self.undecline(DeclineCode::SendOnly, view);
         }
-        let mut after = None;
-        while self.config.mode != FolderMode::ReceiveOnly {
-            let page = view.rows.locals(after.as_ref(), PAGE);
-            let Some((last, _)) = page.last() else {
-                break;
-            };
-            after = Some(last.clone());
-            let forget = |(path, _)| Change::Local { path, local: None };
-            effects.push(Effect::Commit(page.into_iter().map(forget).collect()));
+        if self.config.mode != FolderMode::ReceiveOnly {
+            effects.extend(forget_locals(view));
         }
         self.pump.restart();
         effects
@@ -288,4 +281,19 @@ fn wants_with(known: &LocalRow, id: DeviceId, entry: Entry, declined: Option<Dec
         wants.push(Want { entry, sources: vec![id], declined });
     }
     Some(wants)
+}
+
+/// The scan that follows finds what a receive-only folder had noted, and records it as changes.
+fn forget_locals(view: View<'_>) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    let mut after = None;
+    loop {
+        let page = view.rows.locals(after.as_ref(), PAGE);
+        let Some((last, _)) = page.last() else {
+            return effects;
+        };
+        after = Some(last.clone());
+        let forget = |(path, _)| Change::Local { path, local: None };
+        effects.push(Effect::Commit(page.into_iter().map(forget).collect()));
+    }
 }

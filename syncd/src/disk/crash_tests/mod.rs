@@ -13,7 +13,7 @@ use super::{recover, versions};
 use protocol::model::{Content, RelPath};
 use protocol::sync::{Action, Journal, Kind, Outcome, Rows};
 use scenarios::{EDIT, NEW, SCENARIOS, Scenario};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -172,17 +172,16 @@ fn kept_bytes(world: &Sim) -> BTreeSet<Vec<u8>> {
 }
 
 /// What must hold after any end and its recovery.
-fn check(world: &Sim, before: &Sim, actions: &[Action], edited: bool, label: &str) {
-    check_but(world, before, actions, edited.then(BTreeSet::new).as_ref(), label);
+fn check(world: &Sim, start: &Start, label: &str) {
+    check_but(world, start, None, label);
 }
 
 /// The same with what the user did away with; `None`: there was no edit.
-fn check_but(world: &Sim, before: &Sim, actions: &[Action], forsaken: Option<&BTreeSet<Vec<u8>>>, label: &str) {
+fn check_but(world: &Sim, start: &Start, forsaken: Option<&BTreeSet<Vec<u8>>>, label: &str) {
     let edited = forsaken.is_some();
     assert!(world.journal.installing().is_empty(), "{label}: unsettled rows");
     let tree = world.fs.tree();
-    let before = before.fs.tree();
-    let precious = contents(before.values().cloned());
+    let precious = contents(start.tree.values().cloned());
     let kept = kept_bytes(world);
     for bytes in &precious {
         let is_forsaken = forsaken.is_some_and(|forsaken| forsaken.contains(bytes));
@@ -193,10 +192,10 @@ fn check_but(world: &Sim, before: &Sim, actions: &[Action], forsaken: Option<&BT
     for (at, found) in &tree {
         let whole = found.kind == Kind::Directory || known.contains(&found.bytes);
         assert!(whole, "{label}: torn or foreign bytes at {at:?}: {:?}", found.bytes);
-        let named = before.contains_key(at) || actions.iter().any(|action| action.path == *at);
+        let named = start.tree.contains_key(at) || start.actions.iter().any(|action| action.path == *at);
         let is_copy = at.display().contains("sync-conflict");
         assert!(named || is_copy, "{label}: {at:?} appeared in the tree");
-        assert!(!is_copy || edited || actions.len() == 2, "{label}: a needless copy {at:?}");
+        assert!(!is_copy || edited || start.actions.len() == 2, "{label}: a needless copy {at:?}");
     }
     for (at, row) in world.journal.rows() {
         let have = row.have.expect("only haves are recorded here");
@@ -243,25 +242,42 @@ fn check_settled(world: &Sim, label: &str) {
     assert_eq!(state(world), before, "{label}: the second recovery changed something");
 }
 
-/// A world with the scenario prepared and durable, and its actions.
-fn prepared(scenario: &Scenario) -> (Sim, Vec<Action>) {
-    let world = World::simulated();
-    let actions = (scenario.prepare)(&world);
-    (world, actions)
+/// A world with the scenario prepared and durable. Every run has its own copy.
+struct Start {
+    scenario: &'static Scenario,
+    world: Sim,
+    actions: Vec<Action>,
+    tree: BTreeMap<RelPath, Found>,
+}
+
+impl Start {
+    fn new(scenario: &'static Scenario) -> Self {
+        let world = World::simulated();
+        let actions = (scenario.prepare)(&world);
+        let tree = world.fs.tree();
+        Self { scenario, world, actions, tree }
+    }
+
+    fn all() -> impl Iterator<Item = Self> {
+        SCENARIOS.iter().map(Self::new)
+    }
+
+    fn named(name: &str) -> Self {
+        Self::new(SCENARIOS.iter().find(|scenario| scenario.name == name).expect("it is in the table"))
+    }
 }
 
 /// Runs a scenario with one crash; false when it ended before the crash.
-fn crash_once(scenario: &Scenario, run: Run, at: u64, edit_at: Option<u64>) -> bool {
-    let (before, _) = prepared(scenario);
-    let (world, actions) = prepared(scenario);
-    let label = format!("{}, {run:?}, crash at {at}, edit at {edit_at:?}", scenario.name);
+fn crash_once(start: &Start, run: Run, at: u64, edit_at: Option<u64>) -> bool {
+    let world = start.world.fork();
+    let label = format!("{}, {run:?}, crash at {at}, edit at {edit_at:?}", start.scenario.name);
     if run.ignores_syncs {
         world.fs.ignore_syncs();
     }
     let boundary = Boundary::new(at);
-    let edit = edit_at.zip(run.edit).map(|(at, edit)| (Boundary::new(at), edit, path(scenario.contested)));
+    let edit = edit_at.zip(run.edit).map(|(at, edit)| (Boundary::new(at), edit, path(start.scenario.contested)));
     let done = arm(&world, run.lacks_exchange, edit, &boundary);
-    let ended = until_crash(|| process(&world, &actions)).is_none();
+    let ended = until_crash(|| process(&world, &start.actions)).is_none();
     if !ended && at != u64::MAX {
         return false;
     }
@@ -272,7 +288,7 @@ fn crash_once(scenario: &Scenario, run: Run, at: u64, edit_at: Option<u64>) -> b
     settle(&world);
     world.fs.set_hook(None);
     let done = done.lock().expect("no test panics here").clone();
-    check_but(&world, &before, &actions, run.edit.map(|_| &done.forsaken), &label);
+    check_but(&world, start, run.edit.map(|_| &done.forsaken), &label);
     check_settled(&world, &label);
     check_edit(&world, &done, &label);
     ended
@@ -285,9 +301,9 @@ fn check_edit(world: &Sim, done: &Done, label: &str) {
     assert!(!done.edited || tree.contains(EDIT), "{label}: the edit is not in the tree");
 }
 
-fn sweep(scenario: &Scenario, run: Run) -> u64 {
+fn sweep(start: &Start, run: Run) -> u64 {
     let mut at = 1;
-    while crash_once(scenario, run, at, None) {
+    while crash_once(start, run, at, None) {
         at += 1;
         assert!(at < 1_000, "a batch has a bounded number of operations");
     }
@@ -296,42 +312,41 @@ fn sweep(scenario: &Scenario, run: Run) -> u64 {
 
 #[test]
 fn without_a_crash_everything_is_done() {
-    for scenario in &SCENARIOS {
+    for start in Start::all() {
         for lacks_exchange in [false, true] {
-            let (before, _) = prepared(scenario);
-            let (world, actions) = prepared(scenario);
+            let world = start.world.fork();
             arm(&world, lacks_exchange, None, &Boundary::new(u64::MAX));
-            let outcomes = process(&world, &actions);
-            assert!(outcomes.iter().all(|outcome| *outcome == Outcome::Done), "{}: {outcomes:?}", scenario.name);
-            check(&world, &before, &actions, false, scenario.name);
-            check_settled(&world, scenario.name);
-            for action in &actions {
-                let overwritten = actions.iter().any(|later| later.id > action.id && later.path == action.path);
+            let outcomes = process(&world, &start.actions);
+            assert!(outcomes.iter().all(|outcome| *outcome == Outcome::Done), "{}: {outcomes:?}", start.scenario.name);
+            check(&world, &start, start.scenario.name);
+            check_settled(&world, start.scenario.name);
+            for action in &start.actions {
+                let overwritten = start.actions.iter().any(|later| later.id > action.id && later.path == action.path);
                 let row = world.journal.get(&action.path);
-                assert!(overwritten || row.entry() == Some(&action.entry), "{}", scenario.name);
+                assert!(overwritten || row.entry() == Some(&action.entry), "{}", start.scenario.name);
             }
-            assert!(world.journal.held().is_empty(), "{}: released after ten minutes", scenario.name);
+            assert!(world.journal.held().is_empty(), "{}: released after ten minutes", start.scenario.name);
             let tmp = world.fs.private_tree().into_keys().filter(|at| at.starts_with("tmp/")).count();
-            assert_eq!(tmp, 0, "{}: temps are used up", scenario.name);
+            assert_eq!(tmp, 0, "{}: temps are used up", start.scenario.name);
         }
     }
 }
 
 #[test]
 fn killed_anywhere() {
-    for scenario in &SCENARIOS {
+    for start in Start::all() {
         for lacks_exchange in [false, true] {
-            assert!(sweep(scenario, Run { lacks_exchange, ..KILLED }) > 5, "{}", scenario.name);
+            assert!(sweep(&start, Run { lacks_exchange, ..KILLED }) > 5, "{}", start.scenario.name);
         }
     }
 }
 
 #[test]
 fn power_cut_anywhere() {
-    for scenario in &SCENARIOS {
+    for start in Start::all() {
         for lacks_exchange in [false, true] {
-            for seed in 0..12 {
-                sweep(scenario, Run { end: End::PowerCut(seed), lacks_exchange, ..KILLED });
+            for seed in 0..10 {
+                sweep(&start, Run { end: End::PowerCut(seed), lacks_exchange, ..KILLED });
             }
         }
     }
@@ -339,11 +354,11 @@ fn power_cut_anywhere() {
 
 #[test]
 fn crashed_again_while_recovering() {
-    for scenario in &SCENARIOS {
+    for start in Start::all() {
         for seed in 0..2 {
             let ends = if seed == 0 { [End::Kill; 2] } else { [End::PowerCut(seed), End::PowerCut(seed + 100)] };
             let mut first = 1;
-            while crash_twice(scenario, ends, first) {
+            while crash_twice(&start, ends, first) {
                 first += 1 + seed;
             }
         }
@@ -351,13 +366,12 @@ fn crashed_again_while_recovering() {
 }
 
 /// Crashes at `first`, and then recovery at each of its boundaries in turn.
-fn crash_twice(scenario: &Scenario, ends: [End; 2], first: u64) -> bool {
+fn crash_twice(start: &Start, ends: [End; 2], first: u64) -> bool {
     for second in 1.. {
-        let (before, _) = prepared(scenario);
-        let (world, actions) = prepared(scenario);
-        let label = format!("{}, {ends:?} at {first} and {second}", scenario.name);
+        let world = start.world.fork();
+        let label = format!("{}, {ends:?} at {first} and {second}", start.scenario.name);
         arm(&world, false, None, &Boundary::new(first));
-        if until_crash(|| process(&world, &actions)).is_some() {
+        if until_crash(|| process(&world, &start.actions)).is_some() {
             return false;
         }
         end(&world, ends[0]);
@@ -368,7 +382,7 @@ fn crash_twice(scenario: &Scenario, ends: [End; 2], first: u64) -> bool {
         }
         end(&world, ends[1]);
         settle(&world);
-        check(&world, &before, &actions, false, &label);
+        check(&world, start, &label);
         check_settled(&world, &label);
     }
     true
@@ -376,11 +390,11 @@ fn crash_twice(scenario: &Scenario, ends: [End; 2], first: u64) -> bool {
 
 #[test]
 fn an_edit_at_any_boundary_is_in_the_tree_afterwards() {
-    for scenario in &SCENARIOS {
+    for start in Start::all() {
         for lacks_exchange in [false, true] {
             for edit in EDITS {
                 for at in 1.. {
-                    if !edit_once(scenario, lacks_exchange, edit, at) {
+                    if !edit_once(&start, lacks_exchange, edit, at) {
                         break;
                     }
                 }
@@ -390,21 +404,20 @@ fn an_edit_at_any_boundary_is_in_the_tree_afterwards() {
 }
 
 /// Runs a scenario with one edit and no crash; false when it ended before the edit.
-fn edit_once(scenario: &Scenario, lacks_exchange: bool, edit: UserEdit, at: u64) -> bool {
-    let (before, _) = prepared(scenario);
-    let (world, actions) = prepared(scenario);
-    let label = format!("{}, lacks exchange {lacks_exchange}, {edit:?} at {at}", scenario.name);
+fn edit_once(start: &Start, lacks_exchange: bool, edit: UserEdit, at: u64) -> bool {
+    let world = start.world.fork();
+    let label = format!("{}, lacks exchange {lacks_exchange}, {edit:?} at {at}", start.scenario.name);
     let boundary = Boundary::new(at);
-    let edit = (boundary.clone(), edit, path(scenario.contested));
+    let edit = (boundary.clone(), edit, path(start.scenario.contested));
     let done = arm(&world, lacks_exchange, Some(edit), &Boundary::new(u64::MAX));
-    process(&world, &actions);
+    process(&world, &start.actions);
     if !boundary.was_reached() {
         return false;
     }
     world.fs.set_hook(None);
     settle(&world);
     let done = done.lock().expect("no test panics here").clone();
-    check_but(&world, &before, &actions, Some(&done.forsaken), &label);
+    check_but(&world, start, Some(&done.forsaken), &label);
     check_settled(&world, &label);
     check_edit(&world, &done, &label);
     true
@@ -412,13 +425,13 @@ fn edit_once(scenario: &Scenario, lacks_exchange: bool, edit: UserEdit, at: u64)
 
 #[test]
 fn an_edit_before_a_crash_is_kept() {
-    for scenario in &SCENARIOS {
+    for start in Start::all() {
         for edit in EDITS {
             let run = Run { edit: Some(edit), ..KILLED };
             let mut at = 1;
-            while crash_once(scenario, run, at, Some(at.saturating_sub(1).max(1))) {
+            while crash_once(&start, run, at, Some(at.saturating_sub(1).max(1))) {
                 for edit_at in (1..at).step_by(7) {
-                    crash_once(scenario, run, at, Some(edit_at));
+                    crash_once(&start, run, at, Some(edit_at));
                 }
                 at += 1;
             }
@@ -428,22 +441,21 @@ fn an_edit_before_a_crash_is_kept() {
 
 #[test]
 fn a_missing_fsync_is_noticed() {
-    let fails = |scenario: &'static Scenario| {
-        std::panic::catch_unwind(|| {
+    let fails = |name: &'static str| {
+        let sweep_all = || {
+            let start = Start::named(name);
             for seed in 0..24 {
-                sweep(scenario, Run { end: End::PowerCut(seed), ignores_syncs: true, ..KILLED });
+                sweep(&start, Run { end: End::PowerCut(seed), ignores_syncs: true, ..KILLED });
             }
-        })
-        .is_err()
+        };
+        std::panic::catch_unwind(sweep_all).is_err()
     };
-    let create = SCENARIOS.iter().find(|scenario| scenario.name == "create").expect("it is in the table");
-    let replace = SCENARIOS.iter().find(|scenario| scenario.name == "replace").expect("it is in the table");
-    assert!(fails(create) && fails(replace), "the sweep cannot tell whether anything is synced");
+    assert!(fails("create") && fails("replace"), "the sweep cannot tell whether anything is synced");
 }
 
 #[test]
 fn a_journal_fork_is_independent() {
-    let (world, _) = prepared(&SCENARIOS[3]);
+    let world = Start::named("replace").world;
     let fork: MemJournal = world.journal.fork();
     world.scan("a");
     assert_ne!(fork.state(), world.journal.state());

@@ -3,9 +3,9 @@
 
 use crate::disk::fs::Fs;
 use crate::disk::look;
-use crate::disk::tree::{Tree, hold_name};
+use crate::disk::tree::{Placed, Tree, hold_name};
 use protocol::model::{Content, RelPath};
-use protocol::sync::{ActionId, Journal, Kind};
+use protocol::sync::{ActionId, Change, Journal, Kind};
 use std::io;
 
 /// Holds the object at `path` under `id`, a fresh action id; later it becomes a version. `now` is the wall clock in
@@ -39,5 +39,29 @@ pub fn set_aside<F: Fs, J: Journal + ?Sized>(
     let changes = std::mem::take(&mut tree.changes);
     tree.flush()?;
     journal.commit(changes);
+    Ok(())
+}
+
+/// Gives what an action displaced a conflict name beside `path`: the user's own bytes in a receive-only folder. Until
+/// then, or when it fails, they are kept in `hold/` like every displaced object.
+///
+/// # Errors
+/// What the disk answers.
+pub fn keep_beside<F: Fs, J: Journal + ?Sized>(
+    fs: &F,
+    journal: &J,
+    path: &RelPath,
+    id: ActionId,
+    now: i64,
+) -> io::Result<()> {
+    let mut tree = Tree::open(fs, now)?;
+    if tree.held_at(id)?.is_none() {
+        return Ok(());
+    }
+    let placed = tree.place_beside(&hold_name(id), path)?;
+    tree.flush()?;
+    if matches!(placed, Placed::Beside) {
+        journal.commit(vec![Change::Released(id)]);
+    }
     Ok(())
 }

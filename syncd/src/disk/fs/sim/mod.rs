@@ -122,8 +122,17 @@ impl SimFs {
     /// An empty volume; its clock starts in November 2023 and never goes by itself.
     #[must_use]
     pub fn new() -> Self {
-        let (state, hook) = (Mutex::new(State::new()), Mutex::new((0, None)));
-        Self { shared: Arc::new(Shared { state, hook }) }
+        Self::of(State::new())
+    }
+
+    fn of(state: State) -> Self {
+        Self { shared: Arc::new(Shared { state: Mutex::new(state), hook: Mutex::new((0, None)) }) }
+    }
+
+    /// A copy that goes its own way: an image of the disk, with what is durable and what is not.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        Self::of(self.state().clone())
     }
 
     /// Sees every operation before it happens. It may call the user's side of this file system.

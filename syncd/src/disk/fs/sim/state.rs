@@ -41,7 +41,7 @@ pub(super) struct Edit {
     pub to: Option<u64>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct State {
     pub live: BTreeMap<u64, Inode>,
     disk: BTreeMap<u64, Inode>,

@@ -1,0 +1,34 @@
+//! What a decision sees of the engine around it.
+
+use super::{Engine, View};
+use crate::model::RelPath;
+use crate::sync::decide::Around;
+use crate::sync::local::{Rows, Want};
+use crate::sync::reconcile::Rules;
+
+pub(super) struct Surroundings<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) view: View<'a>,
+}
+
+impl Around for Surroundings<'_> {
+    fn rows(&self) -> &dyn Rows {
+        self.view.rows
+    }
+
+    fn rules(&self) -> &Rules {
+        &self.engine.config.rules
+    }
+
+    fn is_busy(&self, path: &RelPath) -> bool {
+        self.engine.pump.is_in_flight(path)
+    }
+
+    fn deletion_pending_below(&self, dir: &RelPath) -> bool {
+        self.engine.deletions.pending_below(dir)
+    }
+
+    fn is_caught_up(&self, want: &Want) -> bool {
+        self.engine.is_caught_up(want, self.view.rows)
+    }
+}
