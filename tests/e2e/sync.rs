@@ -295,10 +295,7 @@ fn a_file_is_whole_or_absent_at_any_time() {
     let (a, b) = pair_of(&world);
     let sizes = [300_000_usize, 1, 2_000_000];
     let known: Vec<Kind> = sizes.iter().map(|size| Kind::File(*size as u64, blake3::hash(&vec![1; *size]))).collect();
-    let save = |size: usize| {
-        a.put(".new", vec![1; size]);
-        fs::rename(a.at(".new"), a.at("f")).expect("a rename");
-    };
+    let save = |size: usize| a.save("f", vec![1; size]);
     save(sizes[0]);
     settle(&[&a, &b]);
     for round in 0..6 {

@@ -76,7 +76,7 @@ fn a_full_disk_takes_what_fits_and_lists_the_rest() {
     share(&[&a, &b]);
     settle(&[&a, &b]);
     let pid = b.pid();
-    a.put("big", noise(99, 30 << 20));
+    a.save("big", noise(99, 30 << 20));
     for at in 0..10 {
         a.put(format!("edited/{at}"), noise(100 + at, 4096));
     }
@@ -101,9 +101,7 @@ fn a_file_that_changes_while_it_is_read_arrives_whole() {
     let (a, b) = tests::harness::pair_of(&world);
     let versions: Vec<Vec<u8>> = (0..4).map(|seed| vec![b'a' + seed; 3_000_000]).collect();
     for version in versions.iter().cycle().take(12) {
-        let outside = a.home().with_file_name("written");
-        fs::write(&outside, version).expect("a file");
-        fs::rename(&outside, a.at("f")).expect("a rename");
+        a.save("f", version);
         if let Some(bytes) = b.get("f") {
             assert!(versions.contains(&bytes), "{} bytes that nobody wrote", bytes.len());
         }

@@ -5,7 +5,7 @@
 use super::fs::{Area, Errno, Fs, Private, errno};
 use super::look::hash_file;
 use protocol::model::{ContentHash, FileContent, Mode};
-use protocol::sync::Kind;
+use protocol::sync::{Fingerprint, Kind};
 use std::io;
 use std::sync::Arc;
 
@@ -105,10 +105,22 @@ impl<F: Fs> Stage<F> {
     /// # Errors
     /// When the temps cannot be listed or removed.
     pub fn sweep(&self, now: i64) -> io::Result<usize> {
+        self.remove(|found| found.ctime.secs < now - UNUSED_SECS_MAX)
+    }
+
+    /// Removes every temp. Only where nothing is wanted, so that none can be on its way. Returns how many.
+    ///
+    /// # Errors
+    /// When the temps cannot be listed or removed.
+    pub fn clear(&self) -> io::Result<usize> {
+        self.remove(|_| true)
+    }
+
+    fn remove(&self, is_due: impl Fn(&Fingerprint) -> bool) -> io::Result<usize> {
         let mut removed = 0;
         for item in self.fs.list(&self.tmp)? {
             let Some(found) = self.fs.stat(&self.tmp, &item.name)? else { continue };
-            if found.kind != Kind::Directory && found.ctime.secs < now - UNUSED_SECS_MAX {
+            if found.kind != Kind::Directory && is_due(&found) {
                 self.fs.unlink(&self.tmp, &item.name)?;
                 removed += 1;
             }

@@ -2,6 +2,7 @@
 
 use super::log::Record;
 use super::report::StopCause;
+use crate::disk::Stage;
 use crate::disk::fs::{Fs, RealFs, RootId};
 use crate::disk::hash;
 use crate::disk::ignore::{IGNORE_LEN_MAX, Ignore, IgnoreFile};
@@ -139,6 +140,13 @@ impl Shared {
 
     pub(super) fn publish(&self, record: &Record) {
         self.outside.changed(self.id, record);
+    }
+
+    /// Removes what is left of contents that were on their way.
+    pub(super) fn clear_temps(&self) {
+        if let Err(error) = Stage::new(Arc::clone(&self.fs)).and_then(|stage| stage.clear()) {
+            tracing::debug!(folder = %self.id, "temporary files stay for now: {error}");
+        }
     }
 
     pub(super) fn state_changed(&self, idle: bool) {

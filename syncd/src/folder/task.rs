@@ -288,6 +288,11 @@ impl Task {
         if idle != self.was_idle {
             self.was_idle = idle;
             self.shared.state_changed(idle);
+            if idle && self.stopped.is_none() {
+                // Nothing is wanted, and only this thread asks for content: what a crash or a newer version left is
+                // of no use.
+                self.shared.clear_temps();
+            }
         }
     }
 

@@ -465,6 +465,15 @@ impl Device {
         std::fs::write(&path, bytes).unwrap_or_else(|error| panic!("write {}: {error}", path.display()));
     }
 
+    /// Writes a file as careful programs do: beside the folder, then renamed into it, so that it appears whole.
+    ///
+    /// # Panics
+    /// When the disk refuses.
+    pub fn save(&self, path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) {
+        let outside = self.home.with_file_name("written");
+        std::fs::write(&outside, bytes).and_then(|()| std::fs::rename(&outside, self.at(path))).expect("a rename");
+    }
+
     /// The bytes of a file; `None` when there is none.
     ///
     /// # Panics
