@@ -115,7 +115,10 @@ fn settle(world: &mut World) -> Result<(), Violation> {
         if let Some(micro) = (!enabled.is_empty()).then(|| *rng.pick(&enabled)) {
             world.happen(micro);
             if world.happened > most {
-                return fails("bounded rounds", format!("still busy after {SETTLE_EVENTS_MAX} events: {}", state(world)));
+                return fails(
+                    "bounded rounds",
+                    format!("still busy after {SETTLE_EVENTS_MAX} events: {}", state(world)),
+                );
             }
             continue;
         }
@@ -135,9 +138,10 @@ fn settle(world: &mut World) -> Result<(), Violation> {
 }
 
 fn is_settled(world: &World) -> bool {
-    let idle = world.devices.iter().all(|device| {
-        device.is_quiet() && device.engine.as_ref().is_some_and(|engine| engine.is_idle(&device.store))
-    });
+    let idle = world
+        .devices
+        .iter()
+        .all(|device| device.is_quiet() && device.engine.as_ref().is_some_and(|engine| engine.is_idle(&device.store)));
     idle && world.healed_links().iter().all(|(a, b)| in_sync(world, *a, *b) && in_sync(world, *b, *a))
 }
 
@@ -190,8 +194,11 @@ fn converged(world: &World) -> Result<(), Violation> {
 fn rows_are_true(world: &World) -> Result<(), Violation> {
     for device in &world.devices {
         let rows = device.store.rows();
-        let live: BTreeMap<&RelPath, &Content> =
-            rows.iter().filter(|(_, row)| row.is_live()).filter_map(|(path, row)| Some((path, &row.entry()?.content))).collect();
+        let live: BTreeMap<&RelPath, &Content> = rows
+            .iter()
+            .filter(|(_, row)| row.is_live())
+            .filter_map(|(path, row)| Some((path, &row.entry()?.content)))
+            .collect();
         let nodes = device.tree.nodes();
         let alike = live.len() == nodes.len()
             && live.iter().all(|(path, content)| nodes.get(*path).is_some_and(|node| node.content.same(content)));
@@ -246,7 +253,10 @@ fn quiescent(world: &mut World) -> Result<(), Violation> {
         settle(world)?;
     }
     if counts(world) != before || world.rows_sent != rows {
-        return fails("quiescence", format!("{before:?} became {:?}, {} rows sent", counts(world), world.rows_sent - rows));
+        return fails(
+            "quiescence",
+            format!("{before:?} became {:?}, {} rows sent", counts(world), world.rows_sent - rows),
+        );
     }
     Ok(())
 }

@@ -6,9 +6,7 @@ use super::store::Store;
 use super::tree::Tree;
 use protocol::model::{ContentHash, DeviceId, FileContent, RelPath, ReplicaId, Timestamp, Version};
 use protocol::sync::engine::{Alarm, Config, Effect, Engine, Event, View};
-use protocol::sync::{
-    Action, ActionId, Change, Have, Installing, Journal, Observation, Outcome, Rows, Step,
-};
+use protocol::sync::{Action, ActionId, Change, Have, Installing, Journal, Observation, Outcome, Rows, Step};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The daemon died at this point.
@@ -241,7 +239,12 @@ impl Device {
         match self.batch.as_ref().and_then(|batch| batch.actions.front()) {
             Some(action) => {
                 let step = format!("{:?}", action.step);
-                format!("{} {:?} {}", step.split(' ').next().unwrap_or_default(), action.path, super::words::entry(&action.entry))
+                format!(
+                    "{} {:?} {}",
+                    step.split(' ').next().unwrap_or_default(),
+                    action.path,
+                    super::words::entry(&action.entry)
+                )
             }
             None => format!("ends the batch {:?}", self.batch.as_ref().map(|batch| &batch.outcomes)),
         }
@@ -282,7 +285,8 @@ impl Device {
     }
 
     fn records(&self, action: &Action) -> Vec<Change> {
-        let fingerprint = self.tree.get(&action.path).filter(|_| action.entry.is_live()).map(super::tree::Node::fingerprint);
+        let fingerprint =
+            self.tree.get(&action.path).filter(|_| action.entry.is_live()).map(super::tree::Node::fingerprint);
         let have = Have { entry: action.entry.clone(), fingerprint, racy: false };
         let mut records = vec![Change::Have { path: action.path.clone(), have }];
         if let Step::MoveFrom { from, tombstone, .. } = &action.step {
@@ -422,9 +426,7 @@ impl Device {
                 self.looks.extend(stale.into_iter().map(|found| (found.path, false)));
                 Some(Event::Observed(fresh))
             }
-            Event::ScanEnded { .. } => {
-                Some(Event::ScanEnded { whole: !std::mem::take(&mut self.stale) })
-            }
+            Event::ScanEnded { .. } => Some(Event::ScanEnded { whole: !std::mem::take(&mut self.stale) }),
             event => Some(event),
         }
     }

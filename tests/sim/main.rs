@@ -1,8 +1,8 @@
 //! Many seeds, or one with its trace: `sim --seeds N [--start S] [--jobs J] [--profile flat|disk]`, `sim --seed S`.
 
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 use tests::sim::check::{Demand, Violation, run};
 use tests::sim::scenario::{Profile, Scenario};

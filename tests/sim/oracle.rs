@@ -216,7 +216,9 @@ impl Oracle {
     fn is_old_again(&self, id: usize) -> bool {
         let event = &self.events[id];
         let lineage = base(&event.path);
-        let twin = |other: &(usize, &Happened)| other.0 != id && other.1.after == event.after && base(&other.1.path) == lineage;
+        let twin = |other: &(usize, &Happened)| {
+            other.0 != id && other.1.after == event.after && base(&other.1.path) == lineage
+        };
         let found = self.index_was_lost || event.first_contact;
         let copied = event.after.is_some_and(|content| self.copies_gone.contains(&(lineage.clone(), content)));
         (found || copied) && self.events.iter().enumerate().any(|other| twin(&other))

@@ -9,8 +9,7 @@ const TRIES_MAX: u32 = 3000;
 /// The smallest scenario found, and what fails in it.
 #[must_use]
 pub fn shrink(scenario: &Scenario, violation: &Violation, demand: Demand) -> (Scenario, Violation) {
-    let mut shrinker =
-        Shrinker { best: scenario.clone(), violation: violation.clone(), demand, tries: 0 };
+    let mut shrinker = Shrinker { best: scenario.clone(), violation: violation.clone(), demand, tries: 0 };
     loop {
         let before = shrinker.size();
         shrinker.drop_device();
@@ -31,7 +30,8 @@ struct Shrinker {
 
 impl Shrinker {
     fn size(&self) -> (usize, u64, usize) {
-        let events = |step: &super::scenario::Step| if let What::Run { events } = step.what { u64::from(events) } else { 0 };
+        let events =
+            |step: &super::scenario::Step| if let What::Run { events } = step.what { u64::from(events) } else { 0 };
         (self.best.steps.len(), self.best.steps.iter().map(events).sum(), self.best.config.devices)
     }
 

@@ -60,6 +60,19 @@ pub fn is_fork(ours: &Entry, theirs: &Entry) -> bool {
     ours.version == theirs.version && !ours.same_fields(theirs)
 }
 
+/// One version and the same fields, but the events behind them are known here in part: equal values met in another
+/// order there. Both sides end with the same events, so that digests agree and later merges decide alike.
+#[must_use]
+pub fn says_more(ours: &Entry, theirs: &Entry) -> Option<Entry> {
+    if ours.version != theirs.version || !ours.same_fields(theirs) {
+        return None;
+    }
+    let content_at = met(ours, theirs, |entry| &entry.content_at);
+    let mode_at = met(ours, theirs, |entry| &entry.mode_at);
+    let more = content_at != ours.content_at || mode_at != ours.mode_at;
+    more.then(|| Entry { content_at, mode_at, found: ours.found && theirs.found, ..ours.clone() })
+}
+
 /// The table.
 #[must_use]
 pub fn reconcile(ours: Option<&Entry>, theirs: &Entry, rules: &Rules) -> Decision {
@@ -69,7 +82,9 @@ pub fn reconcile(ours: Option<&Entry>, theirs: &Entry, rules: &Rules) -> Decisio
     match ours.version.causal_cmp(&theirs.version) {
         Some(Ordering::Greater) => Decision::Nothing,
         Some(Ordering::Less) => Decision::Take,
-        Some(Ordering::Equal) if ours.same_fields(theirs) || !rules.forks => Decision::Nothing,
+        Some(Ordering::Equal) if ours.same_fields(theirs) || !rules.forks => {
+            says_more(ours, theirs).map_or(Decision::Nothing, Decision::Adopt)
+        }
         Some(Ordering::Equal) | None => concurrent(ours, theirs, rules),
     }
 }
@@ -105,7 +120,8 @@ fn merge(ours: &Entry, theirs: &Entry, rules: &Rules) -> Merge {
     let winner = if content_side == Side::Ours { ours } else { theirs };
     let loser = if content_side == Side::Ours { theirs } else { ours };
     let same_content = ours.content.same(&theirs.content);
-    let content_at = if same_content { met(ours, theirs, |entry| &entry.content_at) } else { winner.content_at.clone() };
+    let content_at =
+        if same_content { met(ours, theirs, |entry| &entry.content_at) } else { winner.content_at.clone() };
     let mtime = if same_content { ours.mtime.max(theirs.mtime) } else { winner.mtime };
     let (mode, mode_at) = merged_mode(ours, theirs, winner);
     let silently_older = if same_content || lost.is_some() { None } else { loser.content.ancestor_hash() };

@@ -3,7 +3,7 @@
 use super::{Alarm, DigestWords, Effect, Engine, FolderMode, IndexBatch, View};
 use crate::model::{DeviceId, Entry, Row, Sequence, Timestamp};
 use crate::sync::local::{Change, Cursor, Decline, DeclineCode, LocalRow, Want};
-use crate::sync::reconcile::is_fork;
+use crate::sync::reconcile::{is_fork, says_more};
 
 /// Wants in one page when all of them are gone through.
 const PAGE: usize = 512;
@@ -62,7 +62,9 @@ impl Engine {
         let known = view.rows.get(&path);
         if known.entry().is_some_and(|have| is_fork(have, &entry)) {
             effects.push(Effect::Alarm(Alarm::Fork { path: path.clone(), peer: id }));
-        } else if !entry.version.is_news_to(known.entry()) {
+        } else if !entry.version.is_news_to(known.entry())
+            && known.entry().is_none_or(|have| says_more(have, &entry).is_none())
+        {
             return;
         }
         let declined = self.declined_at_once(&path, &entry, view);
