@@ -76,3 +76,45 @@ const _: () = assert!(INDEX_BYTES_MAX < MESSAGE_LEN_MAX);
 const _: () = assert!(MANIFEST_CHUNKS_MAX * 36 < MESSAGE_LEN_MAX);
 const _: () = assert!(CHUNK_LEN_MAX as u64 <= REQUEST_BYTES_MAX);
 const _: () = assert!(REQUEST_BYTES_MAX * 2 <= REQUEST_BYTES_OPEN_MAX);
+
+// The wire.
+
+/// First and last protocol version that this code speaks (`vmin..vmax` of the handshake).
+pub const PROTOCOL_VERSIONS: (u8, u8) = (1, 1);
+/// Nonces of one direction between two rekeys.
+pub const REKEY_NONCES: u64 = 65_536;
+/// Bytes that a receiver holds undecrypted: room for the frame under way and as much again behind it.
+pub const RECEIVE_BUFFER_LEN: usize = 256 * 1024;
+/// Seconds of one knock window.
+pub const KNOCK_WINDOW_SECS: u64 = 600;
+/// Knock windows tried on either side of ours, clocks permitting.
+pub const KNOCK_SLACK_WINDOWS: u64 = 1;
+/// Knock windows tried on either side of ours for a device whose clock is wrong: 12 hours.
+pub const KNOCK_WIDE_SLACK_WINDOWS: u64 = 72;
+/// Accepted knocks that are remembered.
+pub const REPLAY_ENTRIES_MAX: usize = 65_536;
+/// Seconds an accepted knock is remembered: as long as some search may still match it.
+pub const REPLAY_KEEP_SECS: u64 = 24 * 3600;
+/// Seconds of one beacon window.
+pub const BEACON_WINDOW_SECS: u64 = 300;
+/// Largest beacon: 12 bytes and a tag of 8 per peer.
+pub const BEACON_LEN_MAX: usize = 12 + 8 * PEERS_MAX;
+/// Seconds of one relay token epoch.
+pub const RELAY_EPOCH_SECS: u64 = 6 * 3600;
+/// Longest host name in a link (RFC 1035).
+pub const HOST_LEN_MAX: usize = 253;
+/// Longest invite or relay link in bytes.
+pub const LINK_LEN_MAX: usize = 4096;
+/// Longest explanation of a declined entry, in bytes.
+pub const WORDS_LEN_MAX: usize = 256;
+/// Raw bytes at which a DATA block is closed.
+pub const DATA_BLOCK_TARGET: usize = 1024 * 1024;
+/// Bytes before a record's content: item, code, len.
+pub const DATA_RECORD_HEADER_LEN: usize = 7;
+/// Largest raw block: a record is never split, so the last one may begin just below the target.
+pub const DATA_BLOCK_RAW_MAX: usize = DATA_BLOCK_TARGET + DATA_RECORD_HEADER_LEN + CHUNK_LEN_MAX;
+
+const _: () = assert!(RECEIVE_BUFFER_LEN >= 2 * (2 + 16 + NOISE_MESSAGE_LEN_MAX));
+const _: () = assert!(REKEY_NONCES.is_multiple_of(2), "the two nonces of a frame share a key");
+const _: () = assert!(REPLAY_KEEP_SECS >= 2 * KNOCK_WIDE_SLACK_WINDOWS * KNOCK_WINDOW_SECS);
+const _: () = assert!(FILES_PER_REQUEST_MAX <= u16::MAX as usize);

@@ -1,1 +1,199 @@
-fn main() {}
+//! `syncd`: runs the daemon, a relay, or the demo.
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+use protocol::wire::relay::Endpoint;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use syncd::home::{Home, HomeInUse};
+use syncd::keys;
+use syncd::node::{Daemon, Ended, Options};
+use syncd::relay::{RelayConfig, RelayLimits};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// Keeps folders in sync between your own devices, directly and encrypted.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon in the foreground (also without a subcommand).
+    Run(RunArgs),
+    /// Run a relay: it joins two devices that cannot reach each other, and sees neither names nor contents.
+    Relay(RelayArgs),
+    /// Show it work: two daemons in scratch homes sync scratch copies of a directory.
+    Demo(DemoArgs),
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// Where this daemon keeps everything (default: SYNCD_HOME, else the platform's directory).
+    #[arg(long, value_name = "DIR")]
+    home: Option<PathBuf>,
+    /// Address to listen on instead of the configured ones; repeatable; port 0 picks one.
+    #[arg(long, value_name = "ADDR")]
+    listen: Vec<SocketAddr>,
+}
+
+#[derive(Debug, Args)]
+struct RelayArgs {
+    /// Address to listen on.
+    #[arg(long, value_name = "ADDR", default_value = "[::]:28731")]
+    listen: Vec<SocketAddr>,
+    /// HOST:PORT under which clients reach it, for the link (default: the address it listens on).
+    #[arg(long, value_name = "HOST:PORT")]
+    public: Option<Endpoint>,
+    /// Where the relay keeps its key.
+    #[arg(long, value_name = "DIR")]
+    home: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct DemoArgs {
+    /// Directory to copy and sync (default: this directory without `target/`). The original is only read.
+    #[arg(value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+/// The database was written by a newer version (EX_DATAERR).
+const EXIT_NEWER: u8 = 65;
+/// The home is in use (EX_CANTCREAT).
+const EXIT_IN_USE: u8 = 73;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&anyhow::Error::from(error).context("cannot start")),
+    };
+    let result = match cli.command {
+        None => runtime.block_on(run(cli.run)),
+        Some(Command::Run(args)) => runtime.block_on(run(args)),
+        Some(Command::Relay(args)) => runtime.block_on(relay(args)),
+        Some(Command::Demo(args)) => runtime.block_on(demo(args)),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("error: {error:#}");
+    if error.downcast_ref::<HomeInUse>().is_some() {
+        eprintln!("hint: `syncctl status` talks to the daemon that runs; another one needs its own --home");
+        return ExitCode::from(EXIT_IN_USE);
+    }
+    ExitCode::FAILURE
+}
+
+/// Secrets must not reach a core file.
+fn no_core_dumps() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    if setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).is_err() {
+        tracing::debug!("core dumps could not be switched off");
+    }
+}
+
+/// As many open files as the system allows: watches and handles of large trees.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).is_err() {
+        tracing::debug!("the limit of open files stays as it is");
+    }
+}
+
+fn start_logging(level: &str) {
+    let filter = EnvFilter::try_from_env("SYNCD_LOG").unwrap_or_else(|_| EnvFilter::new(format!("warn,syncd={level}")));
+    let journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    if journal {
+        builder.without_time().with_ansi(false).init();
+    } else {
+        builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init();
+    }
+}
+
+async fn run(args: RunArgs) -> Result<ExitCode> {
+    let home = Home::resolve(args.home.as_deref())?;
+    let level = syncd::config::ConfigFile::load(&home.config()).map_or("info", |file| file.settings().log_level.word());
+    start_logging(level);
+    no_core_dumps();
+    raise_file_limit();
+    if rustix::process::geteuid().is_root() {
+        tracing::warn!("running as root: files of every user are within reach; a user service is safer");
+    }
+    let daemon = Daemon::start(Options { home, listen: args.listen }).await?;
+    // No service manager, nothing to tell.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let stop = daemon.stopper();
+    tokio::spawn(async move {
+        terminated().await;
+        // As above.
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        stop.cancel();
+    });
+    match daemon.ended().await? {
+        Ended::Stopped => Ok(ExitCode::SUCCESS),
+        Ended::NewerDatabase => {
+            eprintln!("error: a folder's database was written by a newer syncd");
+            eprintln!("hint: install that version again; this one has touched nothing");
+            Ok(ExitCode::from(EXIT_NEWER))
+        }
+    }
+}
+
+async fn terminated() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(mut term), Ok(mut int)) => {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+        }
+        _ => std::future::pending().await,
+    }
+}
+
+async fn relay(args: RelayArgs) -> Result<ExitCode> {
+    start_logging("info");
+    no_core_dumps();
+    raise_file_limit();
+    let home = Home::resolve(args.home.as_deref())?;
+    home.create()?;
+    let (seed, access_key) = keys::open_relay(&home.keys())?;
+    let config = RelayConfig {
+        listen: args.listen,
+        seed,
+        access_keys: vec![access_key],
+        public: args.public,
+        limits: RelayLimits::default(),
+    };
+    let stop = CancellationToken::new();
+    let relay = syncd::relay::serve(config, stop.clone()).await.context("the relay cannot start")?;
+    println!("{}", relay.link);
+    // No service manager, nothing to tell.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    terminated().await;
+    stop.cancel();
+    relay.stopped().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn demo(args: DemoArgs) -> Result<ExitCode> {
+    start_logging("error");
+    no_core_dumps();
+    raise_file_limit();
+    let passed = syncd::demo::run(args.dir).await?;
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -188,6 +188,9 @@ impl Device {
                 Effect::Apply { actions, counter } => self.start(actions, counter)?,
                 Effect::Look { path, subtree } => self.looks.push((path, subtree)),
                 Effect::Alarm(alarm) => self.alarms.push(alarm),
+                Effect::SetAside { path } => {
+                    unreachable!("no simulated folder is receive-only: nothing reverts {path:?}")
+                }
                 Effect::IndexGet { peer, .. }
                 | Effect::Index { peer, .. }
                 | Effect::IndexAck { peer, .. }

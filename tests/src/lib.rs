@@ -2,3 +2,6 @@
 
 #[path = "../sim/mod.rs"]
 pub mod sim;
+
+#[path = "../e2e/harness/mod.rs"]
+pub mod harness;

@@ -183,9 +183,9 @@ const HASH_DIGITS: [usize; 3] = [7, 16, 64];
 
 /// Puts `loser`'s content beside `path` under a free conflict name. `None`: it is already there.
 fn conflict_copy(around: &dyn Around, path: &RelPath, loser: &Entry, event: Event) -> Option<Plan> {
-    let hash = loser.content.identity().1;
+    let hash = loser.content.identity().1.to_hex();
     for digits in HASH_DIGITS {
-        let name = conflict_name(path.name(), loser.mtime, &hash, digits);
+        let name = conflict_name(path.name(), loser.mtime, &hash[..digits]);
         // A name that is valid at `path` stays valid: at most 255 bytes, no slash. Only the whole path may grow too long.
         let Ok(copy_path) = path.with_name(&name) else {
             return Some(Plan::Wait);

@@ -63,14 +63,11 @@ pub fn is_fork(ours: &Entry, theirs: &Entry) -> bool {
 /// One version and the same fields, but the events behind them are known here in part: equal values met in another
 /// order there. Both sides end with the same events, so that digests agree and later merges decide alike.
 #[must_use]
-pub fn says_more(ours: &Entry, theirs: &Entry) -> Option<Entry> {
-    if ours.version != theirs.version || !ours.same_fields(theirs) {
-        return None;
-    }
-    let content_at = met(ours, theirs, |entry| &entry.content_at);
-    let mode_at = met(ours, theirs, |entry| &entry.mode_at);
-    let more = content_at != ours.content_at || mode_at != ours.mode_at;
-    more.then(|| Entry { content_at, mode_at, found: ours.found && theirs.found, ..ours.clone() })
+pub fn says_more(ours: &Entry, theirs: &Entry) -> bool {
+    ours.version == theirs.version
+        && ours.same_fields(theirs)
+        && (met(ours, theirs, |entry| &entry.content_at) != ours.content_at
+            || met(ours, theirs, |entry| &entry.mode_at) != ours.mode_at)
 }
 
 /// The table.
@@ -82,9 +79,8 @@ pub fn reconcile(ours: Option<&Entry>, theirs: &Entry, rules: &Rules) -> Decisio
     match ours.version.causal_cmp(&theirs.version) {
         Some(Ordering::Greater) => Decision::Nothing,
         Some(Ordering::Less) => Decision::Take,
-        Some(Ordering::Equal) if ours.same_fields(theirs) || !rules.forks => {
-            says_more(ours, theirs).map_or(Decision::Nothing, Decision::Adopt)
-        }
+        Some(Ordering::Equal) if says_more(ours, theirs) => Decision::Adopt(merge(ours, theirs, rules).entry),
+        Some(Ordering::Equal) if ours.same_fields(theirs) || !rules.forks => Decision::Nothing,
         Some(Ordering::Equal) | None => concurrent(ours, theirs, rules),
     }
 }
@@ -173,11 +169,11 @@ fn met(ours: &Entry, theirs: &Entry, at: fn(&Entry) -> &Version) -> Version {
 
 fn merged_mode(ours: &Entry, theirs: &Entry, winner: &Entry) -> (crate::model::Mode, Version) {
     let same_kind = std::mem::discriminant(&ours.content) == std::mem::discriminant(&theirs.content);
+    if same_kind && ours.mode == theirs.mode {
+        return (ours.mode, met(ours, theirs, |entry| &entry.mode_at));
+    }
     if !same_kind || !ours.is_live() || !theirs.is_live() {
         return (winner.mode, winner.mode_at.clone());
-    }
-    if ours.mode == theirs.mode {
-        return (ours.mode, met(ours, theirs, |entry| &entry.mode_at));
     }
     let ours_older = ours.mode_at.is_within(&theirs.version);
     let theirs_older = theirs.mode_at.is_within(&ours.version);

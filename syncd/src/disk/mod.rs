@@ -1,1 +1,23 @@
 //! The one IO seam, and everything that reads or changes a synced tree.
+
+pub mod commit;
+#[cfg(test)]
+mod crash_tests;
+pub mod fs;
+pub mod hash;
+pub mod ignore;
+mod look;
+pub mod marker;
+pub mod recover;
+pub mod scan;
+pub mod sim_journal;
+pub mod stage;
+#[cfg(test)]
+mod testing;
+mod tree;
+pub mod versions;
+pub mod watch;
+
+pub use commit::commit;
+pub use recover::{Recovered, recover};
+pub use stage::{Stage, Temp};

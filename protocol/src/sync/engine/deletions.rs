@@ -44,6 +44,7 @@ pub(super) struct Deletions {
     created: BTreeMap<ContentHash, RelPath>,
     created_order: VecDeque<ContentHash>,
     held: BTreeSet<RelPath>,
+    held_files: u64,
     held_of: u64,
     /// When and how many files were deleted lately.
     published: VecDeque<(Timestamp, u64)>,
@@ -66,7 +67,7 @@ impl Deletions {
             return Vec::new();
         }
         vec![Hold {
-            files: self.held.len() as u64,
+            files: self.held_files.min(self.held.len() as u64),
             of: self.held_of,
             sample: self.held.iter().take(10).cloned().collect(),
         }]
@@ -216,6 +217,8 @@ impl Engine {
         effects.extend(lived_in.into_iter().map(|path| Effect::Look { path, subtree: true }));
         let files = gone.iter().filter(|(_, entry)| !entry.content.is_directory()).count() as u64;
         if self.guard_holds(now, files, view) {
+            let before = if self.deletions.held.is_empty() { 0 } else { self.deletions.held_files };
+            self.deletions.held_files = before + files;
             self.deletions.held_of = live_files(view);
             self.deletions.held.extend(gone.into_iter().map(|(path, _)| path));
             effects.extend(self.deletions.held().into_iter().map(|hold| Effect::Alarm(Alarm::Held(hold))));
@@ -238,6 +241,38 @@ impl Engine {
         }
         effects.extend(self.commit(changes));
         effects
+    }
+
+    /// Something else stands where a directory was: all that was in it is gone, and goes out before what replaced
+    /// it. `None`: so many that a person is asked first.
+    pub(super) fn deleted_with_directory(
+        &mut self,
+        now: Timestamp,
+        dir: &RelPath,
+        view: View<'_>,
+    ) -> Option<Vec<Change>> {
+        let mut below = Vec::new();
+        loop {
+            let page = view.rows.below(Some(dir), below.last().map(|(path, _): &(RelPath, Have)| path), BATCH_MAX);
+            if page.is_empty() {
+                break;
+            }
+            below.extend(page);
+        }
+        let files = below.iter().filter(|(_, have)| !have.entry.content.is_directory()).count() as u64;
+        if self.guard_holds(now, files, view) {
+            for (path, have) in below {
+                self.deletions.add(now, path, &have.entry);
+            }
+            return None;
+        }
+        self.deletions.published.push_back((now, files));
+        let mut changes = Vec::new();
+        for (path, have) in below.into_iter().rev() {
+            self.deletions.reappeared(&path);
+            changes.push(self.deleted(path, &have.entry));
+        }
+        Some(changes)
     }
 
     fn guard_holds(&mut self, now: Timestamp, files: u64, view: View<'_>) -> bool {
@@ -263,7 +298,10 @@ impl Engine {
         self.deletions.published.clear();
         self.deletions.published.push_back((now, 0));
         let mut effects = self.approve_remote(view);
+        // What stands in place of a directory that was held waits for a look.
+        let parents: BTreeSet<RelPath> = gone.iter().filter_map(|(path, _)| path.parent()).collect();
         effects.extend(self.tombstones(gone));
+        effects.extend(parents.into_iter().map(|path| Effect::Look { path, subtree: false }));
         effects
     }
 

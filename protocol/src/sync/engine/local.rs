@@ -36,7 +36,6 @@ impl Engine {
             changes.push(Change::Counter(self.counter));
             effects.insert(0, Effect::Commit(changes));
         }
-        effects.extend(self.pump.take_look_below());
         effects
     }
 
@@ -51,16 +50,20 @@ impl Engine {
             changes.extend(self.observe_receive_only(&path, &row, observed, seen));
             return;
         }
+        let replaced = row.is_directory() && !matches!(observed, Observed::Directory { .. });
+        if replaced && view.rows.live_below(&path).is_some() {
+            // What was in it went with it, which no listing of its own will show.
+            let Some(gone) = self.deleted_with_directory(now, &path, view) else {
+                return;
+            };
+            changes.extend(gone);
+        }
         let (fingerprint, racy) = (observed.fingerprint().copied(), is_racy(&observed));
         let Some(entry) = observe(row.entry(), seen, self.next_event(), self.history) else {
             changes.extend(seen_again(path, &row, &observed));
             return;
         };
         self.take_event();
-        if row.is_directory() && !entry.content.is_directory() && view.rows.live_below(&path).is_some() {
-            // What was in it went with it, which no listing of its own will show.
-            self.pump.look_below(&path);
-        }
         changes.extend(manifest.map(Change::Manifest));
         let is_new_file = !row.is_live() && entry.content.file().is_some();
         let hash = entry.content.file().map(|file| file.hash);

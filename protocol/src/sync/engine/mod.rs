@@ -6,6 +6,7 @@
 
 mod deletions;
 mod local;
+mod moves;
 mod peers;
 mod pump;
 mod remote;
@@ -137,6 +138,8 @@ pub enum Event {
     Approve,
     /// A person answers what is held: put it back.
     Reject,
+    /// The engine begins its work.
+    Started,
     /// The ignore rules changed: what was declined as ignored is decided again.
     IgnoreChanged,
     /// A timer.
@@ -190,6 +193,11 @@ pub enum Effect {
         path: RelPath,
         /// How deep.
         subtree: bool,
+    },
+    /// Move what stands there, which no entry names, to the versions.
+    SetAside {
+        /// Where.
+        path: RelPath,
     },
     /// Ask a peer for its index.
     IndexGet {
@@ -340,6 +348,7 @@ impl Engine {
             Event::Applied(outcomes) => self.applied(now, outcomes, view),
             Event::Approve => self.approve(now, view),
             Event::Reject => self.reject(view),
+            Event::Started => self.started(view),
             Event::IgnoreChanged => {
                 self.pump.restart();
                 self.undecline(DeclineCode::Ignored, view)

@@ -2,6 +2,7 @@
 //! path order (parents first), then, once nothing is in flight, backwards for directories that go.
 //! Everything is decided again just before it is applied, so what changed meanwhile cannot be overwritten.
 
+use super::moves::Moves;
 use super::{Effect, Engine, View, back_off};
 use crate::model::{Content, ContentHash, Entry, Event, RelPath, Timestamp};
 use crate::sync::decide::{Around, Draft, Plan, decide};
@@ -21,8 +22,6 @@ const BATCH_MAX: usize = 1024;
 const PAGE: usize = 256;
 /// Paths decided out of turn because they just changed.
 const FRESH_MAX: usize = 4096;
-/// Deleted contents remembered for moves.
-const MOVES_MAX: usize = 100_000;
 /// A path whose disk moved is asked again after this, unless its observation comes first.
 const DISK_MOVED_RETRY: Duration = Duration::from_millis(500);
 /// Times a directory may be found not empty before the peers are told.
@@ -34,7 +33,6 @@ pub(super) struct Pump {
     fetch_bytes: u64,
     applying: BTreeMap<ActionId, Applying>,
     look_after: BTreeSet<RelPath>,
-    look_below: BTreeSet<RelPath>,
     /// A scan ran while the batch was out: it may have passed a path between the action and its record.
     scan_overlaps: bool,
     fresh: VecDeque<RelPath>,
@@ -44,8 +42,7 @@ pub(super) struct Pump {
     /// The last pass left something that a change may free.
     unsettled: bool,
     retry: BTreeMap<RelPath, Retry>,
-    /// Live files that a peer deleted, by content: a create of the same content is a move.
-    moves: BTreeMap<ContentHash, RelPath>,
+    pub(super) moves: Moves,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,6 +79,7 @@ enum FlightState {
 struct Applying {
     path: RelPath,
     moved_from: Option<RelPath>,
+    entry: Entry,
 }
 
 #[derive(Debug)]
@@ -109,16 +107,16 @@ impl Pump {
         self.flights.get(path).is_some_and(|flight| flight.state == FlightState::Applying)
     }
 
+    pub(super) fn is_in_flight(&self, path: &RelPath) -> bool {
+        self.flights.contains_key(path)
+    }
+
+    pub(super) fn is_retried(&self, path: &RelPath) -> bool {
+        self.retry.contains_key(path)
+    }
+
     pub(super) fn look_after(&mut self, path: &RelPath) {
         self.look_after.insert(path.clone());
-    }
-
-    pub(super) fn look_below(&mut self, path: &RelPath) {
-        self.look_below.insert(path.clone());
-    }
-
-    pub(super) fn take_look_below(&mut self) -> impl Iterator<Item = Effect> + use<> {
-        std::mem::take(&mut self.look_below).into_iter().map(|path| Effect::Look { path, subtree: true })
     }
 
     pub(super) fn scan_overlaps(&mut self) {
@@ -136,12 +134,7 @@ impl Pump {
 
     /// A row of a peer was recorded as wanted.
     pub(super) fn wanted(&mut self, path: &RelPath, known: &LocalRow, entry: &Entry) {
-        if !entry.is_live()
-            && let Some(file) = known.entry().and_then(|have| have.content.file())
-            && self.moves.len() < MOVES_MAX
-        {
-            self.moves.insert(file.hash, path.clone());
-        }
+        self.moves.wanted(path, known, entry);
         self.retry.remove(path);
         self.freshen(path);
     }
@@ -170,7 +163,8 @@ impl Pump {
     }
 
     pub(super) fn retrying(&self) -> Vec<(RelPath, Problem)> {
-        self.retry.iter().map(|(path, retry)| (path.clone(), retry.problem.clone())).collect()
+        let waiting = self.retry.iter().filter(|(_, retry)| !retry.open);
+        waiting.map(|(path, retry)| (path.clone(), retry.problem.clone())).collect()
     }
 
     fn fail(&mut self, now: Timestamp, path: &RelPath, problem: Problem, wait: Option<Duration>) -> u32 {
@@ -191,6 +185,23 @@ impl Pump {
             }
             self.freshen(&path);
         }
+    }
+
+    /// What is due, at most a batch; with a content all that wait for it, since a batch uses up its temp.
+    fn ready(&self) -> Vec<(RelPath, RelPath, Option<ContentHash>)> {
+        let mut taken = BTreeSet::new();
+        let mut ready = Vec::new();
+        for (path, flight) in &self.flights {
+            let FlightState::Ready { content } = flight.state else {
+                continue;
+            };
+            let shares = content.is_some_and(|content| taken.contains(&content));
+            if ready.len() < BATCH_MAX || shares {
+                taken.extend(content);
+                ready.push((path.clone(), flight.origin.clone(), content));
+            }
+        }
+        ready
     }
 
     fn has_room(&self) -> bool {
@@ -304,6 +315,9 @@ impl Engine {
             return true;
         }
         pass.direction = Direction::Resting;
+        if !self.pump.unsettled && self.pump.flights.is_empty() {
+            self.pump.moves.clear();
+        }
         false
     }
 
@@ -342,6 +356,10 @@ impl Engine {
             self.pump.unsettled = true;
             return vec![Effect::Look { path: path.clone(), subtree: false }];
         }
+        if self.is_about_to_move(&draft, view) {
+            self.pump.unsettled = true;
+            return Vec::new();
+        }
         let needs_content = draft.step == Step::InstallFile && self.move_source(&draft, view).is_none();
         let file = draft.entry.content.file().filter(|_| needs_content).cloned();
         let state = match &file {
@@ -359,7 +377,13 @@ impl Engine {
 
     /// What to do at a path: the first of its wants, not declined for good, that does not have to wait. One that a
     /// connected device can serve goes first: an absent device must not hold up the rest.
-    fn plan<'r>(&self, path: &RelPath, row: &'r LocalRow, event: Event, view: View<'_>) -> Option<(&'r Want, Plan)> {
+    pub(super) fn plan<'r>(
+        &self,
+        path: &RelPath,
+        row: &'r LocalRow,
+        event: Event,
+        view: View<'_>,
+    ) -> Option<(&'r Want, Plan)> {
         let served = |want: &Want| want.sources.iter().any(|source| self.peers.contains_key(source));
         let open = |want: &&Want| want.declined.as_ref().is_none_or(|decline| decline.code.passes());
         let mut wants: Vec<&Want> = row.wants.iter().filter(open).collect();
@@ -370,44 +394,12 @@ impl Engine {
         if first.1 == Plan::Wait { plans.find(|(_, plan)| *plan != Plan::Wait).or(Some(first)) } else { Some(first) }
     }
 
-    /// The old path of a move: a live file of this content that a peer deleted, undisturbed here.
-    fn move_source(&self, draft: &Draft, view: View<'_>) -> Option<(RelPath, Have, Draft)> {
-        if draft.expected.as_ref().is_some_and(|have| have.entry.is_live()) {
-            return None;
-        }
-        let content = draft.entry.content.file()?;
-        let from = self.pump.moves.get(&content.hash).filter(|from| **from != draft.path)?;
-        if self.pump.flights.contains_key(from) {
-            return None;
-        }
-        let row = view.rows.get(from);
-        let have = row.have.clone().filter(|have| have.entry.content.same(&draft.entry.content))?;
-        // Its event comes after the one the create may use.
-        let mut event = self.next_event();
-        event.counter += 1;
-        match self.plan(from, &row, event, view)?.1 {
-            Plan::Do(source) if source.step == Step::Remove && source.path == *from && row.local.is_none() => {
-                Some((from.clone(), have, source))
-            }
-            _ => None,
-        }
-    }
-
     /// Hands out everything that is ready as one batch, when no batch is out.
     fn apply_ready(&mut self, view: View<'_>) -> Vec<Effect> {
         if !self.pump.applying.is_empty() {
             return Vec::new();
         }
-        let ready: Vec<(RelPath, RelPath, Option<ContentHash>)> = self
-            .pump
-            .flights
-            .iter()
-            .filter_map(|(path, flight)| match flight.state {
-                FlightState::Ready { content } => Some((path.clone(), flight.origin.clone(), content)),
-                FlightState::Fetching { .. } | FlightState::Applying => None,
-            })
-            .take(BATCH_MAX)
-            .collect();
+        let ready = self.pump.ready();
         let mut actions = Vec::new();
         let mut records = Vec::new();
         for (path, origin, content) in ready {
@@ -439,7 +431,9 @@ impl Engine {
     fn start(&mut self, origin: RelPath, due: Due) -> Action {
         let id = self.take_action_id();
         let Draft { path, expected, entry, step, .. } = due.draft;
-        self.pump.applying.insert(id, Applying { path: path.clone(), moved_from: due.moved_from.clone() });
+        self.pump
+            .applying
+            .insert(id, Applying { path: path.clone(), moved_from: due.moved_from.clone(), entry: entry.clone() });
         if let Some(from) = due.moved_from {
             self.pump.flights.insert(from.clone(), Flight { origin: from, state: FlightState::Applying });
         }
@@ -520,13 +514,13 @@ impl Engine {
     ) -> Vec<Effect> {
         let mut effects = Vec::new();
         for (id, outcome) in outcomes {
-            let Some(Applying { path, moved_from }) = self.pump.applying.remove(&id) else {
+            let Some(Applying { path, moved_from, entry }) = self.pump.applying.remove(&id) else {
                 continue;
             };
             let origin = self.pump.land(&path).map_or_else(|| path.clone(), |flight| flight.origin);
             if let Some(from) = &moved_from {
                 self.pump.land(from);
-                self.pump.moves.retain(|_, path| path != from);
+                self.pump.moves.tried(from, &entry);
                 self.pump.freshen(from);
                 if outcome != Outcome::Done {
                     effects.push(Effect::Look { path: from.clone(), subtree: false });
@@ -561,7 +555,15 @@ impl Engine {
             }
             Outcome::NoContent => {
                 let words = "the fetched content did not verify on disk".to_string();
-                self.pump.fail(now, origin, Problem { code: ProblemCode::Io, words }, Some(DISK_MOVED_RETRY));
+                let problem = Problem { code: ProblemCode::Io, words };
+                if self.pump.is_retried(origin) {
+                    self.pump.fail(now, origin, problem, Some(DISK_MOVED_RETRY));
+                } else {
+                    // Another path with the same content used the temp up: by now it can be copied from there.
+                    let at = now.after(DISK_MOVED_RETRY);
+                    self.pump.retry.insert(origin.clone(), Retry { at, attempts: 1, problem, open: true });
+                    self.pump.freshen(origin);
+                }
                 Vec::new()
             }
             Outcome::DiskMoved => {

@@ -62,8 +62,7 @@ impl Engine {
         let known = view.rows.get(&path);
         if known.entry().is_some_and(|have| is_fork(have, &entry)) {
             effects.push(Effect::Alarm(Alarm::Fork { path: path.clone(), peer: id }));
-        } else if !entry.version.is_news_to(known.entry())
-            && known.entry().is_none_or(|have| says_more(have, &entry).is_none())
+        } else if !entry.version.is_news_to(known.entry()) && !known.entry().is_some_and(|have| says_more(have, &entry))
         {
             return;
         }
@@ -129,6 +128,26 @@ impl Engine {
         }
     }
 
+    /// What another mode left behind is decided again: declines of a send-only folder, findings of a receive-only one.
+    pub(super) fn started(&mut self, view: View<'_>) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if self.config.mode != FolderMode::SendOnly {
+            effects = self.undecline(DeclineCode::SendOnly, view);
+        }
+        let mut after = None;
+        while self.config.mode != FolderMode::ReceiveOnly {
+            let page = view.rows.locals(after.as_ref(), PAGE);
+            let Some((last, _)) = page.last() else {
+                break;
+            };
+            after = Some(last.clone());
+            let forget = |(path, _)| Change::Local { path, local: None };
+            effects.push(Effect::Commit(page.into_iter().map(forget).collect()));
+        }
+        self.pump.restart();
+        effects
+    }
+
     /// Takes back every decline with this code, so that the wants are decided again.
     pub(super) fn undecline(&mut self, code: DeclineCode, view: View<'_>) -> Vec<Effect> {
         let mut changes = Vec::new();
@@ -185,6 +204,40 @@ impl Engine {
             return vec![Effect::Commit(changes)];
         }
         Vec::new()
+    }
+
+    /// Receive-only: what was done here goes to versions, and theirs comes back.
+    pub fn revert(&mut self, view: View<'_>) -> Vec<Effect> {
+        let sources: Vec<DeviceId> = self.peers.keys().copied().collect();
+        let mut changes = Vec::new();
+        let mut effects = Vec::new();
+        let mut after = None;
+        loop {
+            let page = view.rows.locals(after.as_ref(), PAGE);
+            let Some((last, _)) = page.last() else {
+                break;
+            };
+            after = Some(last.clone());
+            for (path, _) in page {
+                let row = view.rows.get(&path);
+                match row.entry().filter(|entry| entry.is_live()) {
+                    Some(entry) => {
+                        let mut wants = row.wants.clone();
+                        wants.push(Want { entry: entry.clone(), sources: sources.clone(), declined: None });
+                        changes.push(Change::Lost { path: path.clone() });
+                        changes.push(Change::Wants { path, wants });
+                    }
+                    None => effects.push(Effect::SetAside { path }),
+                }
+            }
+        }
+        self.pump.restart();
+        // Children before their directories, which must be empty to go.
+        effects.reverse();
+        if !changes.is_empty() {
+            effects.insert(0, Effect::Commit(changes));
+        }
+        effects
     }
 
     fn assert_row(&mut self, path: crate::model::RelPath, row: LocalRow, code: DeclineCode) -> Option<Change> {

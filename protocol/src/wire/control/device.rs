@@ -1,0 +1,124 @@
+//! Paired devices.
+
+use serde::{Deserialize, Serialize};
+
+/// How a device is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Via {
+    /// In the same local network.
+    Lan,
+    /// Directly, over a known address.
+    Direct,
+    /// Through a relay, which sees ciphertext only.
+    Relay,
+}
+
+/// A paired device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceStatus {
+    /// Its id, in full.
+    pub id: String,
+    /// Its name here.
+    pub name: String,
+    /// Whether a session is up.
+    pub connected: bool,
+    /// Whether a person paused it.
+    pub paused: bool,
+    /// How, while connected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<Via>,
+    /// The other end of the connection, `HOST:PORT`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Addresses a person gave.
+    #[serde(default)]
+    pub addresses: Vec<String>,
+    /// When it was last connected; absent: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen_ms: Option<u64>,
+    /// Version of its daemon, when it said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Whether every folder shared with it is in sync.
+    pub in_sync: bool,
+    /// Folders shared with it.
+    pub folders: Vec<DeviceFolder>,
+    /// Bytes received from it since the daemon started.
+    pub received_bytes: u64,
+    /// Bytes sent to it since the daemon started.
+    pub sent_bytes: u64,
+    /// Round trip in milliseconds, while connected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtt_ms: Option<u64>,
+    /// How far its clock is ahead of ours, when it matters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_ahead_s: Option<i64>,
+    /// What is wrong with it and needs a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// A folder as one device has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceFolder {
+    /// The folder's id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Whether that device has joined it.
+    pub joined: bool,
+    /// Digests are equal.
+    pub in_sync: bool,
+    /// Files that device lacks.
+    pub need_files: u64,
+    /// Bytes that device lacks.
+    pub need_bytes: u64,
+}
+
+/// Reply of `GET devices`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Devices {
+    /// By name.
+    pub devices: Vec<DeviceStatus>,
+}
+
+/// Names a device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceRef {
+    /// Name, id or a beginning of the id.
+    pub device: String,
+}
+
+/// Gives a device another name here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceRename {
+    /// Which.
+    pub device: String,
+    /// Its new name.
+    pub name: String,
+}
+
+/// Says where a device is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceAddress {
+    /// Which.
+    pub device: String,
+    /// `HOST:PORT` each; empty: forget what was given.
+    pub addresses: Vec<String>,
+}
+
+/// What to do with a device; several routes are one request inside the daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceAction {
+    /// Give it another name.
+    Rename(String),
+    /// Replace the addresses it is dialled at.
+    Address(Vec<String>),
+    /// Close its session and dial no more.
+    Pause,
+    /// Connect again.
+    Resume,
+    /// Unpair: its keys are forgotten and its session ends at once.
+    Remove,
+}

@@ -1,0 +1,65 @@
+//! Both ends derive the same, every input counts, and keys of different purposes differ.
+
+use super::*;
+use crate::wire::handshake::commitment;
+use std::collections::BTreeSet;
+
+fn device(seed: u8) -> Identity {
+    Identity::from_seed(&Secret32::new([seed; 32]))
+}
+
+#[test]
+fn both_ends_derive_the_same_and_every_input_counts() {
+    let (a, b, c) = (device(1), device(2), device(3));
+    let shared = Secret32::new([7; 32]);
+    let pair = PairSecret::between(&a, &b.public(), &shared).ok();
+    assert!(pair.is_some() && pair == PairSecret::between(&b, &a.public(), &shared).ok());
+    assert!(pair != PairSecret::between(&a, &c.public(), &shared).ok(), "another device");
+    assert!(pair != PairSecret::between(&a, &b.public(), &Secret32::new([8; 32])).ok(), "other random bytes");
+    let renamed = PublicIdentity { ed: c.public().ed, x: b.public().x };
+    assert!(pair != PairSecret::between(&a, &renamed, &shared).ok(), "the id commits to both keys");
+}
+
+#[test]
+fn unusable_keys_are_refused() {
+    let a = device(1);
+    let refused = |their| PairSecret::between(&a, &their, &Secret32::new([7; 32])).err();
+    assert_eq!(refused(a.public()), Some(PairError::Ourselves));
+    assert_eq!(refused(PublicIdentity { ed: [5; 32], x: a.public().x }), Some(PairError::Ourselves));
+    let mut one = [0; 32];
+    one[0] = 1;
+    for x in [[0; 32], one] {
+        assert_eq!(refused(PublicIdentity { ed: [5; 32], x }), Some(PairError::WeakKey), "a point of small order");
+    }
+}
+
+#[test]
+fn purposes_and_directions_have_keys_of_their_own() {
+    let pair = PairSecret::from_secret(Secret32::new([7; 32]));
+    let mut keys = BTreeSet::from([*pair.psk().expose(), *pair.secret().expose()]);
+    for direction in [Direction::Low, Direction::High] {
+        keys.insert(*pair.knock_key(direction).expose());
+        keys.insert(*pair.lan_key(direction).expose());
+        keys.insert(pair.pairing_proof(direction));
+    }
+    keys.insert(pair.relay_token(&[1; 32], 5));
+    keys.insert(pair.relay_token(&[2; 32], 5));
+    keys.insert(pair.relay_token(&[1; 32], 6));
+    assert_eq!(keys.len(), 11);
+}
+
+#[test]
+fn directions() {
+    let (low, high) = (DeviceId([1; 32]), DeviceId([2; 32]));
+    assert_eq!(Direction::of(&low, &high), Direction::Low);
+    assert_eq!(Direction::of(&high, &low), Direction::Low.reverse());
+    assert_eq!(relay_epoch(UnixSeconds(6 * 3600 * 5 - 1)), 4);
+}
+
+#[test]
+fn parts_cannot_be_shifted_between_each_other() {
+    let derive = |parts: &[&[u8]]| kdf("test", parts);
+    assert_ne!(derive(&[b"ab", b"c"]), derive(&[b"a", b"bc"]));
+    assert_ne!(derive(&[b"abc"]), derive(&[b"abc", b""]));
+    assert_ne!(commitment(&[1; 32], &DeviceId([2; 32])), commitment(&[2; 32], &DeviceId([1; 32])));
+}

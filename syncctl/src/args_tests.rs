@@ -1,0 +1,104 @@
+//! Command lines that must parse, and those that must not. Scripts rely on both.
+
+use super::*;
+use clap::CommandFactory;
+use clap::error::ErrorKind;
+
+fn parse(line: &str) -> Result<Args, clap::Error> {
+    Args::try_parse_from(std::iter::once("syncctl").chain(line.split_whitespace()))
+}
+
+#[test]
+fn the_definition_is_sound() {
+    Args::command().debug_assert();
+}
+
+#[test]
+fn the_contract_parses() {
+    let rows = [
+        ("id", "Id { name: None }"),
+        ("id --name laptop", "Id { name: Some(\"laptop\") }"),
+        ("ping --wait 30", "Ping { wait: Some(30) }"),
+        ("pair --yes --json", "Pair(Pair { code: None, yes: true, address: None, timeout: None })"),
+        ("pair --timeout 5", "Pair(Pair { code: None, yes: false, address: None, timeout: Some(5) })"),
+        ("pair - ", "Pair(Pair { code: Some(\"-\"), yes: false, address: None, timeout: None })"),
+        (
+            "pair k7qm --yes --address 10.0.0.1:5",
+            "Pair(Pair { code: Some(\"k7qm\"), yes: true, address: Some(\"10.0.0.1:5\"), timeout: None })",
+        ),
+        ("device list", "Device(List)"),
+        ("device rename nas store", "Device(Rename { device: \"nas\", name: \"store\" })"),
+        ("device address nas a:1 b:2", "Device(Address { device: \"nas\", addresses: [\"a:1\", \"b:2\"] })"),
+        ("device address nas", "Device(Address { device: \"nas\", addresses: [] })"),
+        ("device remove nas --yes", "Device(Remove { device: \"nas\", yes: true })"),
+        (
+            "folder add /a --name n --mode receive-only --with x --with y",
+            "Folder(Add { path: \"/a\", name: Some(\"n\"), mode: ReceiveOnly, with: [\"x\", \"y\"] })",
+        ),
+        (
+            "folder join n /b --preview",
+            "Folder(Join { folder: \"n\", path: \"/b\", mode: SendReceive, preview: true })",
+        ),
+        ("folder offers", "Folder(Offers)"),
+        ("folder approve n", "Folder(Approve(FolderName { folder: \"n\" }))"),
+        ("folder override n", "Folder(Override(FolderName { folder: \"n\" }))"),
+        (
+            "folder set n mass_delete_guard off",
+            "Folder(Set { folder: \"n\", key: \"mass_delete_guard\", value: \"off\" })",
+        ),
+        ("status --check", "Status { watch: false, check: true }"),
+        ("wait n --timeout 600", "Wait { folder: Some(\"n\"), timeout: Some(600) }"),
+        ("wait", "Wait { folder: None, timeout: None }"),
+        ("restore f --at 2026-08-05", "Restore { path: \"f\", at: Some(\"2026-08-05\"), id: None }"),
+        ("log", "Log { path: None, folder: None, since: None, limit: 50 }"),
+        ("ignore test a/b", "Ignore(Test { path: \"a/b\" })"),
+        ("events --follow", "Events { follow: true }"),
+        ("config get lan", "Config(Get { key: Some(\"lan\") })"),
+        ("config set lan never", "Config(Set { key: \"lan\", value: Some(\"never\"), default: false })"),
+        ("config set lan --default", "Config(Set { key: \"lan\", value: None, default: true })"),
+        ("config path", "Config(Path)"),
+        ("service install --system", "Service(Service { system: true, user: None, command: Install })"),
+        ("service --system --user a status", "Service(Service { system: true, user: Some(\"a\"), command: Status })"),
+        ("completions bash", "Completions { shell: Bash }"),
+        ("man /tmp", "Man { dir: \"/tmp\" }"),
+    ];
+    for (line, command) in rows {
+        let args = parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        assert_eq!(format!("{:?}", args.command), command, "{line}");
+    }
+}
+
+#[test]
+fn global_flags_stand_anywhere() {
+    for line in ["--home /h --json folder list", "folder list --home /h --json", "folder --json list --home /h"] {
+        let args = parse(line).unwrap();
+        assert_eq!((args.home, args.json), (Some(PathBuf::from("/h")), true), "{line}");
+    }
+}
+
+#[test]
+fn wrong_lines_are_refused() {
+    let rows = [
+        ("", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
+        ("explode", ErrorKind::InvalidSubcommand),
+        ("folder", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
+        ("folder add", ErrorKind::MissingRequiredArgument),
+        ("folder add /a --mode both", ErrorKind::InvalidValue),
+        ("folder join n", ErrorKind::MissingRequiredArgument),
+        ("wait --timeout soon", ErrorKind::ValueValidation),
+        ("wait --timeout 99999999999", ErrorKind::ValueValidation),
+        ("ping --wait -1", ErrorKind::UnknownArgument),
+        ("pair --address a:1", ErrorKind::MissingRequiredArgument),
+        ("status --watch --check", ErrorKind::ArgumentConflict),
+        ("restore f --at now --id 3", ErrorKind::ArgumentConflict),
+        ("config set lan", ErrorKind::MissingRequiredArgument),
+        ("config set lan never --default", ErrorKind::ArgumentConflict),
+        ("service install --user a", ErrorKind::MissingRequiredArgument),
+        ("completions word", ErrorKind::InvalidValue),
+    ];
+    for (line, kind) in rows {
+        let error = parse(line).err().unwrap_or_else(|| panic!("{line} parses"));
+        assert_eq!(error.kind(), kind, "{line}: {error}");
+        assert_eq!(error.exit_code(), 2, "{line}");
+    }
+}

@@ -1,0 +1,96 @@
+//! `device`: paired devices.
+
+use super::{Context, confirm, need_yes};
+use crate::args::DeviceCommand;
+use crate::failure::{Failure, Outcome, Result};
+use crate::render::{ago, count, escape, now_ms, size, table};
+use protocol::wire::control::{DeviceAddress, DeviceRef, DeviceRename, DeviceStatus, Devices, Done, Via};
+
+pub async fn run(context: &Context, command: DeviceCommand) -> Result {
+    let client = &context.client;
+    let done: Done = match command {
+        DeviceCommand::List => return list(context).await,
+        DeviceCommand::Rename { device, name } => client.post("devices/rename", &DeviceRename { device, name }).await?,
+        DeviceCommand::Address { device, addresses } => {
+            client.post("devices/address", &DeviceAddress { device, addresses }).await?
+        }
+        DeviceCommand::Pause { device } => client.post("devices/pause", &DeviceRef { device }).await?,
+        DeviceCommand::Resume { device } => client.post("devices/resume", &DeviceRef { device }).await?,
+        DeviceCommand::Remove { device, yes } => {
+            need_yes(yes, "removing a device")?;
+            let question = format!("Unpair {} now? Files it has stay there.", escape(&device));
+            if !yes && !confirm(&question).await? {
+                return Err(Failure::new("nothing was removed"));
+            }
+            client.post("devices/remove", &DeviceRef { device }).await?
+        }
+    };
+    context.done(&done);
+    Ok(Outcome::Yes)
+}
+
+async fn list(context: &Context) -> Result {
+    let devices: Devices = context.client.get("devices").await?;
+    context.show(&devices, |devices| {
+        if devices.devices.is_empty() {
+            return "no paired devices; `syncctl pair` pairs one".to_owned();
+        }
+        device_table(&devices.devices)
+    });
+    Ok(Outcome::Yes)
+}
+
+/// Also part of `status`.
+pub fn device_table(devices: &[DeviceStatus]) -> String {
+    let now = now_ms();
+    let rows: Vec<Vec<String>> = devices
+        .iter()
+        .map(|device| {
+            let id: String = device.id.chars().skip(3).take(8).collect();
+            vec![escape(&device.name), path_of(device), seen(device, now), sync_of(device), escape(&id)]
+        })
+        .collect();
+    table(&["DEVICE", "PATH", "SEEN", "STATE", "ID"], &rows, &[])
+}
+
+fn path_of(device: &DeviceStatus) -> String {
+    let way = match device.via {
+        _ if device.paused => "paused",
+        _ if !device.connected => "not connected",
+        Some(Via::Lan) => "LAN",
+        Some(Via::Direct) => "direct",
+        Some(Via::Relay) => "relay",
+        None => "connected",
+    };
+    match &device.address {
+        Some(address) if device.connected => format!("{way} {}", escape(address)),
+        _ => way.to_owned(),
+    }
+}
+
+fn seen(device: &DeviceStatus, now: u64) -> String {
+    match device.last_seen_ms {
+        _ if device.connected => "now".to_owned(),
+        Some(then) => ago(then, now),
+        None => "never".to_owned(),
+    }
+}
+
+fn sync_of(device: &DeviceStatus) -> String {
+    if device.in_sync {
+        return "in sync".to_owned();
+    }
+    let missing: Vec<String> = device
+        .folders
+        .iter()
+        .filter(|folder| folder.joined && !folder.in_sync)
+        .map(|folder| {
+            let name = escape(&folder.name);
+            match folder.need_files {
+                0 => format!("{name}: not in sync"),
+                files => format!("{name}: lacks {}, {}", count(files, "file"), size(folder.need_bytes)),
+            }
+        })
+        .collect();
+    if missing.is_empty() { "shares no folder".to_owned() } else { missing.join("; ") }
+}

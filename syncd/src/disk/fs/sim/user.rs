@@ -1,0 +1,228 @@
+//! The user's side of a simulated volume: programs that change the tree beside syncd. The hook sees none of it.
+
+use super::state::{Edit, Node, ROOT, State};
+use super::{Errno, SimFs};
+use protocol::model::path::PRIVATE_DIR;
+use protocol::model::{Mode, Mtime, RelPath};
+use protocol::sync::Kind;
+use std::collections::BTreeMap;
+use std::io;
+
+/// An object of the tree, as a user sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Kind.
+    pub kind: Kind,
+    /// Bytes of a file, target of a link.
+    pub bytes: Vec<u8>,
+    /// Permission bits; 0 for links.
+    pub mode: Mode,
+    /// Zero for directories, whose times nobody syncs.
+    pub mtime: Mtime,
+}
+
+/// A file that a user's program keeps open for writing. It stays with the inode when that is renamed.
+pub struct UserFile {
+    fs: SimFs,
+    inode: u64,
+    power_cuts: u64,
+}
+
+impl UserFile {
+    /// Appends, wherever the inode stands now. Nothing after a power cut.
+    pub fn append(&self, bytes: &[u8]) {
+        let mut state = self.fs.state();
+        if state.power_cuts == self.power_cuts {
+            state.change(self.inode, |data| data.extend_from_slice(bytes)).expect("the volume has room");
+        }
+    }
+}
+
+impl Drop for UserFile {
+    fn drop(&mut self) {
+        let mut state = self.fs.state();
+        if state.power_cuts == self.power_cuts
+            && let Some(count) = state.writers.get_mut(&self.inode)
+        {
+            *count -= 1;
+        }
+    }
+}
+
+impl SimFs {
+    fn at<'a>(state: &State, path: &'a RelPath) -> io::Result<(u64, &'a [u8])> {
+        Ok((state.resolve(path.parent().as_ref())?, path.name()))
+    }
+
+    fn put(&self, path: &RelPath, node: Node, mode: Mode) -> io::Result<()> {
+        let mut state = self.state();
+        let (dir, name) = Self::at(&state, path)?;
+        let from = state.lookup(dir, name)?;
+        if from.is_some_and(|from| matches!(state.inode(from).node, Node::Directory(_))) {
+            return Err(Errno::ISDIR.into());
+        }
+        let made = match node {
+            Node::File(bytes) => {
+                let made = state.make(Node::File(Vec::new()), mode);
+                state.change(made, |data| *data = bytes)?;
+                made
+            }
+            Node::Symlink(_) | Node::Directory(_) => state.make(node, mode),
+        };
+        state.edit(vec![Edit { dir, name: name.to_vec(), from, to: Some(made) }])
+    }
+
+    /// Writes a file in place; makes it (0644) when it is missing.
+    pub fn user_write(&self, path: &RelPath, bytes: &[u8]) -> io::Result<()> {
+        let found = {
+            let state = self.state();
+            let (dir, name) = Self::at(&state, path)?;
+            state.lookup(dir, name)?
+        };
+        match found {
+            Some(inode) => self.state().change(inode, |data| *data = bytes.to_vec()),
+            None => self.put(path, Node::File(bytes.to_vec()), Mode::new(0o644)),
+        }
+    }
+
+    /// Writes a file as editors do: a new one is renamed over the old one.
+    pub fn user_save(&self, path: &RelPath, bytes: &[u8]) -> io::Result<()> {
+        self.put(path, Node::File(bytes.to_vec()), Mode::new(0o644))
+    }
+
+    /// Makes a symbolic link; replaces a file or link.
+    pub fn user_symlink(&self, path: &RelPath, target: &[u8]) -> io::Result<()> {
+        self.put(path, Node::Symlink(target.to_vec()), Mode::new(0o777))
+    }
+
+    /// Makes a directory (0755).
+    pub fn user_mkdir(&self, path: &RelPath) -> io::Result<()> {
+        let mut state = self.state();
+        let (dir, name) = Self::at(&state, path)?;
+        if state.lookup(dir, name)?.is_some() {
+            return Err(Errno::EXIST.into());
+        }
+        let made = state.make(Node::Directory(BTreeMap::new()), Mode::new(0o755));
+        state.edit(vec![Edit { dir, name: name.to_vec(), from: None, to: Some(made) }])
+    }
+
+    /// Removes a file, a link or a directory with everything in it.
+    pub fn user_delete(&self, path: &RelPath) -> io::Result<()> {
+        let mut state = self.state();
+        let (dir, name) = Self::at(&state, path)?;
+        let inode = state.existing(dir, name)?;
+        let mut edits = vec![Edit { dir, name: name.to_vec(), from: Some(inode), to: None }];
+        empty(&state, inode, &mut edits);
+        state.edit(edits)
+    }
+
+    /// rename(2): replaces a file or link that stands at `to`.
+    pub fn user_rename(&self, from: &RelPath, to: &RelPath) -> io::Result<()> {
+        let mut state = self.state();
+        let ((from_dir, from_name), (to_dir, to_name)) = (Self::at(&state, from)?, Self::at(&state, to)?);
+        let inode = state.existing(from_dir, from_name)?;
+        let replaced = state.lookup(to_dir, to_name)?;
+        if to == from || to.is_below(from) {
+            return Err(Errno::INVAL.into());
+        }
+        if replaced.is_some_and(|replaced| matches!(state.inode(replaced).node, Node::Directory(_))) {
+            return Err(Errno::EXIST.into());
+        }
+        state.edit(vec![
+            Edit { dir: from_dir, name: from_name.to_vec(), from: Some(inode), to: None },
+            Edit { dir: to_dir, name: to_name.to_vec(), from: replaced, to: Some(inode) },
+        ])
+    }
+
+    /// link(2).
+    pub fn user_link(&self, from: &RelPath, to: &RelPath) -> io::Result<()> {
+        let mut state = self.state();
+        let ((from_dir, from_name), (to_dir, to_name)) = (Self::at(&state, from)?, Self::at(&state, to)?);
+        let inode = state.existing(from_dir, from_name)?;
+        if state.lookup(to_dir, to_name)?.is_some() {
+            return Err(Errno::EXIST.into());
+        }
+        state.edit(vec![Edit { dir: to_dir, name: to_name.to_vec(), from: None, to: Some(inode) }])
+    }
+
+    /// chmod(2).
+    pub fn user_chmod(&self, path: &RelPath, mode: Mode) -> io::Result<()> {
+        let mut state = self.state();
+        let (dir, name) = Self::at(&state, path)?;
+        let inode = state.existing(dir, name)?;
+        state.set_attrs(inode, Some(mode), None);
+        Ok(())
+    }
+
+    /// utimensat(2).
+    pub fn user_touch(&self, path: &RelPath, mtime: Mtime) -> io::Result<()> {
+        let mut state = self.state();
+        let (dir, name) = Self::at(&state, path)?;
+        let inode = state.existing(dir, name)?;
+        state.set_attrs(inode, None, Some(mtime));
+        Ok(())
+    }
+
+    /// Opens a file for writing and keeps it open.
+    pub fn user_open(&self, path: &RelPath) -> io::Result<UserFile> {
+        let mut state = self.state();
+        let (dir, name) = Self::at(&state, path)?;
+        let inode = state.existing(dir, name)?;
+        *state.writers.entry(inode).or_default() += 1;
+        Ok(UserFile { fs: self.clone(), inode, power_cuts: state.power_cuts })
+    }
+
+    /// Everything that the user did so far is durable.
+    pub fn user_sync(&self) {
+        self.state().sync_all();
+    }
+
+    /// The tree without `.syncd/`.
+    #[must_use]
+    pub fn tree(&self) -> BTreeMap<RelPath, Found> {
+        let state = self.state();
+        let mut all = BTreeMap::new();
+        collect(&state, ROOT, Vec::new(), &mut all);
+        let in_tree = |path: Vec<u8>| RelPath::parse(&path).ok();
+        all.into_iter().filter_map(|(path, found)| in_tree(path).map(|path| (path, found))).collect()
+    }
+
+    /// What is in `.syncd/`, by its path below that.
+    #[must_use]
+    pub fn private_tree(&self) -> BTreeMap<String, Found> {
+        let state = self.state();
+        let mut all = BTreeMap::new();
+        if let Ok(Some(base)) = state.lookup(ROOT, PRIVATE_DIR.as_bytes()) {
+            collect(&state, base, Vec::new(), &mut all);
+        }
+        all.into_iter().map(|(path, found)| (String::from_utf8_lossy(&path).into_owned(), found)).collect()
+    }
+}
+
+/// Removes everything in a directory.
+fn empty(state: &State, dir: u64, edits: &mut Vec<Edit>) {
+    let Ok(entries) = state.entries(dir) else { return };
+    for (name, inode) in entries {
+        edits.push(Edit { dir, name: name.clone(), from: Some(*inode), to: None });
+        empty(state, *inode, edits);
+    }
+}
+
+fn collect(state: &State, dir: u64, prefix: Vec<u8>, all: &mut BTreeMap<Vec<u8>, Found>) {
+    let Ok(entries) = state.entries(dir) else { return };
+    for (name, inode) in entries {
+        let path = if prefix.is_empty() { name.clone() } else { [&prefix, b"/".as_slice(), name].concat() };
+        let at = state.inode(*inode);
+        let found = match &at.node {
+            Node::File(bytes) => Found { kind: Kind::File, bytes: bytes.clone(), mode: at.mode, mtime: at.mtime },
+            Node::Symlink(target) => {
+                Found { kind: Kind::Symlink, bytes: target.clone(), mode: Mode::new(0), mtime: at.mtime }
+            }
+            Node::Directory(_) => {
+                Found { kind: Kind::Directory, bytes: Vec::new(), mode: at.mode, mtime: Mtime::default() }
+            }
+        };
+        all.insert(path.clone(), found);
+        collect(state, *inode, path, all);
+    }
+}

@@ -1,0 +1,247 @@
+//! What every change of a tree needs: the directories it touches, the way from a path to a handle and a name, and
+//! a place for bytes that nobody expected. Invariant: nothing here overwrites or removes a user's bytes.
+
+use super::fs::{Area, Errno, Fs, Private, errno, problem};
+use super::look;
+use protocol::model::{Content, RelPath};
+use protocol::sync::conflict_name::conflict_paths;
+use protocol::sync::{ActionId, Change, Fingerprint, Held, Outcome};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+
+/// From this many barriers on one syncfs is cheaper than single fsyncs (measured on ext4).
+pub(super) const GROUP_SYNC_MIN: usize = 64;
+
+/// The name of an action's object in `hold/`.
+pub(super) fn hold_name(id: ActionId) -> Vec<u8> {
+    format!("{:016x}", id.0).into_bytes()
+}
+
+/// Where the displaced object waits beside the new one, on file systems that cannot exchange.
+pub(super) fn old_name(id: ActionId) -> Vec<u8> {
+    format!("{:016x}.old", id.0).into_bytes()
+}
+
+/// The action of a name in `hold/`, if it is one of ours.
+pub(super) fn parse_hold_name(name: &[u8]) -> Option<ActionId> {
+    let text = std::str::from_utf8(name).ok()?;
+    let id = text.strip_suffix(".old").unwrap_or(text);
+    let valid = id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+    u64::from_str_radix(id, 16).ok().filter(|_| valid).map(ActionId)
+}
+
+/// A name in an open directory.
+pub(super) struct At<F: Fs> {
+    pub dir: Arc<F::Dir>,
+    pub name: Vec<u8>,
+}
+
+impl<F: Fs> At<F> {
+    pub fn pair(&self) -> (&F::Dir, &[u8]) {
+        (&self.dir, &self.name)
+    }
+}
+
+/// Handles of one batch of changes. They live as long as the batch: a change of a directory that the user renames
+/// meanwhile is as if it had been made just before.
+pub(super) struct Tree<'a, F: Fs> {
+    pub fs: &'a F,
+    pub tmp: Private<F::Dir>,
+    pub hold: Private<F::Dir>,
+    dirs: BTreeMap<Option<RelPath>, Arc<F::Dir>>,
+    touched: BTreeSet<Option<RelPath>>,
+    files_to_sync: Vec<F::File>,
+    private_to_sync: Vec<Private<F::Dir>>,
+    sync_all: bool,
+    /// Wall clock, seconds since 1970.
+    pub now: i64,
+    /// Journal rows that hold whatever becomes of the actions.
+    pub changes: Vec<Change>,
+}
+
+impl<'a, F: Fs> Tree<'a, F> {
+    pub fn open(fs: &'a F, now: i64) -> io::Result<Self> {
+        Ok(Self {
+            fs,
+            tmp: fs.private(Area::Tmp)?,
+            hold: fs.private(Area::Hold)?,
+            dirs: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            files_to_sync: Vec::new(),
+            private_to_sync: Vec::new(),
+            sync_all: false,
+            now,
+            changes: Vec::new(),
+        })
+    }
+
+    pub fn dir(&mut self, path: Option<&RelPath>) -> io::Result<Arc<F::Dir>> {
+        let key = path.cloned();
+        if let Some(open) = self.dirs.get(&key) {
+            return Ok(Arc::clone(open));
+        }
+        let open = Arc::new(self.fs.open_dir(path)?);
+        self.dirs.insert(key, Arc::clone(&open));
+        Ok(open)
+    }
+
+    /// The parent's handle and the name of a path.
+    pub fn at(&mut self, path: &RelPath) -> io::Result<At<F>> {
+        Ok(At { dir: self.dir(path.parent().as_ref())?, name: path.name().to_vec() })
+    }
+
+    /// What stands at a path; nothing also where its directory is gone.
+    pub fn stat(&mut self, path: &RelPath) -> io::Result<Option<Fingerprint>> {
+        let at = match self.at(path) {
+            Err(error) if is_absence(&error) => return Ok(None),
+            at => at?,
+        };
+        self.fs.stat(&at.dir, &at.name)
+    }
+
+    pub fn held_at(&self, id: ActionId) -> io::Result<Option<Fingerprint>> {
+        self.fs.stat(&self.hold, &hold_name(id))
+    }
+
+    /// The names around a path changed.
+    pub fn touch(&mut self, path: &RelPath) {
+        self.touched.insert(path.parent());
+    }
+
+    /// The attributes of an object in the tree changed.
+    pub fn touch_attrs(&mut self, path: &RelPath, at: &At<F>, is_directory: bool) {
+        if is_directory {
+            self.touched.insert(Some(path.clone()));
+            return;
+        }
+        match self.fs.open(&at.dir, &at.name) {
+            Ok(file) => self.files_to_sync.push(file),
+            // Links cannot be opened, nor can what may not be read.
+            Err(_) => self.sync_all = true,
+        }
+    }
+
+    /// A directory was removed: its handle leads nowhere.
+    pub fn forget_dir(&mut self, path: &RelPath) {
+        self.dirs.remove(&Some(path.clone()));
+        self.touched.remove(&Some(path.clone()));
+    }
+
+    /// The names in a private directory changed.
+    pub fn touch_private(&mut self, dir: Private<F::Dir>) {
+        self.private_to_sync.push(dir);
+    }
+
+    pub fn sync_everything(&mut self) {
+        self.sync_all = true;
+    }
+
+    /// The names in `hold/` and `tmp/` survive a power cut after this.
+    pub fn sync_staged(&self) -> io::Result<()> {
+        if self.sync_all {
+            return self.fs.sync_all();
+        }
+        self.fs.sync_dir(&self.hold)?;
+        self.fs.sync_dir(&self.tmp)
+    }
+
+    /// The barrier before a transaction: everything changed so far survives a power cut.
+    pub fn flush(&mut self) -> io::Result<()> {
+        let files = std::mem::take(&mut self.files_to_sync);
+        let touched = std::mem::take(&mut self.touched);
+        let private = std::mem::take(&mut self.private_to_sync);
+        let barriers = files.len() + touched.len() + private.len();
+        if std::mem::take(&mut self.sync_all) || barriers >= GROUP_SYNC_MIN {
+            return self.fs.sync_all();
+        }
+        for file in &files {
+            self.fs.sync_file(file)?;
+        }
+        for dir in &private {
+            self.fs.sync_dir(dir)?;
+        }
+        for path in touched {
+            match self.dir(path.as_ref()) {
+                Ok(dir) => self.fs.sync_dir(&dir)?,
+                // The user removed it since: only a barrier over everything is left.
+                Err(_) => return self.fs.sync_all(),
+            }
+        }
+        self.fs.sync_dir(&self.hold)?;
+        self.fs.sync_dir(&self.tmp)
+    }
+
+    /// A displaced object stays in `hold/` until it becomes a version or a copy.
+    pub fn keep_held(&mut self, id: ActionId, path: &RelPath, content: Content) {
+        if let Ok(Some(fingerprint)) = self.held_at(id) {
+            self.changes.push(Change::Held(Held { id, path: path.clone(), fingerprint, content, since: self.now }));
+        }
+    }
+
+    /// Bytes in `hold/` that nobody expected and that cannot go back to their path: they become a conflict copy
+    /// beside it, which the next scan publishes. Where that fails now, a held row whose content matches nothing
+    /// makes `release` try again.
+    pub fn rescue(&mut self, id: ActionId, name: &[u8], path: &RelPath) {
+        match self.place_beside(name, path) {
+            Ok(Placed::Beside) => {}
+            Ok(Placed::Known(content)) => self.hold_rescued(id, name, path, content),
+            Err(_) => self.hold_rescued(id, name, path, Content::Tombstone),
+        }
+    }
+
+    fn hold_rescued(&mut self, id: ActionId, name: &[u8], path: &RelPath, content: Content) {
+        let plain = hold_name(id);
+        // Without a plain name the object stays as it is and the next start moves it to `recovered/`.
+        if name == plain || self.fs.rename_noreplace((&self.hold, name), (&self.hold, &plain)).is_ok() {
+            self.keep_held(id, path, content);
+        }
+    }
+
+    /// Moves an object from `hold/` to a free conflict name beside `path`.
+    pub fn place_beside(&mut self, name: &[u8], path: &RelPath) -> io::Result<Placed> {
+        let found = self.fs.stat(&self.hold, name)?.ok_or_else(|| io::Error::from(Errno::NOENT))?;
+        // What cannot be read still gets a name; its hash digits are those of nothing.
+        let content = look::content_at(self.fs, &self.hold, name).map_or(Content::Tombstone, |(_, content)| content);
+        let parent = self.dir(path.parent().as_ref())?;
+        for candidate in conflict_paths(path, &content.identity().1, found.mtime) {
+            match self.fs.rename_noreplace((&self.hold, name), (&parent, candidate.name())) {
+                Ok(()) => {
+                    self.touch(&candidate);
+                    return Ok(Placed::Beside);
+                }
+                Err(error) if errno(&error) == Errno::EXIST => {
+                    let same = matches!(content, Content::File(_) | Content::Symlink(_))
+                        && look::holds(self.fs, &parent, candidate.name(), &content);
+                    if same {
+                        return Ok(Placed::Known(content));
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Errno::EXIST.into())
+    }
+}
+
+/// What became of bytes that nobody expected.
+pub(super) enum Placed {
+    /// They stand beside the path.
+    Beside,
+    /// A copy with the same content stands there already.
+    Known(Content),
+}
+
+/// No such name, or no directory on the way to it.
+pub(super) fn is_absence(error: &io::Error) -> bool {
+    matches!(errno(error), Errno::NOENT | Errno::NOTDIR | Errno::LOOP)
+}
+
+/// How a failed call ends an action: the disk moved, or it cannot be done now.
+pub(super) fn stop(error: &io::Error, doing: &str) -> Outcome {
+    match errno(error) {
+        Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::EXIST | Errno::STALE | Errno::ISDIR => Outcome::DiskMoved,
+        Errno::NOTEMPTY => Outcome::NotEmpty,
+        _ => Outcome::Failed(problem(error, doing)),
+    }
+}

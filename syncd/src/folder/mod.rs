@@ -1,0 +1,211 @@
+//! One synced folder at run time: the task that owns the engine, the threads that scan, look and commit, and the
+//! start-up that settles what a crash left behind before anything else happens.
+
+mod commits;
+mod log;
+mod look;
+mod report;
+mod shared;
+mod status;
+mod task;
+mod troubles;
+mod words;
+
+pub use log::{Record, What};
+pub use report::{Report, StopCause, alarm_words};
+pub use shared::{FetchRequest, Outside, ignore_rules};
+pub use task::Input;
+pub use words::folder_of;
+
+use crate::disk::fs::{Fs, RealFs};
+use crate::disk::marker::{Marker, MarkerCheck};
+use crate::disk::recover;
+use crate::disk::watch::Watcher;
+use crate::store::Store;
+use anyhow::{Context, Result, bail};
+use crossbeam_channel::{Sender, bounded, unbounded};
+use look::{LookQueue, Looker, Scanner};
+use protocol::model::FolderId;
+use protocol::sync::ActionId;
+use protocol::sync::engine::{Config, Engine};
+use shared::Shared;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use task::Task;
+
+/// Reports of the look threads that wait for the task.
+const SEEN_QUEUE: usize = 16;
+
+/// How long versions are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Seconds.
+    pub secs: i64,
+    /// Bytes of all of them; the oldest go first.
+    pub bytes_max: u64,
+}
+
+/// What a folder is started with.
+pub struct Setup {
+    /// Which.
+    pub id: FolderId,
+    /// Where.
+    pub root: PathBuf,
+    /// Its marker, as the folder's config file has it.
+    pub marker: Marker,
+    /// How it syncs.
+    pub engine: Config,
+    /// Whether file system events are used.
+    pub watch: bool,
+    /// Between whole scans.
+    pub scan_interval: Duration,
+    /// Its database.
+    pub store: Arc<Store>,
+    /// Its root's file system.
+    pub fs: Arc<RealFs>,
+    /// How long versions are kept and how many bytes of them.
+    pub retention: Retention,
+    /// The ways out.
+    pub outside: Arc<dyn Outside>,
+}
+
+/// A running folder. Dropping it stops its threads.
+pub struct Folder {
+    inbox: Sender<Input>,
+    queue: Arc<LookQueue>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Folder {
+    /// Settles what a crash left behind, then starts the threads.
+    ///
+    /// # Errors
+    /// When the root or its marker is not what it should be, or recovery cannot finish.
+    pub fn start(setup: Setup) -> Result<Self> {
+        let Setup { id, root, marker, engine, watch, scan_interval, store, fs, retention, outside } = setup;
+        match marker.check(&*fs).with_context(|| format!("cannot read the marker in {}", root.display()))? {
+            MarkerCheck::Ok => {}
+            MarkerCheck::Foreign => bail!("{}", StopCause::MarkerForeign.words()),
+            MarkerCheck::Missing => bail!("{}", StopCause::MarkerMissing(root.display().to_string()).words()),
+        }
+        let now = i64::try_from(shared::wall_ms() / 1000).unwrap_or(i64::MAX);
+        recover(&*fs, &*store, now).with_context(|| format!("cannot settle {} after the last run", root.display()))?;
+        let shared = Arc::new(Shared::new(id, &root, marker, Arc::clone(&store), fs, outside)?);
+        let queue = Arc::new(LookQueue::default());
+        let watcher = watch.then(|| watcher(&root, &queue));
+        let (inbox, inputs) = unbounded();
+        let (seen_out, seen_in) = bounded(SEEN_QUEUE);
+        let (commits, batches) = bounded(1);
+        let task = Task {
+            engine: Engine::new(engine, &*store),
+            shared: Arc::clone(&shared),
+            inbox: inputs,
+            looks: seen_in,
+            queue: Arc::clone(&queue),
+            commits,
+            started: Instant::now(),
+            replicas: BTreeMap::new(),
+            troubles: troubles::Troubles::default(),
+            ignore_applying: false,
+            alarms: Vec::new(),
+            stopped: None,
+            barriers: Vec::new(),
+            log: log::ChangeLog::new(shared::wall_ms),
+            was_idle: false,
+        };
+        queue.add(look::Look::Whole);
+        let scanner = Scanner {
+            shared: Arc::clone(&shared),
+            queue: Arc::clone(&queue),
+            out: seen_out.clone(),
+            watcher,
+            interval: scan_interval,
+        };
+        let looker = Looker { shared: Arc::clone(&shared), queue: Arc::clone(&queue), out: seen_out };
+        let committer = commits::Committer { shared, batches, inbox: inbox.clone(), retention };
+        let threads = vec![
+            spawn("folder", move || task.run())?,
+            spawn("scan", move || scanner.run())?,
+            spawn("look", move || looker.run())?,
+            spawn("commit", move || committer.run())?,
+        ];
+        Ok(Self { inbox, queue, threads })
+    }
+
+    /// Tells the folder something. Never blocks: what peers send is bounded by the credit they have, what the
+    /// threads send by the batches in flight.
+    pub fn tell(&self, input: Input) {
+        // A folder that has ended needs to know nothing.
+        let _ = self.inbox.send(input);
+    }
+
+    /// A way to tell it from elsewhere.
+    #[must_use]
+    pub fn sender(&self) -> Sender<Input> {
+        self.inbox.clone()
+    }
+
+    /// Inputs that wait. A peer that lets this grow is cut off.
+    #[must_use]
+    pub fn backlog(&self) -> usize {
+        self.inbox.len()
+    }
+
+    /// Ends the threads; returns when the last commit is done.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.tell(Input::Stop);
+        self.queue.stop();
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of a folder panicked");
+            }
+        }
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn watcher(root: &Path, queue: &Arc<LookQueue>) -> Watcher {
+    let queue = Arc::clone(queue);
+    let emit = move |dirty| {
+        queue.dirty(dirty);
+        Ok(())
+    };
+    Watcher::start(root, Box::new(emit))
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    let run = crate::vital_thread(run);
+    std::thread::Builder::new().name(name.to_string()).spawn(run).with_context(|| format!("cannot start thread {name}"))
+}
+
+/// An action id for what people ask for outside the engine: far above its counters, and used once.
+pub fn fresh_action() -> ActionId {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let floor = 1 << 63 | shared::wall_ms() << 8;
+    let next = |last: u64| Some(floor.max(last + 1));
+    let last = LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).unwrap_or_else(|last| last);
+    ActionId(floor.max(last + 1))
+}
+
+/// Whether a directory can be a folder's root: exists, is a directory, and can hold the private directory.
+///
+/// # Errors
+/// In words for the person who typed the path.
+pub fn open_root(root: &Path) -> Result<Arc<RealFs>> {
+    let fs = RealFs::open(root).with_context(|| format!("cannot open {}", root.display()))?;
+    fs.root_id().with_context(|| format!("cannot look at {}", root.display()))?;
+    Ok(Arc::new(fs))
+}

@@ -1,0 +1,88 @@
+//! A folder's state at one moment, for status, `wait` and events.
+
+use super::log::Record;
+use protocol::model::{DeviceId, RelPath};
+use protocol::sync::engine::{Alarm, FolderMode, Hold, PeerStatus};
+use protocol::sync::{FolderState, Problem};
+use std::collections::BTreeMap;
+
+/// Why a folder does not sync at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StopCause {
+    /// The root or its marker is not there: a disk that is not mounted looks like this.
+    MarkerMissing(String),
+    /// The marker is another folder's, or its nonce is not ours.
+    MarkerForeign,
+    /// The root cannot be opened.
+    Root(String),
+}
+
+impl StopCause {
+    /// For people.
+    #[must_use]
+    pub fn words(&self) -> String {
+        match self {
+            Self::MarkerMissing(root) => format!(
+                "the folder's marker is missing in {root}: is its disk mounted? Nothing is synced or deleted until it is back"
+            ),
+            Self::MarkerForeign => {
+                "the directory belongs to another folder (foreign marker): nothing is synced until it is put right"
+                    .into()
+            }
+            Self::Root(words) => words.clone(),
+        }
+    }
+}
+
+/// What a folder says of itself.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Direction.
+    pub mode: FolderMode,
+    /// Database counts.
+    pub state: FolderState,
+    /// A scan runs.
+    pub scanning: bool,
+    /// Nothing is scanned, fetched, applied or about to be published.
+    pub idle: bool,
+    /// Not syncing at all, and why.
+    pub stopped: Option<StopCause>,
+    /// Paths that do not get on, with the reason and since when (Unix seconds).
+    pub problems: Vec<(RelPath, Problem, i64)>,
+    /// Wants that this device declines for good, by rule: ignored, send-only, waiting.
+    pub holds: Vec<(Hold, i64)>,
+    /// Other alarms, in words.
+    pub alarms: Vec<(String, i64)>,
+    /// Receive-only findings.
+    pub differences: u64,
+    /// Connected peers that share it.
+    pub peers: BTreeMap<DeviceId, PeerStatus>,
+    /// Latest changes, newest first.
+    pub log: Vec<Record>,
+}
+
+impl Report {
+    /// Whether it needs a person.
+    #[must_use]
+    pub fn needs_attention(&self) -> bool {
+        self.stopped.is_some() || !self.problems.is_empty() || !self.holds.is_empty() || !self.alarms.is_empty()
+    }
+}
+
+/// An alarm for people.
+#[must_use]
+pub fn alarm_words(alarm: &Alarm) -> String {
+    match alarm {
+        Alarm::Fork { peer, .. } => format!(
+            "device {} and another use one index identity (a copied or restored home): both versions are kept",
+            peer.short()
+        ),
+        Alarm::Diverged { peer } => {
+            format!("after a full comparison this folder still differs from device {}", peer.short())
+        }
+        Alarm::Held(hold) => format!(
+            "{} of {} files were deleted here; nothing is passed on until `syncctl folder approve` or `reject`",
+            hold.files, hold.of
+        ),
+    }
+}

@@ -1,0 +1,216 @@
+//! What a folder's threads share: database, file system, ignore rules, and the ways out to peers and status.
+
+use super::log::Record;
+use super::report::StopCause;
+use crate::disk::fs::{Fs, RealFs, RootId};
+use crate::disk::hash;
+use crate::disk::ignore::{IGNORE_LEN_MAX, Ignore, IgnoreFile};
+use crate::disk::marker::{Marker, MarkerCheck};
+use crate::store::Store;
+use protocol::model::{DeviceId, FileContent, FolderId, RelPath, ReplicaId};
+use protocol::sync::engine::Alarm;
+use protocol::sync::{Disk, Rows};
+use protocol::wire::message::Message;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A content that the folder needs.
+#[derive(Clone, Debug)]
+pub struct FetchRequest {
+    /// The folder.
+    pub folder: FolderId,
+    /// For which path.
+    pub path: RelPath,
+    /// Where the sources have it.
+    pub origin: RelPath,
+    /// What.
+    pub content: FileContent,
+    /// Devices that announced it.
+    pub sources: Vec<DeviceId>,
+}
+
+/// The ways out of a folder. Each is called from the folder's own threads and must not block.
+pub trait Outside: Send + Sync {
+    /// Sends to a peer, if its session is up; a peer that does not read is cut off.
+    fn send(&self, peer: DeviceId, message: Message);
+    /// Gets a content; the answer comes back as an engine event.
+    fn fetch(&self, request: FetchRequest);
+    /// The content is no longer needed for this path.
+    fn cancel_fetch(&self, folder: FolderId, path: &RelPath);
+    /// A path changed here.
+    fn changed(&self, folder: FolderId, record: &Record);
+    /// The folder became idle or busy.
+    fn state_changed(&self, folder: FolderId, idle: bool);
+    /// Something needs a person.
+    fn alarm(&self, folder: FolderId, alarm: &Alarm);
+    /// The folder stopped or goes on.
+    fn stopped(&self, folder: FolderId, cause: Option<StopCause>);
+}
+
+pub(super) struct Shared {
+    id: FolderId,
+    root: PathBuf,
+    replica: ReplicaId,
+    marker: Marker,
+    root_id: RootId,
+    store: Arc<Store>,
+    fs: Arc<RealFs>,
+    ignore: Mutex<Arc<Ignore>>,
+    granularity: Duration,
+    outside: Arc<dyn Outside>,
+}
+
+impl Shared {
+    pub(super) fn new(
+        id: FolderId,
+        root: &Path,
+        marker: Marker,
+        store: Arc<Store>,
+        fs: Arc<RealFs>,
+        outside: Arc<dyn Outside>,
+    ) -> std::io::Result<Self> {
+        let root_id = fs.root_id()?;
+        let replica = store.state().replica;
+        let ignore = Mutex::new(Arc::new(ignore_rules(&fs)));
+        let granularity = hash::granularity(root);
+        Ok(Self { id, root: root.to_owned(), replica, marker, root_id, store, fs, ignore, granularity, outside })
+    }
+
+    pub(super) const fn id(&self) -> FolderId {
+        self.id
+    }
+
+    pub(super) const fn replica(&self) -> ReplicaId {
+        self.replica
+    }
+
+    pub(super) const fn granularity(&self) -> Duration {
+        self.granularity
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(super) fn fs(&self) -> &RealFs {
+        &self.fs
+    }
+
+    pub(super) fn disk(&self) -> &dyn Disk {
+        self
+    }
+
+    pub(super) fn ignore(&self) -> Arc<Ignore> {
+        Arc::clone(&self.ignore.lock().expect("no thread panics while it holds the ignore rules"))
+    }
+
+    pub(super) fn reload_ignore(&self) {
+        let fresh = Arc::new(ignore_rules(&self.fs));
+        *self.ignore.lock().expect("no thread panics while it holds the ignore rules") = fresh;
+    }
+
+    /// The root is the directory that the folder was started on, and carries our marker.
+    pub(super) fn check_root(&self) -> Result<(), StopCause> {
+        match self.fs.root_id() {
+            Ok(id) if id == self.root_id => {}
+            Ok(_) => return Err(StopCause::MarkerMissing(self.root.display().to_string())),
+            Err(error) => return Err(StopCause::Root(format!("cannot open {}: {error}", self.root.display()))),
+        }
+        match self.marker.check(&*self.fs) {
+            Ok(MarkerCheck::Ok) => Ok(()),
+            Ok(MarkerCheck::Foreign) => Err(StopCause::MarkerForeign),
+            Ok(MarkerCheck::Missing) => Err(StopCause::MarkerMissing(self.root.display().to_string())),
+            Err(error) => Err(StopCause::Root(format!("cannot read the folder's marker: {error}"))),
+        }
+    }
+
+    pub(super) fn send(&self, peer: DeviceId, message: Message) {
+        self.outside.send(peer, message);
+    }
+
+    pub(super) fn fetch(&self, request: FetchRequest) {
+        self.outside.fetch(request);
+    }
+
+    pub(super) fn cancel_fetch(&self, path: &RelPath) {
+        self.outside.cancel_fetch(self.id, path);
+    }
+
+    pub(super) fn publish(&self, record: &Record) {
+        self.outside.changed(self.id, record);
+    }
+
+    pub(super) fn state_changed(&self, idle: bool) {
+        self.outside.state_changed(self.id, idle);
+    }
+
+    pub(super) fn alarm(&self, alarm: &Alarm) {
+        self.outside.alarm(self.id, alarm);
+    }
+
+    pub(super) fn set_stopped(&self, cause: Option<StopCause>) {
+        self.outside.stopped(self.id, cause);
+    }
+
+    /// Seconds since 1970, for records that people read.
+    pub(super) fn wall_secs(&self) -> i64 {
+        i64::try_from(wall_ms() / 1000).unwrap_or(i64::MAX)
+    }
+
+    /// 0.0..1.0, for jitter.
+    pub(super) fn random_fraction(&self) -> f64 {
+        let mut byte = [0u8; 1];
+        // Without randomness the jitter is the same each time, which only costs politeness.
+        let _ = getrandom::fill(&mut byte);
+        f64::from(byte[0]) / 256.0
+    }
+}
+
+/// The rules as they stand in the root; a file that cannot be read has none.
+#[must_use]
+pub fn ignore_rules(fs: &RealFs) -> Ignore {
+    let shared = read_small(fs, IgnoreFile::Shared.name());
+    let local = read_small(fs, IgnoreFile::Local.name());
+    Ignore::load(shared.as_deref(), local.as_deref())
+}
+
+fn read_small(fs: &RealFs, name: &str) -> Option<Vec<u8>> {
+    let file = fs.open_dir(None).and_then(|root| fs.open(&root, name.as_bytes())).ok()?;
+    let mut bytes = vec![0; IGNORE_LEN_MAX + 1];
+    let mut len = 0;
+    while len < bytes.len() {
+        match fs.read_at(&file, &mut bytes[len..], len as u64).ok()? {
+            0 => break,
+            read => len += read,
+        }
+    }
+    bytes.truncate(len);
+    Some(bytes)
+}
+
+/// Milliseconds since 1970.
+pub(super) fn wall_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Disk for Shared {
+    fn is_absent(&self, path: &RelPath) -> bool {
+        if self.check_root().is_err() {
+            return false;
+        }
+        let parent = path.parent();
+        match self.fs.open_dir(parent.as_ref()) {
+            Ok(dir) => matches!(self.fs.stat(&dir, path.name()), Ok(None)),
+            Err(error) => {
+                matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
+                    || error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
+            }
+        }
+    }
+
+    fn is_ignored(&self, path: &RelPath, is_directory: bool) -> bool {
+        self.ignore().matched(path, is_directory).is_some()
+    }
+}

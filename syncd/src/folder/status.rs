@@ -1,0 +1,55 @@
+//! The folder task's answer to "how are you".
+
+use super::report::{Report, alarm_words};
+use super::task::Task;
+use protocol::sync::engine::{Alarm, FolderMode};
+use protocol::sync::{DeclineCode, Rows, Want};
+
+/// Differences counted for status; more are "at least".
+const DIFFERENCES_MAX: usize = 10_000;
+
+impl Task {
+    pub(super) fn report(&self) -> Report {
+        let rows = self.shared.store();
+        let status = self.engine.status(rows);
+        let mut problems = self.troubles.list();
+        let now = self.shared.wall_secs();
+        problems.extend(status.retrying.into_iter().map(|(path, problem)| (path, problem, now)));
+        let since = |wanted: fn(&Alarm) -> bool| {
+            self.alarms.iter().find(|(alarm, _)| wanted(alarm)).map_or(now, |(_, since)| *since)
+        };
+        let held_since = since(|alarm| matches!(alarm, Alarm::Held(_)));
+        Report {
+            mode: self.engine.mode(),
+            state: rows.state(),
+            scanning: status.scanning,
+            idle: self.engine.is_idle(rows),
+            stopped: self.stopped.clone(),
+            problems,
+            holds: status.held.into_iter().map(|hold| (hold, held_since)).collect(),
+            alarms: self
+                .alarms
+                .iter()
+                .filter(|(alarm, _)| !matches!(alarm, Alarm::Held(_)))
+                .map(|(alarm, since)| (alarm_words(alarm), *since))
+                .collect(),
+            differences: differences(self.engine.mode(), rows),
+            peers: status.peers,
+            log: self.log.latest(),
+        }
+    }
+}
+
+/// What was changed here and stays here, or was changed elsewhere and is not taken.
+fn differences(mode: FolderMode, rows: &dyn Rows) -> u64 {
+    let count = match mode {
+        FolderMode::SendReceive => 0,
+        FolderMode::ReceiveOnly => rows.locals(None, DIFFERENCES_MAX).len(),
+        FolderMode::SendOnly => {
+            let is_ours = |want: &Want| want.declined.as_ref().is_some_and(|why| why.code == DeclineCode::SendOnly);
+            let wanted = rows.wanted(None, DIFFERENCES_MAX);
+            wanted.iter().filter(|(_, row)| row.wants.iter().any(is_ours)).count()
+        }
+    };
+    count as u64
+}

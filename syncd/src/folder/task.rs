@@ -1,0 +1,390 @@
+//! The folder task: one thread that owns the engine. It turns what happens into events, carries out the effects in
+//! order, and answers questions. It never waits for the disk or the network: looks, fetches and commits run
+//! elsewhere and come back as inputs.
+//!
+//! Invariant: effects are carried out in the order in which the engine gave them, and `advance` sees their rows.
+
+use super::log::{ChangeLog, What};
+use super::look::{Look, LookQueue, Seen};
+use super::report::{Report, StopCause};
+use super::shared::{FetchRequest, Shared};
+use super::troubles::Troubles;
+use super::words::{self, Outgoing};
+use crossbeam_channel::{Receiver, Sender, after, never, select};
+use protocol::model::{ContentHash, DeviceId, Manifest, RelPath, ReplicaId, Timestamp};
+use protocol::sync::engine::{Alarm, Effect, Engine, Event, View};
+use protocol::sync::{Action, ActionId, Change, DeclineCode, Journal, Observed, Outcome, Problem, ProblemCode, Rows};
+use protocol::wire::message::Message;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+/// Inputs taken before `advance` runs again: batches the work without starving it.
+const INPUTS_PER_TURN: usize = 64;
+/// Rounds of `advance` in a row before inputs are looked at again.
+const ROUNDS_PER_TURN: usize = 64;
+
+/// What a folder is told from outside.
+#[derive(Debug)]
+pub enum Input {
+    /// A peer's session is up and it has joined the folder under this replica.
+    Connected(DeviceId, ReplicaId),
+    /// Its session ended, or it left the folder.
+    Disconnected(DeviceId),
+    /// A message about this folder.
+    Message(DeviceId, Message),
+    /// Something for the engine as it is.
+    Engine(Event),
+    /// The temp of a content is complete; its chunk list when a peer had to be asked for it.
+    Fetched {
+        /// For which path.
+        path: RelPath,
+        /// Which content.
+        content: ContentHash,
+        /// Recorded before the entry is.
+        manifest: Option<Arc<Manifest>>,
+    },
+    /// The commit thread is done with a batch.
+    Applied(Vec<(ActionId, Outcome)>),
+    /// Send-only: ours overrule what the others wrote.
+    Override,
+    /// Receive-only: what was done here goes to versions, theirs comes back.
+    Revert,
+    /// Look at everything.
+    Rescan,
+    /// Look at one path.
+    Look(RelPath),
+    /// For status.
+    Report(oneshot::Sender<Report>),
+    /// Answered when everything that changed before now has been looked at.
+    Barrier(oneshot::Sender<()>),
+    /// The ignore rules were changed.
+    IgnoreChanged,
+    /// The folder's root is or is not what it was.
+    Root(Result<(), StopCause>),
+    /// End.
+    Stop,
+}
+
+pub(super) struct Task {
+    pub(super) shared: Arc<Shared>,
+    pub(super) engine: Engine,
+    pub(super) inbox: Receiver<Input>,
+    pub(super) looks: Receiver<Seen>,
+    pub(super) queue: Arc<LookQueue>,
+    pub(super) commits: Sender<(Vec<Action>, u64)>,
+    pub(super) started: Instant,
+    /// Replicas of connected peers, to read their digests.
+    pub(super) replicas: BTreeMap<DeviceId, ReplicaId>,
+    pub(super) troubles: Troubles,
+    /// The batch that is being applied brings another `.syncignore`.
+    pub(super) ignore_applying: bool,
+    pub(super) alarms: Vec<(Alarm, i64)>,
+    pub(super) stopped: Option<StopCause>,
+    pub(super) barriers: Vec<oneshot::Sender<()>>,
+    pub(super) log: ChangeLog,
+    pub(super) was_idle: bool,
+}
+
+impl Task {
+    pub(super) fn run(mut self) {
+        self.handle(Event::Started);
+        loop {
+            let busy = self.advance();
+            match self.next_input(busy) {
+                Turn::Stop => return,
+                Turn::Idle => {}
+                Turn::Input(input) => {
+                    if !self.take(input) {
+                        return;
+                    }
+                }
+                Turn::Seen(seen) => self.seen(seen),
+                Turn::Wake => self.handle(Event::Wake),
+            }
+            for _ in 0..INPUTS_PER_TURN {
+                if let Ok(input) = self.inbox.try_recv() {
+                    if !self.take(input) {
+                        return;
+                    }
+                } else if let Ok(seen) = self.looks.try_recv() {
+                    self.seen(seen);
+                } else {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn next_input(&self, busy: bool) -> Turn {
+        let wake = self.engine.wake_at().map(|at| at.since(self.now()).max(Duration::from_millis(1)));
+        let timer = match (busy, wake) {
+            (true, _) => after(Duration::ZERO),
+            (false, Some(wait)) => after(wait),
+            (false, None) => never(),
+        };
+        select! {
+            recv(self.inbox) -> input => input.map_or(Turn::Stop, Turn::Input),
+            recv(self.looks) -> seen => seen.map_or(Turn::Stop, Turn::Seen),
+            recv(timer) -> _ => if busy { Turn::Idle } else { Turn::Wake },
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// False: end.
+    fn take(&mut self, input: Input) -> bool {
+        match input {
+            Input::Connected(peer, replica) => {
+                self.replicas.insert(peer, replica);
+                self.handle(Event::Connected { peer, replica });
+            }
+            Input::Disconnected(peer) => {
+                self.replicas.remove(&peer);
+                self.handle(Event::Disconnected(peer));
+            }
+            Input::Message(peer, message) => {
+                let event = self.replicas.get(&peer).and_then(|replica| words::event(peer, *replica, message));
+                if let Some(event) = event {
+                    self.handle(event);
+                }
+            }
+            Input::Engine(event) => self.handle(event),
+            Input::Fetched { path, content, manifest } => {
+                if let Some(manifest) = manifest {
+                    self.shared.store().commit(vec![Change::Manifest(Arc::unwrap_or_clone(manifest))]);
+                }
+                self.handle(Event::Fetched { path, content });
+            }
+            Input::Applied(outcomes) => {
+                self.log.applied(&outcomes, |record| self.shared.publish(record));
+                self.handle(Event::Applied(outcomes));
+                if std::mem::take(&mut self.ignore_applying) {
+                    self.queue.add(Look::Ignore);
+                }
+            }
+            Input::Override => self.overrule(),
+            Input::Revert => self.revert(),
+            Input::Rescan => self.queue.add(Look::Whole),
+            Input::Look(path) => self.queue.add(Look::Path(path)),
+            Input::Report(reply) => {
+                // A closed reply means that nobody waits any more.
+                let _ = reply.send(self.report());
+            }
+            Input::Barrier(reply) => {
+                self.barriers.push(reply);
+                self.queue.add(Look::Barrier);
+            }
+            Input::IgnoreChanged => {
+                self.shared.reload_ignore();
+                self.handle(Event::IgnoreChanged);
+                self.queue.add(Look::Whole);
+            }
+            Input::Root(state) => self.root(state),
+            Input::Stop => return false,
+        }
+        true
+    }
+
+    fn root(&mut self, state: Result<(), StopCause>) {
+        let stopped = state.err();
+        if self.stopped == stopped {
+            return;
+        }
+        let resumed = stopped.is_none();
+        self.stopped = stopped;
+        self.shared.set_stopped(self.stopped.clone());
+        if resumed {
+            self.queue.add(Look::Whole);
+        }
+    }
+
+    fn seen(&mut self, seen: Seen) {
+        match seen {
+            Seen::Started => {
+                self.troubles.scan_started();
+                self.handle(Event::ScanStarted);
+            }
+            Seen::Ended { whole, scope } => {
+                self.troubles.scan_ended(scope.as_ref());
+                self.handle(Event::ScanEnded { whole });
+            }
+            // What was seen before the barrier led to more to look at.
+            Seen::Barrier if self.queue.is_busy() => self.queue.add(Look::Barrier),
+            Seen::Barrier => {
+                for reply in self.barriers.drain(..) {
+                    // A closed reply means that nobody waits any more.
+                    let _ = reply.send(());
+                }
+            }
+            Seen::Root(state) => self.root(state),
+            Seen::IgnoreChanged => {
+                self.shared.reload_ignore();
+                self.handle(Event::IgnoreChanged);
+                self.queue.add(Look::Whole);
+            }
+            _ if self.stopped.is_some() => {}
+            Seen::Found(found) => {
+                for observation in &found {
+                    self.is_well(&observation.path, matches!(observation.observed, Observed::Directory { .. }));
+                }
+                self.handle(Event::Observed(found));
+            }
+            Seen::Missing(paths) => {
+                for path in &paths {
+                    self.troubles.remove(path);
+                }
+                self.handle(Event::Missing(paths));
+            }
+            Seen::Problem(None, problem) => self.root(Err(StopCause::Root(problem.words))),
+            Seen::Problem(Some(path), problem) => self.troubles.add(path, problem, self.shared.wall_secs()),
+            Seen::Fine(path) => {
+                let is_directory = self.shared.store().get(&path).is_directory();
+                self.is_well(&path, is_directory);
+            }
+        }
+    }
+
+    /// A look found nothing wrong with a path. What is wrong inside a directory only a scan of it can tell.
+    fn is_well(&mut self, path: &RelPath, is_directory: bool) {
+        if !self.troubles.contains(path) {
+            return;
+        }
+        if is_directory {
+            self.queue.add(Look::Subtree(path.clone()));
+        } else {
+            self.troubles.remove(path);
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        let now = self.now();
+        let shared = Arc::clone(&self.shared);
+        let view = View { rows: shared.store(), disk: shared.disk() };
+        let effects = self.engine.handle(now, event, view);
+        self.carry_out(effects);
+    }
+
+    /// True: there is more to do at once.
+    fn advance(&mut self) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let view = View { rows: shared.store(), disk: shared.disk() };
+        for _ in 0..ROUNDS_PER_TURN {
+            let effects = self.engine.advance(self.now(), view);
+            if effects.is_empty() {
+                self.note_idle();
+                return false;
+            }
+            self.carry_out(effects);
+        }
+        true
+    }
+
+    fn note_idle(&mut self) {
+        let idle = self.engine.is_idle(self.shared.store());
+        if idle != self.was_idle {
+            self.was_idle = idle;
+            self.shared.state_changed(idle);
+        }
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match words::outgoing(self.shared.id(), effect) {
+                Outgoing::Message(peer, message) => self.shared.send(peer, message),
+                Outgoing::Here(effect) => self.carry_out_here(effect),
+            }
+        }
+    }
+
+    fn carry_out_here(&mut self, effect: Effect) {
+        match effect {
+            Effect::Commit(changes) => {
+                self.note_changes(&changes);
+                self.shared.store().commit(changes);
+            }
+            Effect::Fetch { path, origin, content, sources } => {
+                self.shared.fetch(FetchRequest { folder: self.shared.id(), path, origin, content, sources });
+            }
+            Effect::SetAside { path } => {
+                let (fs, store, now) = (self.shared.fs(), self.shared.store(), self.shared.wall_secs());
+                let id = super::fresh_action();
+                if let Err(error) = crate::disk::versions::set_aside(fs, store, &path, id, now) {
+                    tracing::warn!("a file that was to be set aside stays where it is: {error}");
+                }
+                self.queue.add(Look::Path(path));
+            }
+            Effect::CancelFetch { path } => self.shared.cancel_fetch(&path),
+            Effect::Apply { actions, counter } => self.apply(actions, counter),
+            Effect::Look { path, subtree } => {
+                self.queue.add(if subtree { Look::Subtree(path) } else { Look::Path(path) });
+            }
+            Effect::Alarm(alarm) => {
+                tracing::warn!(folder = %self.shared.id(), "{}", super::report::alarm_words(&alarm));
+                self.shared.alarm(&alarm);
+                self.alarms.push((alarm, self.shared.wall_secs()));
+            }
+            Effect::IndexGet { .. } | Effect::Index { .. } | Effect::IndexAck { .. } | Effect::Digest { .. } => {
+                unreachable!("words::outgoing takes every effect that goes to a peer")
+            }
+        }
+    }
+
+    fn apply(&mut self, actions: Vec<Action>, counter: u64) {
+        if let Some(cause) = &self.stopped {
+            let problem = Problem { code: ProblemCode::Io, words: cause.words() };
+            let outcomes = actions.iter().map(|action| (action.id, Outcome::Failed(problem.clone()))).collect();
+            self.handle(Event::Applied(outcomes));
+            return;
+        }
+        self.log.applying(&actions);
+        self.ignore_applying = actions.iter().any(|action| is_ignore_file(&action.path));
+        // The commit thread takes one batch at a time, and the engine gives no second one before the first is back.
+        if self.commits.send((actions, counter)).is_err() {
+            tracing::error!("the commit thread has ended");
+        }
+    }
+
+    fn note_changes(&mut self, changes: &[Change]) {
+        for change in changes {
+            if let Change::Have { path, have } = change {
+                let own = have.entry.content_at.get(self.shared.replica()) > 0 && !have.entry.found;
+                if own {
+                    self.log.add(What::of_local(&have.entry), path, &have.entry, |record| self.shared.publish(record));
+                }
+                if is_ignore_file(path) {
+                    self.queue.add(Look::Ignore);
+                }
+            }
+        }
+    }
+
+    fn overrule(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        let view = View { rows: shared.store(), disk: shared.disk() };
+        let effects = self.engine.assert_ours(DeclineCode::SendOnly, view);
+        self.carry_out(effects);
+    }
+
+    fn revert(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        let view = View { rows: shared.store(), disk: shared.disk() };
+        let effects = self.engine.revert(view);
+        self.carry_out(effects);
+    }
+}
+
+fn is_ignore_file(path: &RelPath) -> bool {
+    path.as_bytes() == crate::disk::ignore::IgnoreFile::Shared.name().as_bytes()
+}
+
+enum Turn {
+    Stop,
+    Idle,
+    Input(Input),
+    Seen(Seen),
+    Wake,
+}

@@ -1,0 +1,339 @@
+//! The secrets of a home, in `HOME/keys`: this device's seed and what it shares with each paired device.
+//! Files are 0600 and replaced whole (write, fsync, rename, fsync of the directory): a crash leaves old or new.
+//! Nothing here is ever logged, and losing an index never touches it.
+
+use anyhow::{Context, Result, bail};
+use protocol::model::DeviceId;
+use protocol::wire::identity::{Identity, PublicIdentity};
+use protocol::wire::kdf::Secret32;
+use protocol::wire::pair::PairSecret;
+use serde::{Deserialize, Serialize};
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
+
+/// Name of the file with the seed.
+const IDENTITY: &str = "identity";
+/// Name of the file with the pairings.
+const PAIRINGS: &str = "pairings";
+/// Name of a relay's file.
+const RELAY: &str = "relay";
+/// First line of all of them: a later format gets another.
+const FORMAT: &str = "syncd keys 1";
+
+/// This device: its keys, and a random mark of this home that shows a copied one.
+pub struct Keys {
+    /// Private and public keys.
+    pub identity: Identity,
+    /// Drawn with the home; another home with the same identity has another.
+    pub instance: [u8; 16],
+}
+
+/// What is kept of a paired device.
+#[derive(Clone)]
+pub struct Pairing {
+    /// Its public keys.
+    pub public: PublicIdentity,
+    /// What it is called here.
+    pub name: String,
+    /// The secret both derive everything from.
+    pub secret: PairSecret,
+    /// Addresses that the user gave, as typed.
+    pub addresses: Vec<String>,
+    /// Where it was reached, the latest first.
+    pub learned: Vec<String>,
+    /// Not to be connected for now.
+    pub paused: bool,
+    /// Unix milliseconds of the last session.
+    pub last_seen_ms: Option<u64>,
+}
+
+impl Pairing {
+    /// The device.
+    #[must_use]
+    pub fn id(&self) -> DeviceId {
+        self.public.id()
+    }
+}
+
+impl std::fmt::Debug for Pairing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pairing").field("id", &self.id()).finish_non_exhaustive()
+    }
+}
+
+/// Reads this device's keys, or makes them on the first start.
+///
+/// # Errors
+/// When the file is open to others, damaged, or cannot be written.
+pub fn open(keys: &Path) -> Result<Keys> {
+    let path = keys.join(IDENTITY);
+    if let Some(text) = read_private(&path)? {
+        return parse_identity(&text).with_context(|| {
+            format!("{} is damaged: restore it from a backup; without it this device is a new one", path.display())
+        });
+    }
+    let mut bytes = Zeroizing::new([0u8; 48]);
+    getrandom::fill(bytes.as_mut_slice()).context("no randomness for a new identity")?;
+    let text = Zeroizing::new(format!("{FORMAT}\n{}\n{}\n", hex(&bytes[..32]), hex(&bytes[32..])));
+    write_private(&path, text.as_bytes())?;
+    parse_identity(&text)
+}
+
+fn parse_identity(text: &str) -> Result<Keys> {
+    let mut lines = text.lines();
+    if lines.next() != Some(FORMAT) {
+        bail!("unknown format");
+    }
+    let seed: [u8; 32] = unhex(lines.next().unwrap_or_default()).context("no seed")?;
+    let instance: [u8; 16] = unhex(lines.next().unwrap_or_default()).context("no instance")?;
+    Ok(Keys { identity: Identity::from_seed(&Secret32::new(seed)), instance })
+}
+
+/// A relay's own seed, and the key that lets its clients in; made on its first start.
+///
+/// # Errors
+/// When the file is open to others, damaged, or cannot be written.
+pub fn open_relay(keys: &Path) -> Result<(Secret32, Secret32)> {
+    let path = keys.join(RELAY);
+    let text = match read_private(&path)? {
+        Some(text) => text,
+        None => {
+            let mut bytes = Zeroizing::new([0u8; 64]);
+            getrandom::fill(bytes.as_mut_slice()).context("no randomness for a relay's key")?;
+            let text = Zeroizing::new(format!("{FORMAT}\n{}\n{}\n", hex(&bytes[..32]), hex(&bytes[32..])));
+            write_private(&path, text.as_bytes())?;
+            text
+        }
+    };
+    let mut lines = text.lines().skip(1);
+    let mut secret = || unhex(lines.next().unwrap_or_default()).map(Secret32::new);
+    let damaged = || format!("{} is damaged: remove it and give the new link to your devices", path.display());
+    Ok((secret().with_context(damaged)?, secret().with_context(damaged)?))
+}
+
+/// One pairing as it is stored.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    ed: String,
+    x: String,
+    secret: Zeroizing<String>,
+    name: String,
+    addresses: Vec<String>,
+    learned: Vec<String>,
+    paused: bool,
+    last_seen_ms: Option<u64>,
+}
+
+/// The paired devices, saved as a whole on every change.
+#[derive(Debug)]
+pub struct Pairings {
+    path: PathBuf,
+    list: Vec<Pairing>,
+}
+
+impl Pairings {
+    /// Reads them; none on the first start.
+    ///
+    /// # Errors
+    /// When the file is open to others or damaged.
+    pub fn open(keys: &Path) -> Result<Self> {
+        let path = keys.join(PAIRINGS);
+        let list = match read_private(&path)? {
+            None => Vec::new(),
+            Some(text) => parse_pairings(&text).with_context(|| format!("{} is damaged", path.display()))?,
+        };
+        Ok(Self { path, list })
+    }
+
+    /// All of them, in the order they were made.
+    #[must_use]
+    pub fn all(&self) -> &[Pairing] {
+        &self.list
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn get(&self, id: &DeviceId) -> Option<&Pairing> {
+        self.list.iter().find(|pairing| pairing.id() == *id)
+    }
+
+    /// Adds or replaces one, and saves.
+    ///
+    /// # Errors
+    /// When it cannot be written; then nothing has changed.
+    pub fn insert(&mut self, pairing: Pairing) -> Result<()> {
+        let mut list = self.list.clone();
+        list.retain(|other| other.id() != pairing.id());
+        list.push(pairing);
+        self.save(list)
+    }
+
+    /// Removes one, and saves.
+    ///
+    /// # Errors
+    /// When it cannot be written; then nothing has changed.
+    pub fn remove(&mut self, id: &DeviceId) -> Result<()> {
+        let list = self.list.iter().filter(|pairing| pairing.id() != *id).cloned().collect();
+        self.save(list)
+    }
+
+    /// Changes one in place, and saves.
+    ///
+    /// # Errors
+    /// When it cannot be written; then nothing has changed.
+    pub fn update(&mut self, id: &DeviceId, change: impl FnOnce(&mut Pairing)) -> Result<()> {
+        let mut list = self.list.clone();
+        if let Some(pairing) = list.iter_mut().find(|pairing| pairing.id() == *id) {
+            change(pairing);
+        }
+        self.save(list)
+    }
+
+    fn save(&mut self, list: Vec<Pairing>) -> Result<()> {
+        let stored: Vec<Stored> = list.iter().map(Stored::of).collect();
+        let json = Zeroizing::new(serde_json::to_string_pretty(&stored).context("pairings cannot be written down")?);
+        write_private(&self.path, Zeroizing::new(format!("{FORMAT}\n{}\n", *json)).as_bytes())?;
+        self.list = list;
+        Ok(())
+    }
+}
+
+impl Stored {
+    fn of(pairing: &Pairing) -> Self {
+        Self {
+            ed: hex(&pairing.public.ed),
+            x: hex(&pairing.public.x),
+            secret: Zeroizing::new(hex(pairing.secret.secret().expose())),
+            name: pairing.name.clone(),
+            addresses: pairing.addresses.clone(),
+            learned: pairing.learned.clone(),
+            paused: pairing.paused,
+            last_seen_ms: pairing.last_seen_ms,
+        }
+    }
+
+    fn pairing(self) -> Result<Pairing> {
+        Ok(Pairing {
+            public: PublicIdentity { ed: unhex(&self.ed)?, x: unhex(&self.x)? },
+            secret: PairSecret::from_secret(Secret32::new(unhex(&self.secret)?)),
+            name: self.name,
+            addresses: self.addresses,
+            learned: self.learned,
+            paused: self.paused,
+            last_seen_ms: self.last_seen_ms,
+        })
+    }
+}
+
+fn parse_pairings(text: &str) -> Result<Vec<Pairing>> {
+    let Some((FORMAT, json)) = text.split_once('\n') else {
+        bail!("unknown format");
+    };
+    let stored: Vec<Stored> = serde_json::from_str(json).context("not a list of pairings")?;
+    stored.into_iter().map(Stored::pairing).collect()
+}
+
+/// The text of a private file; `None` when there is none yet.
+fn read_private(path: &Path) -> Result<Option<Zeroizing<String>>> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("cannot open {}", path.display())),
+    };
+    let meta = file.metadata().with_context(|| format!("cannot look at {}", path.display()))?;
+    if meta.mode() & 0o077 != 0 {
+        bail!("{} is open to other users (mode {:o}): run chmod 600 on it", path.display(), meta.mode() & 0o777);
+    }
+    let mut text = Zeroizing::new(String::new());
+    file.read_to_string(&mut text).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(Some(text))
+}
+
+/// Replaces a private file so that a crash leaves the old or the new one.
+///
+/// # Errors
+/// When the directory cannot be written.
+pub fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temp = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
+    let write = || -> std::io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temp)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&temp, path)?;
+        File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Lower-case hexadecimal.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What `hex` wrote, of exactly `N` bytes.
+///
+/// # Errors
+/// When it is not.
+pub fn unhex<const N: usize>(text: &str) -> Result<[u8; N]> {
+    if text.len() != 2 * N || !text.is_ascii() {
+        bail!("expected {N} bytes in hexadecimal");
+    }
+    let mut bytes = [0; N];
+    for (i, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[2 * i..2 * i + 2], 16).context("not hexadecimal")?;
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_is_made_once_and_read_again() {
+        let dir = tempfile::tempdir().expect("a scratch directory");
+        let first = open(dir.path()).expect("a new identity");
+        let again = open(dir.path()).expect("the same identity");
+        assert_eq!(first.identity.id(), again.identity.id());
+        assert_eq!(first.instance, again.instance);
+    }
+
+    #[test]
+    fn an_identity_open_to_others_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().expect("a scratch directory");
+        open(dir.path()).expect("a new identity");
+        let path = dir.path().join(IDENTITY);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).expect("chmod");
+        let Err(refused) = open(dir.path()) else { panic!("an identity that others can read was used") };
+        assert!(refused.to_string().contains("chmod 600"), "{refused}");
+    }
+
+    #[test]
+    fn pairings_survive_a_restart_and_a_removal() {
+        let dir = tempfile::tempdir().expect("a scratch directory");
+        let other = Identity::from_seed(&Secret32::new([7; 32]));
+        let pairing = Pairing {
+            public: other.public(),
+            name: "nas".into(),
+            secret: PairSecret::from_secret(Secret32::new([9; 32])),
+            addresses: vec!["nas.local:28730".into()],
+            learned: Vec::new(),
+            paused: false,
+            last_seen_ms: None,
+        };
+        let mut pairings = Pairings::open(dir.path()).expect("no pairings yet");
+        pairings.insert(pairing).expect("saved");
+        pairings.update(&other.id(), |pairing| pairing.paused = true).expect("saved");
+        let read = Pairings::open(dir.path()).expect("read again");
+        let found = read.get(&other.id()).expect("the pairing is there");
+        assert!(found.paused && found.name == "nas" && *found.secret.secret().expose() == [9; 32]);
+        pairings.remove(&other.id()).expect("saved");
+        assert!(Pairings::open(dir.path()).expect("read again").all().is_empty());
+    }
+}

@@ -1,0 +1,208 @@
+//! What the network is told when it starts: who we are, where to listen, whom we know and how to find them.
+//! Times and ports that tests shorten are in [`Tuning`]; its defaults are the protocol's.
+
+use protocol::limits::NAME_LEN_MAX;
+use protocol::model::DeviceId;
+use protocol::wire::beacon;
+use protocol::wire::handshake::HelloHead;
+use protocol::wire::identity::{Identity, PublicIdentity};
+use protocol::wire::kdf::UnixSeconds;
+use protocol::wire::message::{Hello, capability};
+use protocol::wire::pair::PairSecret;
+use protocol::wire::relay::{Endpoint, RelayLink};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+/// Everything the network needs to start.
+pub struct NetConfig {
+    /// This device's keys.
+    pub identity: Arc<Identity>,
+    /// What it says about itself to paired devices.
+    pub hello: About,
+    /// TCP addresses to listen on; port 0 picks one. When all are loopback, beacons go out on `lo` only.
+    pub listen: Vec<SocketAddr>,
+    /// Whether devices on the same network find each other.
+    pub lan: LanMode,
+    /// Relays to wait at, best first; the first two are used.
+    pub relays: Vec<RelayLink>,
+    /// Paired devices.
+    pub peers: Vec<PeerConfig>,
+    /// Times and ports.
+    pub tuning: Tuning,
+}
+
+/// What a device says about itself.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// What its owner calls it; cut at `NAME_LEN_MAX` bytes, control characters dropped.
+    pub name: String,
+    /// Drawn with the data directory.
+    pub instance: [u8; 16],
+    /// Drawn at each start.
+    pub boot: [u8; 8],
+    /// Program and version.
+    pub software: String,
+}
+
+/// LAN discovery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LanMode {
+    /// No beacon is sent or heard.
+    Off,
+    /// Beacons while some expected device is not connected.
+    On,
+}
+
+/// A paired device.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PeerConfig {
+    /// Its public keys; they make up its id.
+    pub identity: PublicIdentity,
+    /// What we share with it.
+    pub secret: PairSecret,
+    /// Addresses that the user gave.
+    pub typed: Vec<Endpoint>,
+    /// Addresses where it was met before, or that it named.
+    pub learned: Vec<SocketAddr>,
+    /// Sessions are refused and not sought.
+    pub paused: bool,
+}
+
+impl PeerConfig {
+    /// The device's id.
+    #[must_use]
+    pub fn id(&self) -> DeviceId {
+        self.identity.id()
+    }
+}
+
+/// Times and ports; the defaults are the protocol's, tests shorten them.
+#[derive(Clone, Copy, Debug)]
+pub struct Tuning {
+    /// UDP port of beacons.
+    pub beacon_port: u16,
+    /// A connection that has not knocked by then is a stranger's.
+    pub knock_wait: Duration,
+    /// The whole handshake.
+    pub handshake_wait: Duration,
+    /// Strangers are read and ignored until this long after they connected.
+    pub drain: Duration,
+    /// TCP connect.
+    pub connect_wait: Duration,
+    /// Relays are tried after this long without success elsewhere.
+    pub relay_after: Duration,
+    /// First wait after a failure; the steps of the back-off are multiples of it.
+    pub backoff_unit: Duration,
+    /// When a session asks whether its peer is there, and when it stops asking.
+    pub liveness: Liveness,
+}
+
+/// How long a session bears silence.
+#[derive(Clone, Copy, Debug)]
+pub struct Liveness {
+    /// Without a word of ours for so long we PING: uniform between the two, so that sessions do not beat together.
+    pub idle_ping: (Duration, Duration),
+    /// A peer that says nothing for so long is gone: two of its PINGs are missing.
+    pub idle_dead: Duration,
+    /// With requests open, silence that makes us PING...
+    pub busy_ping: Duration,
+    /// ...and silence that ends the session.
+    pub busy_dead: Duration,
+}
+
+impl Default for Liveness {
+    fn default() -> Self {
+        Self {
+            idle_ping: (Duration::from_secs(50), Duration::from_secs(70)),
+            idle_dead: Duration::from_secs(150),
+            busy_ping: Duration::from_secs(5),
+            busy_dead: Duration::from_secs(15),
+        }
+    }
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            beacon_port: beacon::PORT,
+            knock_wait: Duration::from_secs(5),
+            handshake_wait: Duration::from_secs(10),
+            drain: Duration::from_secs(10),
+            connect_wait: Duration::from_secs(5),
+            relay_after: Duration::from_secs(3),
+            backoff_unit: Duration::from_secs(1),
+            liveness: Liveness::default(),
+        }
+    }
+}
+
+/// This device, as the tasks that shake hands need it.
+pub(super) struct Own {
+    pub(super) identity: Arc<Identity>,
+    pub(super) tuning: Tuning,
+    about: About,
+    /// The name may change while we run.
+    name: Mutex<String>,
+}
+
+impl Own {
+    pub(super) fn new(identity: Arc<Identity>, about: About, tuning: Tuning) -> Self {
+        let name = Mutex::new(plain(&about.name));
+        let about = About { software: plain(&about.software), ..about };
+        Self { identity, tuning, about, name }
+    }
+
+    pub(super) fn set_name(&self, name: &str) {
+        *self.name.lock().expect("no holder of the name panics") = plain(name);
+    }
+
+    pub(super) const fn head(&self) -> HelloHead {
+        HelloHead { instance: self.about.instance, boot: self.about.boot, capabilities: capability::ZSTD }
+    }
+
+    /// HELLO to a device that we see at `observed`.
+    pub(super) fn hello(&self, observed: Option<SocketAddr>) -> Hello {
+        Hello {
+            instance: self.about.instance,
+            boot: self.about.boot,
+            ed: self.identity.public().ed,
+            name: self.name.lock().expect("no holder of the name panics").clone(),
+            software: self.about.software.clone(),
+            capabilities: capability::ZSTD,
+            clock: unix_now(),
+            observed,
+        }
+    }
+}
+
+/// What HELLO may carry: no control characters, at most `NAME_LEN_MAX` bytes.
+fn plain(text: &str) -> String {
+    let mut plain = String::new();
+    for character in text.chars().filter(|c| !c.is_control()) {
+        if plain.len() + character.len_utf8() > NAME_LEN_MAX {
+            break;
+        }
+        plain.push(character);
+    }
+    plain
+}
+
+/// This device's clock.
+pub(crate) fn unix_now() -> UnixSeconds {
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    UnixSeconds(since_1970.as_secs())
+}
+
+/// Fresh random bytes from the operating system.
+pub(crate) fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
+    bytes
+}
+
+/// A number in `low..high`, for jitter.
+pub(crate) fn random_between(low: Duration, high: Duration) -> Duration {
+    let share = f64::from(u32::from_be_bytes(random())) / f64::from(u32::MAX);
+    low + (high.saturating_sub(low)).mul_f64(share)
+}

@@ -1,0 +1,191 @@
+//! What the network reports: sessions that come and go, messages, pairing, wrong clocks.
+
+use super::session::{Session, SessionId};
+use protocol::model::DeviceId;
+use protocol::wire::handshake::CheckNumber;
+use protocol::wire::identity::PublicIdentity;
+use protocol::wire::message::{CloseCode, Message};
+use protocol::wire::pair::PairSecret;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use tokio::sync::oneshot;
+
+/// One report. Of one session, `SessionUp` comes first and `SessionDown` last; two sessions of one peer may overlap
+/// while one takes over from the other.
+pub enum NetEvent {
+    /// A session is ready.
+    SessionUp(Session),
+    /// A session is over; all its requests have ended.
+    SessionDown {
+        /// With whom.
+        peer: DeviceId,
+        /// Which.
+        session: SessionId,
+        /// Why.
+        reason: DownReason,
+    },
+    /// A message that answers no request of ours.
+    Message {
+        /// The session it came on.
+        session: SessionId,
+        /// The sender.
+        peer: DeviceId,
+        /// Names the answer: `Session::respond` or `Session::data_sink`.
+        req: u32,
+        /// What it says; never HELLO, PING, PONG, CLOSE, CANCEL or pairing.
+        message: Message,
+    },
+    /// A pairing goes on.
+    Pairing(PairingEvent),
+    /// A peer's clock and ours differ by more than two minutes.
+    Skew {
+        /// Whose.
+        peer: DeviceId,
+        /// Seconds that its clock is ahead of ours.
+        ahead_secs: i64,
+    },
+}
+
+/// Names an open invite, or an attempt to join one, on this device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InviteId(pub u64);
+
+/// Which end of a pairing this device is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PairingSide {
+    /// It shows the code.
+    Shows,
+    /// The code was typed here.
+    Joins,
+}
+
+/// How a pairing goes on.
+pub enum PairingEvent {
+    /// The other device is there; a person compares the check number on both screens.
+    Reached {
+        /// Which pairing.
+        invite: InviteId,
+        /// Our end.
+        side: PairingSide,
+        /// What the other device calls itself.
+        name: String,
+        /// The other device.
+        id: DeviceId,
+        /// The same on both screens, or somebody is in between.
+        check_number: CheckNumber,
+        /// The person's answer; dropping it declines.
+        decide: oneshot::Sender<bool>,
+    },
+    /// Both sides agreed and hold the same secret. The code is used up.
+    Paired {
+        /// Which pairing.
+        invite: InviteId,
+        /// The other device's keys.
+        identity: PublicIdentity,
+        /// Its name.
+        name: String,
+        /// What the two now share.
+        secret: PairSecret,
+        /// Where the other device probably listens, best first.
+        addresses: Vec<SocketAddr>,
+    },
+    /// It came to nothing; the code is void here.
+    Failed {
+        /// Which pairing.
+        invite: InviteId,
+        /// Why, for people.
+        words: String,
+    },
+}
+
+/// How a session reaches its peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Via {
+    /// Same network: a private or link-local address.
+    Lan,
+    /// Over the internet without anybody in between.
+    Direct,
+    /// Spliced by a relay, which sees addresses, times and volume.
+    Relay,
+}
+
+impl Via {
+    /// For a connection without a relay.
+    #[must_use]
+    pub const fn of(address: IpAddr) -> Self {
+        let near = match address {
+            IpAddr::V4(v4) => v4.is_private() || v4.is_loopback() || v4.is_link_local(),
+            IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
+        };
+        if near { Self::Lan } else { Self::Direct }
+    }
+}
+
+/// Why a session is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DownReason {
+    /// We ended it: this is what we told the peer.
+    Closed(CloseCode),
+    /// The peer ended it.
+    ClosedByPeer(CloseCode),
+    /// The connection broke, or was cut on the way.
+    Cut(String),
+    /// Nothing came for too long.
+    Silent,
+    /// The peer broke the protocol.
+    Protocol(String),
+}
+
+impl fmt::Display for DownReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed(code) => write!(f, "closed: {}", close_words(*code)),
+            Self::ClosedByPeer(code) => write!(f, "the other device closed: {}", close_words(*code)),
+            Self::Cut(words) => write!(f, "the connection was cut: {words}"),
+            Self::Silent => f.write_str("the other device went silent"),
+            Self::Protocol(words) => write!(f, "the other device broke the protocol: {words}"),
+        }
+    }
+}
+
+/// A close code for people.
+pub(super) const fn close_words(code: CloseCode) -> &'static str {
+    match code {
+        CloseCode::DONE => "it stops",
+        CloseCode::PROTOCOL => "a message was not understood",
+        CloseCode::DECLINED => "the pairing was declined",
+        CloseCode::DUPLICATE => "another connection takes over",
+        CloseCode::REMOVED => "the device was removed",
+        CloseCode::PAUSED => "the device is paused",
+        CloseCode::RENEW => "keys are renewed",
+        CloseCode::IDENTITY_COPIED => "two devices run with one identity; give one of them a new one",
+        CloseCode::BUSY => "there is no room for another connection",
+        _ => "for a reason that this version does not know",
+    }
+}
+
+/// A peer, as people are shown it.
+#[derive(Clone, Debug)]
+pub struct PeerStatus {
+    /// Who.
+    pub peer: DeviceId,
+    /// The present session, if there is one.
+    pub connected: Option<Connected>,
+    /// Paused by the user.
+    pub paused: bool,
+    /// Why the last attempt to connect failed, in words.
+    pub last_error: Option<String>,
+    /// Seconds that its clock was ahead of ours when last met.
+    pub clock_ahead_secs: Option<i64>,
+}
+
+/// A present session, as people are shown it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connected {
+    /// Which.
+    pub session: SessionId,
+    /// How.
+    pub via: Via,
+    /// The other end of the connection: the device's, or the relay's.
+    pub address: SocketAddr,
+}

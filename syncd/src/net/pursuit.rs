@@ -1,0 +1,328 @@
+//! How one counterpart, a paired device or the other end of an invite, is sought: its addresses, when to dial next,
+//! and where to wait for it. The hub owns one per counterpart; the attempts themselves are tasks.
+
+use super::address::is_within_reach;
+use super::backoff::Backoff;
+use super::config::{Own, random, unix_now};
+use super::dial::{Gate, Missed, Reached, Routes, dial};
+use super::door::DoorHandle;
+use super::keys::{Keys, Who};
+use super::lan::Interface;
+use super::park::Stay;
+use protocol::limits::{ADDRESSES_MAX, RELAY_EPOCH_SECS};
+use protocol::wire::kdf::UnixSeconds;
+use protocol::wire::knock::Context;
+use protocol::wire::pair::{Direction, relay_epoch};
+use protocol::wire::relay::{Endpoint, RelayLink};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Relays where a counterpart is awaited.
+const RELAYS_USED: usize = 2;
+/// Around a token's edge both epochs are awaited, clocks permitting.
+const EDGE_SECS: u64 = 600;
+/// Addresses heard on the LAN that are kept, and for how long.
+const SEEN_MAX: usize = 4;
+const SEEN_KEEP: Duration = Duration::from_secs(300);
+/// The larger id leaves a LAN sighting to the smaller one for so long.
+const LAN_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Which attempt an outcome belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Attempt {
+    Dial,
+    Park(Place),
+}
+
+/// A relay, by its place in the list, and a token epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    relay: usize,
+    epoch: u64,
+}
+
+/// How an attempt ended.
+pub(super) struct Outcome {
+    pub(super) who: Who,
+    pub(super) attempt: Attempt,
+    pub(super) round: u64,
+    pub(super) result: Result<Box<Reached>, Missed>,
+}
+
+/// How much a counterpart is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// Not at all: connected well, or paused.
+    No,
+    /// A better path than the relay that is there.
+    Directly,
+    /// By any path.
+    Anyhow,
+}
+
+/// What attempts need from the hub.
+pub(super) struct Means<'a> {
+    pub(super) own: &'a Arc<Own>,
+    pub(super) door: &'a DoorHandle,
+    pub(super) relays: &'a [RelayLink],
+    /// Networks that we are in.
+    pub(super) near: &'a [Interface],
+    pub(super) attempts: &'a mut JoinSet<Outcome>,
+}
+
+struct Waiting {
+    running: bool,
+    stop: CancellationToken,
+    backoff: Backoff,
+}
+
+pub(super) struct Pursuit {
+    pub(super) keys: Arc<Keys>,
+    one: Arc<Semaphore>,
+    /// Ends all attempts that are under way, but for those behind the gate.
+    stop: CancellationToken,
+    /// Counts how often that happened: what an earlier round reports is not about the present attempts.
+    round: u64,
+    pub(super) typed: Vec<Endpoint>,
+    pub(super) learned: Vec<SocketAddr>,
+    /// Where it was dialled with success since we started, latest first.
+    pub(super) proven: Vec<SocketAddr>,
+    seen: Vec<(SocketAddr, Instant)>,
+    dials: Backoff,
+    dialling: bool,
+    waits: BTreeMap<Place, Waiting>,
+    /// Relays are used from then on.
+    relays_from: Instant,
+    unit: Duration,
+    pub(super) last_error: Option<String>,
+}
+
+impl Pursuit {
+    pub(super) fn new(keys: Arc<Keys>, typed: Vec<Endpoint>, learned: Vec<SocketAddr>, own: &Own) -> Self {
+        let now = Instant::now();
+        Self {
+            keys,
+            one: Arc::new(Semaphore::new(1)),
+            stop: CancellationToken::new(),
+            round: 0,
+            typed,
+            learned,
+            proven: Vec::new(),
+            seen: Vec::new(),
+            dials: Backoff::new(own.tuning.backoff_unit, now),
+            dialling: false,
+            waits: BTreeMap::new(),
+            relays_from: now + own.tuning.relay_after,
+            unit: own.tuning.backoff_unit,
+            last_error: None,
+        }
+    }
+
+    /// Whether we dial at all: whoever shows an invite waits to be found.
+    fn dials(&self) -> bool {
+        self.keys.context != Context::Pairing || self.keys.out == Direction::High
+    }
+
+    fn routes(&self, now: Instant, near: &[Interface]) -> Routes {
+        let fresh = self.seen.iter().filter(|(_, at)| now - *at < SEEN_KEEP).map(|(address, _)| *address);
+        let mut learned: Vec<SocketAddr> =
+            self.learned.iter().filter(|address| is_within_reach(address.ip(), near)).copied().collect();
+        learned.sort_by_key(SocketAddr::is_ipv4);
+        let addresses = fresh.chain(self.proven.iter().copied()).chain(learned).collect();
+        Routes { addresses, typed: self.typed.clone() }
+    }
+
+    /// Dialled with success at `address`.
+    pub(super) fn reached(&mut self, address: SocketAddr) {
+        self.proven.retain(|other| *other != address);
+        self.proven.insert(0, address);
+        self.proven.truncate(ADDRESSES_MAX);
+    }
+
+    /// The connection is gone, or something changed: starts over.
+    pub(super) fn restart(&mut self, now: Instant, relay_after: Duration) {
+        self.dials.reset(now);
+        self.relays_from = now + relay_after;
+        self.waits.values_mut().for_each(|wait| wait.backoff.reset(now));
+    }
+
+    /// A session ended soon after it began: tries again, but not at once.
+    pub(super) fn retry_later(&mut self, now: Instant, relay_after: Duration) {
+        self.dials.failed(now, jitter());
+        self.relays_from = self.dials.next().max(now + relay_after);
+    }
+
+    /// The other side does not want us for now.
+    pub(super) fn give_up(&mut self, now: Instant) {
+        self.dials.give_up(now, jitter());
+        self.relays_from = self.dials.next();
+    }
+
+    /// Another connection is about to take over.
+    pub(super) fn hold(&mut self, until: Instant) {
+        self.dials.hold_until(until);
+        self.relays_from = self.relays_from.max(until);
+    }
+
+    /// Heard on the LAN: dialled at once by the smaller id or the joiner, by the other a little later.
+    pub(super) fn sighted(&mut self, address: SocketAddr, now: Instant) {
+        self.seen.retain(|(other, at)| *other != address && now - *at < SEEN_KEEP);
+        self.seen.insert(0, (address, now));
+        self.seen.truncate(SEEN_MAX);
+        let first = self.keys.context == Context::Pairing || self.keys.out == Direction::Low;
+        let at = if first { now } else { now + LAN_PATIENCE };
+        // A beacon never delays a dial that was due earlier.
+        if self.dials.next() > at {
+            self.dials.reset(at);
+        }
+    }
+
+    /// Starts what is due and stops what is no longer wanted.
+    pub(super) fn advance(&mut self, wanted: Wanted, now: Instant, mut means: Means<'_>) {
+        if wanted == Wanted::No {
+            self.stop();
+            return;
+        }
+        let routes = self.routes(now, means.near);
+        if self.dials() && !self.dialling && !routes.is_empty() && self.dials.next() <= now {
+            let gate = Gate { one: Arc::clone(&self.one), stop: self.stop.clone() };
+            let work = dial(Arc::clone(means.own), Arc::clone(&self.keys), routes, gate);
+            let (who, attempt, round) = (self.keys.who, Attempt::Dial, self.round);
+            means.attempts.spawn(async move { Outcome { who, attempt, round, result: work.await.map(Box::new) } });
+            self.dialling = true;
+        }
+        self.park(wanted == Wanted::Anyhow && now >= self.relays_from, now, &mut means);
+    }
+
+    fn park(&mut self, wanted: bool, now: Instant, means: &mut Means<'_>) {
+        let places = if wanted { places(means.relays.len(), unix_now()) } else { Vec::new() };
+        self.waits.retain(|place, wait| {
+            let keep = places.contains(place);
+            if !keep {
+                wait.stop.cancel();
+            }
+            keep
+        });
+        for place in places {
+            let stop = self.stop.child_token();
+            let fresh = || Waiting { running: false, stop, backoff: Backoff::new(self.unit, now) };
+            let wait = self.waits.entry(place).or_insert_with(fresh);
+            if wait.running || wait.backoff.next() > now {
+                continue;
+            }
+            let stay = Stay {
+                own: Arc::clone(means.own),
+                keys: Arc::clone(&self.keys),
+                link: means.relays[place.relay].clone(),
+                epoch: place.epoch,
+                door: means.door.clone(),
+                gate: Gate { one: Arc::clone(&self.one), stop: wait.stop.clone() },
+            };
+            let (who, attempt, round) = (self.keys.who, Attempt::Park(place), self.round);
+            means
+                .attempts
+                .spawn(async move { Outcome { who, attempt, round, result: stay.run().await.map(Box::new) } });
+            wait.running = true;
+        }
+    }
+
+    /// Takes note that an attempt is over. A success needs no wait: the hub decides what comes next.
+    pub(super) fn ended(&mut self, attempt: Attempt, round: u64, missed: Option<&Missed>, now: Instant) {
+        if round != self.round {
+            return;
+        }
+        let backoff = match attempt {
+            Attempt::Dial => {
+                self.dialling = false;
+                Some(&mut self.dials)
+            }
+            Attempt::Park(place) => self.waits.get_mut(&place).map(|wait| {
+                wait.running = false;
+                &mut wait.backoff
+            }),
+        };
+        if let Some(missed) = missed {
+            tracing::debug!(words = missed.words, "an attempt to connect failed");
+            self.last_error = Some(missed.words.clone());
+            if let Some(backoff) = backoff {
+                // A beacon may have asked for an earlier dial while this one ran.
+                if backoff.next() <= now {
+                    backoff.failed(now, jitter());
+                }
+            }
+        }
+    }
+
+    /// Stops all attempts that the other end does not know of yet.
+    pub(super) fn stop(&mut self) {
+        if self.dialling || !self.waits.is_empty() {
+            self.stop.cancel();
+            self.stop = CancellationToken::new();
+            self.round += 1;
+            self.dialling = false;
+            self.waits.clear();
+        }
+    }
+
+    /// When [`Self::advance`] has something to do again.
+    pub(super) fn wake_at(&self, wanted: Wanted, relays: usize, near: &[Interface]) -> Option<Instant> {
+        let now = Instant::now();
+        if wanted == Wanted::No {
+            return None;
+        }
+        let dials = self.dials() && !self.dialling && !self.routes(now, near).is_empty();
+        let dial = dials.then(|| self.dials.next());
+        let parks = (wanted == Wanted::Anyhow && relays > 0).then(|| {
+            let idle = self.waits.values().filter(|wait| !wait.running).map(|wait| wait.backoff.next()).min();
+            if self.relays_from > now { self.relays_from } else { idle.unwrap_or(now + Duration::from_secs(60)) }
+        });
+        dial.into_iter().chain(parks).min()
+    }
+}
+
+impl Drop for Pursuit {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// The places where a counterpart is awaited at `now`: the present epoch, and its neighbour near an edge.
+fn places(relays: usize, now: UnixSeconds) -> Vec<Place> {
+    let epoch = relay_epoch(now);
+    let into = now.0 % RELAY_EPOCH_SECS;
+    let mut epochs = vec![epoch];
+    if into < EDGE_SECS && epoch > 0 {
+        epochs.push(epoch - 1);
+    }
+    if into >= RELAY_EPOCH_SECS - EDGE_SECS {
+        epochs.push(epoch + 1);
+    }
+    let used = relays.min(RELAYS_USED);
+    (0..used).flat_map(|relay| epochs.iter().map(move |&epoch| Place { relay, epoch })).collect()
+}
+
+fn jitter() -> u8 {
+    let [jitter] = random();
+    jitter
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_epochs_are_awaited_near_an_edge() {
+        let epochs = |secs| -> Vec<u64> { places(1, UnixSeconds(secs)).iter().map(|place| place.epoch).collect() };
+        assert_eq!(epochs(10 * RELAY_EPOCH_SECS + 3600), [10]);
+        assert_eq!(epochs(10 * RELAY_EPOCH_SECS + 5), [10, 9]);
+        assert_eq!(epochs(11 * RELAY_EPOCH_SECS - 5), [10, 11]);
+        assert_eq!(places(5, UnixSeconds(3600)).len(), RELAYS_USED);
+        assert!(places(0, UnixSeconds(3600)).is_empty());
+    }
+}

@@ -1,0 +1,405 @@
+//! Folders come, go, pause and resume; their config files are the truth, their databases can be rebuilt.
+
+use super::Node;
+use crate::config::{FolderConfig, Members};
+use crate::control::NewEvent;
+use crate::disk::fs::{Fs, RealFs};
+use crate::disk::marker::{Marker, MarkerCheck};
+use crate::folder::{Folder, Input, Retention, Setup, open_root};
+use crate::store::{OpenError, Store};
+use crate::transfer::{Compression, Notice};
+use anyhow::Result;
+use protocol::model::{FolderId, ReplicaId};
+use protocol::sync::Rows;
+use protocol::sync::engine::{Config as EngineConfig, Event as EngineEvent, FolderMode};
+use protocol::sync::reconcile::Rules;
+use protocol::wire::control as api;
+use protocol::wire::control::{ControlError, ErrorCode, EventKind};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A folder as the node has it.
+pub(super) struct Slot {
+    pub(super) config: FolderConfig,
+    pub(super) state: State,
+}
+
+pub(super) enum State {
+    Running(Running),
+    Paused,
+    /// Could not be started, in words.
+    Stopped(String),
+}
+
+pub(super) struct Running {
+    pub(super) folder: Folder,
+    pub(super) store: Arc<Store>,
+    pub(super) fs: Arc<RealFs>,
+    pub(super) replica: ReplicaId,
+}
+
+impl Slot {
+    pub(super) const fn running(&self) -> Option<&Running> {
+        match &self.state {
+            State::Running(running) => Some(running),
+            State::Paused | State::Stopped(_) => None,
+        }
+    }
+
+    pub(super) fn named(&self) -> api::Named {
+        api::Named { id: self.config.id.to_string(), name: self.config.name.clone() }
+    }
+}
+
+/// A message for the person who asked, from an error with its context.
+pub(super) fn refused(error: &anyhow::Error) -> ControlError {
+    ControlError::refused(format!("{error:#}"))
+}
+
+impl Node {
+    /// Starts a folder, or says in its state why not.
+    pub(super) fn start_folder(&mut self, config: FolderConfig) {
+        let id = config.id;
+        let state = if config.paused {
+            State::Paused
+        } else {
+            match self.run_folder(&config) {
+                Ok(running) => State::Running(running),
+                Err(error) => {
+                    tracing::warn!(folder = %id, "a folder was not started: `syncctl status` says why");
+                    tracing::debug!(folder = %id, "not started: {error:#}");
+                    State::Stopped(format!("{error:#}"))
+                }
+            }
+        };
+        self.folders.insert(id, Slot { config, state });
+    }
+
+    /// Folders that could not be started because of their root, and now can.
+    pub(super) fn retry_stopped(&mut self) {
+        let is_back = |slot: &Slot| {
+            let marker = Marker { folder: slot.config.id, nonce: slot.config.marker };
+            matches!(slot.state, State::Stopped(_))
+                && open_root(&slot.config.root).is_ok_and(|fs| matches!(marker.check(&*fs), Ok(MarkerCheck::Ok)))
+        };
+        let back: Vec<FolderConfig> =
+            self.folders.values().filter(|slot| is_back(slot)).map(|slot| slot.config.clone()).collect();
+        for config in back {
+            let id = config.id;
+            self.start_folder(config);
+            if self.folders[&id].running().is_some() {
+                tracing::info!(folder = %id, "the folder is back");
+                let folder = self.folders[&id].named();
+                self.hub.publish(NewEvent::new(EventKind::ProblemSolved, "the folder is back").folder(folder));
+                self.offer_everywhere();
+            }
+        }
+    }
+
+    fn run_folder(&mut self, config: &FolderConfig) -> Result<Running> {
+        let effective = config.effective(self.config.settings());
+        let fs = open_root(&config.root)?;
+        let store = self.open_store(&config.id)?;
+        let replica = store.state().replica;
+        let mode = match config.mode {
+            api::FolderMode::SendReceive => FolderMode::SendReceive,
+            api::FolderMode::SendOnly => FolderMode::SendOnly,
+            api::FolderMode::ReceiveOnly => FolderMode::ReceiveOnly,
+        };
+        let engine = EngineConfig { mode, guard: effective.mass_delete_guard, rules: Rules::default() };
+        let setup = Setup {
+            id: config.id,
+            root: config.root.clone(),
+            marker: Marker { folder: config.id, nonce: config.marker },
+            engine,
+            watch: effective.watch,
+            scan_interval: Duration::from_secs(effective.scan_interval_s),
+            store: Arc::clone(&store),
+            fs: Arc::clone(&fs),
+            retention: retention(&effective, &fs),
+            outside: Arc::clone(&self.exit) as Arc<dyn crate::folder::Outside>,
+        };
+        let folder = Folder::start(setup)?;
+        self.transfer.add_folder(transfer_folder(config.id, &store, &fs, folder.sender()));
+        Ok(Running { folder, store, fs, replica })
+    }
+
+    fn open_store(&mut self, id: &FolderId) -> Result<Arc<Store>> {
+        let path = self.home.index().join(format!("{id}.redb"));
+        let opened = Store::open(&path, random_replica);
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(error @ OpenError::Newer { .. }) => {
+                self.newer_database = true;
+                return Err(error.into());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(aside) = opened.set_aside {
+            let words = format!("the index was damaged and is being rebuilt; the old one is {}", aside.display());
+            tracing::warn!(folder = %id, "{words}");
+            self.home_problems.push((id.to_string(), words));
+        }
+        Ok(Arc::new(opened.store))
+    }
+
+    /// Starts to sync a directory, as a new folder.
+    pub(super) fn add_folder(&mut self, add: &api::FolderAdd) -> Result<FolderId, ControlError> {
+        let root = self.new_root(&add.root)?;
+        let name = add.name.clone().unwrap_or_else(|| {
+            root.file_name().map_or_else(|| "folder".to_string(), |name| name.to_string_lossy().into_owned())
+        });
+        let mut members = std::collections::BTreeSet::new();
+        for device in &add.with {
+            members.insert(self.find_device(device)?);
+        }
+        let mut id = [0; 16];
+        getrandom::fill(&mut id).map_err(|_| ControlError::internal("no randomness for a folder id"))?;
+        let members = if members.is_empty() { Members::All } else { Members::Only(members) };
+        self.make_folder(FolderId(id), &name, &root, add.mode, members)
+    }
+
+    /// Takes an offer.
+    pub(super) fn join_folder(&mut self, join: &api::FolderJoin) -> Result<FolderId, ControlError> {
+        let offer = self.find_offer(&join.folder)?;
+        let root = self.new_root(&join.root)?;
+        self.make_folder(offer.0, &offer.1, &root, join.mode, Members::All)
+    }
+
+    fn make_folder(
+        &mut self,
+        id: FolderId,
+        name: &str,
+        root: &Path,
+        mode: api::FolderMode,
+        members: Members,
+    ) -> Result<FolderId, ControlError> {
+        if self.folders.values().any(|slot| slot.config.name == name) {
+            return Err(ControlError::new(ErrorCode::Exists, format!("there is already a folder called {name}"))
+                .hint("give it another name with --name"));
+        }
+        let mut nonce = [0; 16];
+        getrandom::fill(&mut nonce).map_err(|_| ControlError::internal("no randomness for a marker"))?;
+        let mut config = FolderConfig::new(id, name, root, nonce);
+        (config.mode, config.members) = (mode, members);
+        let fs = open_root(root).map_err(|error| refused(&error))?;
+        Marker { folder: id, nonce }.create(&*fs).map_err(|error| match error.kind() {
+            std::io::ErrorKind::AlreadyExists => {
+                ControlError::new(ErrorCode::Exists, format!("{} is a synced folder already", root.display()))
+                    .hint("another home of syncd uses it; if none does, remove .syncd/marker in it and try again")
+            }
+            _ => ControlError::refused(format!("cannot make .syncd in {}: {error}", root.display())),
+        })?;
+        config.save(&self.home.folder(&id)).map_err(|error| refused(&error))?;
+        self.start_folder(config);
+        if let State::Stopped(words) = &self.folders[&id].state {
+            let words = words.clone();
+            self.forget_folder(&id);
+            return Err(ControlError::refused(words));
+        }
+        self.offer_everywhere();
+        Ok(id)
+    }
+
+    /// An absolute, existing directory that is in no other folder, holds none, and is not our home.
+    pub(super) fn new_root(&self, text: &api::PathText) -> Result<PathBuf, ControlError> {
+        let bytes = text.bytes().ok_or_else(|| ControlError::bad_request("the path is not one"))?;
+        let root = PathBuf::from(std::ffi::OsString::from_vec(bytes));
+        if !root.is_absolute() {
+            return Err(ControlError::bad_request(format!("{} is not an absolute path", root.display())));
+        }
+        let real = std::fs::canonicalize(&root).map_err(|error| {
+            ControlError::refused(format!("cannot use {}: {error}", root.display())).hint("make the directory first")
+        })?;
+        if !real.is_dir() {
+            return Err(ControlError::refused(format!("{} is not a directory", root.display())));
+        }
+        for slot in self.folders.values() {
+            let other = std::fs::canonicalize(&slot.config.root).unwrap_or_else(|_| slot.config.root.clone());
+            let name = &slot.config.name;
+            if other == real {
+                return Err(ControlError::new(ErrorCode::Exists, format!("{} is folder {name}", root.display())));
+            }
+            if real.starts_with(&other) || other.starts_with(&real) {
+                let how = if real.starts_with(&other) { "inside" } else { "around" };
+                let words = format!("{} is {how} folder {name} ({})", root.display(), other.display());
+                return Err(ControlError::refused(words).hint("folders cannot lie inside one another"));
+            }
+        }
+        let home = std::fs::canonicalize(self.home.root()).unwrap_or_else(|_| self.home.root().to_owned());
+        if home.starts_with(&real) || real.starts_with(&home) {
+            let words = format!("{} holds syncd's own home, or lies in it", root.display());
+            return Err(ControlError::refused(words).hint("keep the home outside of synced folders"));
+        }
+        Ok(real)
+    }
+
+    /// The folder called `name`, or with that id or an unambiguous beginning of it.
+    pub(super) fn find_folder(&self, name: &str) -> Result<FolderId, ControlError> {
+        let found: Vec<FolderId> = self
+            .folders
+            .iter()
+            .filter(|(id, slot)| slot.config.name == name || id.to_string() == name)
+            .map(|(id, _)| *id)
+            .collect();
+        let found = if found.is_empty() && name.len() >= 6 {
+            self.folders.keys().filter(|id| id.to_string().starts_with(name)).copied().collect()
+        } else {
+            found
+        };
+        match found.as_slice() {
+            [one] => Ok(*one),
+            [] => Err(ControlError::not_found(format!("there is no folder {name}"))
+                .hint("`syncctl folder list` shows them, `syncctl folder offers` those to join")),
+            _ => Err(ControlError::new(ErrorCode::Ambiguous, format!("several folders are called {name}"))),
+        }
+    }
+
+    pub(super) fn folder_action(&mut self, name: &str, action: api::FolderAction) -> Result<api::Done, ControlError> {
+        let id = self.find_folder(name)?;
+        let tell = |node: &Self, input: Input| match node.folders[&id].running() {
+            Some(running) => {
+                running.folder.tell(input);
+                Ok(())
+            }
+            None => Err(ControlError::refused("the folder is not running").hint("`syncctl folder resume` starts it")),
+        };
+        let engine = |event| Input::Engine(event);
+        let words = match action {
+            api::FolderAction::Pause => return self.pause_folder(id),
+            api::FolderAction::Resume => return self.resume_folder(id),
+            api::FolderAction::Remove => return self.remove_folder(id),
+            api::FolderAction::Rescan => tell(self, Input::Rescan).map(|()| "looking at every file"),
+            api::FolderAction::Approve => {
+                tell(self, engine(EngineEvent::Approve)).map(|()| "what was held is carried out")
+            }
+            api::FolderAction::Reject => tell(self, engine(EngineEvent::Reject)).map(|()| "what was held is put back"),
+            api::FolderAction::Override => match self.folders[&id].config.mode {
+                api::FolderMode::SendOnly => tell(self, Input::Override).map(|()| "this device's files overrule"),
+                _ => Err(ControlError::refused("only a send-only folder can be overridden")),
+            },
+            api::FolderAction::Revert => match self.folders[&id].config.mode {
+                api::FolderMode::ReceiveOnly => {
+                    tell(self, Input::Revert).map(|()| "local changes go to the versions, the others' files come back")
+                }
+                _ => Err(ControlError::refused("only a receive-only folder can be reverted")),
+            },
+        }?;
+        Ok(api::Done::said(words))
+    }
+
+    fn pause_folder(&mut self, id: FolderId) -> Result<api::Done, ControlError> {
+        self.save_paused(id, true)?;
+        self.stop_folder(&id, State::Paused);
+        self.offer_everywhere();
+        Ok(api::Done::said("paused"))
+    }
+
+    fn resume_folder(&mut self, id: FolderId) -> Result<api::Done, ControlError> {
+        self.save_paused(id, false)?;
+        self.restart_folder(id);
+        match &self.folders[&id].state {
+            State::Stopped(words) => Err(ControlError::refused(words.clone())),
+            State::Running(_) | State::Paused => Ok(api::Done::said("resumed")),
+        }
+    }
+
+    pub(super) fn restart_folder(&mut self, id: FolderId) {
+        self.stop_folder(&id, State::Paused);
+        // Peers must hear that it was gone: the new engine knows nothing of what they had asked for.
+        self.offer_everywhere();
+        let config = self.folders[&id].config.clone();
+        self.start_folder(config);
+        self.offer_everywhere();
+    }
+
+    fn save_paused(&mut self, id: FolderId, paused: bool) -> Result<(), ControlError> {
+        let path = self.home.folder(&id);
+        let slot = self.folders.get_mut(&id).expect("the caller found it");
+        slot.config.paused = paused;
+        slot.config.save(&path).map_err(|error| refused(&error))
+    }
+
+    pub(super) fn stop_folder(&mut self, id: &FolderId, state: State) {
+        self.transfer.remove_folder(*id);
+        self.unmeet(id);
+        if let Some(slot) = self.folders.get_mut(id)
+            && let State::Running(running) = std::mem::replace(&mut slot.state, state)
+        {
+            running.folder.stop();
+        }
+    }
+
+    fn remove_folder(&mut self, id: FolderId) -> Result<api::Done, ControlError> {
+        let root = self.folders[&id].config.root.clone();
+        self.forget_folder(&id);
+        self.offer_everywhere();
+        Ok(api::Done::said(format!(
+            "no longer synced; the files stay in {}, kept versions in its .syncd directory",
+            root.display()
+        )))
+    }
+
+    /// Config and database go; not a byte of the user's tree does.
+    fn forget_folder(&mut self, id: &FolderId) {
+        self.stop_folder(id, State::Paused);
+        if let Some(slot) = self.folders.remove(id) {
+            let marker = Marker { folder: slot.config.id, nonce: slot.config.marker };
+            if let Err(error) = open_root(&slot.config.root).and_then(|fs| Ok(marker.remove(&*fs)?)) {
+                tracing::warn!(folder = %id, "the folder's marker stays: {error:#}");
+            }
+        }
+        for file in [self.home.folder(id), self.home.index().join(format!("{id}.redb"))] {
+            if let Err(error) = std::fs::remove_file(&file)
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::warn!("{} stays: {error}", file.display());
+            }
+        }
+    }
+
+    pub(super) fn set_folder(&mut self, set: &api::FolderSet) -> Result<api::Setting, ControlError> {
+        let id = self.find_folder(&set.folder)?;
+        let path = self.home.folder(&id);
+        let settings = self.config.settings().clone();
+        let slot = self.folders.get_mut(&id).expect("just found");
+        let setting = slot.config.set(&path, &set.key, &set.value, &settings)?;
+        if !matches!(slot.state, State::Paused) {
+            self.restart_folder(id);
+        }
+        Ok(setting)
+    }
+}
+
+/// The folder as the transfer sees it; what it says comes back as inputs.
+fn transfer_folder(
+    id: FolderId,
+    store: &Arc<Store>,
+    fs: &Arc<RealFs>,
+    inbox: crossbeam_channel::Sender<Input>,
+) -> crate::transfer::Folder<RealFs> {
+    let rows = Arc::clone(store) as Arc<dyn Rows + Send + Sync>;
+    crate::transfer::Folder::new(id, rows, Arc::clone(fs), Compression::Auto, move |notice| {
+        let input = match notice {
+            Notice::Fetched { path, content, manifest } => Input::Fetched { path, content, manifest },
+            Notice::FetchFailed { path, problem } => Input::Engine(EngineEvent::FetchFailed { path, problem }),
+            Notice::Look { path } => Input::Look(path),
+        };
+        // A folder that has ended needs to know nothing.
+        let _ = inbox.send(input);
+    })
+}
+
+fn retention(effective: &crate::config::Effective, fs: &RealFs) -> Retention {
+    let total = fs.space().map_or(u64::MAX, |space| space.total);
+    let secs = i64::try_from(effective.versions_days.saturating_mul(24 * 3600)).unwrap_or(i64::MAX);
+    Retention { secs, bytes_max: effective.versions_max.bytes_of(total) }
+}
+
+fn random_replica() -> ReplicaId {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).expect("the kernel has randomness once the daemon runs");
+    ReplicaId(bytes)
+}

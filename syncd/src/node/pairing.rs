@@ -1,0 +1,163 @@
+//! Pairing as the control API sees it: a stream of events per attempt, ended by `Paired` or `Failed`.
+
+use super::Node;
+use crate::control::NewEvent;
+use crate::keys::Pairing;
+use crate::net::{InviteId, PairingEvent as NetPairing, Via};
+use protocol::wire::control as api;
+use protocol::wire::control::{ControlError, ErrorCode, EventKind, PairingEvent};
+use protocol::wire::invite::{InviteCode, InviteLink};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// How long a code is good when nothing else is said, and at most.
+const CODE_LIFE: Duration = Duration::from_secs(600);
+const CODE_LIFE_MAX: Duration = Duration::from_secs(24 * 3600);
+/// How long a joiner looks for the device that shows the code.
+const SEARCH: Duration = Duration::from_secs(60);
+/// Events of one attempt: code, check, waiting, paired.
+const EVENTS_MAX: usize = 8;
+
+/// One attempt that a client watches.
+pub(super) struct Attempt {
+    events: mpsc::Sender<PairingEvent>,
+    decide: Option<oneshot::Sender<bool>>,
+}
+
+impl Node {
+    pub(super) async fn show_code(
+        &mut self,
+        show: &api::PairShow,
+    ) -> Result<mpsc::Receiver<PairingEvent>, ControlError> {
+        let mut random = [0; protocol::wire::invite::CODE_LEN];
+        getrandom::fill(&mut random).map_err(|_| ControlError::internal("no randomness for a code"))?;
+        let code = InviteCode::from_random(random);
+        let life = show.timeout_s.map_or(CODE_LIFE, Duration::from_secs).min(CODE_LIFE_MAX);
+        let invite = self.net.open_invite(code.clone(), life).await.map_err(|error| {
+            ControlError::refused(format!("{error:#}")).hint("wait until an open code is used or has expired")
+        })?;
+        let (pairing, link) = (invite.id, invite.link);
+        let (events, stream) = mpsc::channel(EVENTS_MAX);
+        let expires_s = life.as_secs();
+        let shown =
+            PairingEvent::Code { pairing: pairing.0, code: code.to_string(), link: link.to_string(), expires_s };
+        // The channel is new and has room.
+        let _ = events.try_send(shown);
+        self.watch_attempt(pairing, events);
+        Ok(stream)
+    }
+
+    pub(super) async fn join_code(
+        &mut self,
+        join: &api::PairJoin,
+    ) -> Result<mpsc::Receiver<PairingEvent>, ControlError> {
+        let link: InviteLink = join
+            .code
+            .parse()
+            .map_err(|error: protocol::wire::invite::InviteError| ControlError::bad_request(error.to_string()))?;
+        let address = match &join.address {
+            None => None,
+            Some(address) => Some(address.parse().map_err(|_| {
+                ControlError::bad_request(format!("{address} is not HOST:PORT")).hint("for example 192.168.1.7:28730")
+            })?),
+        };
+        let search = join.timeout_s.map_or(SEARCH, Duration::from_secs);
+        let pairing = self.net.join_invite(link, address, search).await;
+        let pairing = pairing.map_err(|error| ControlError::refused(format!("{error:#}")))?;
+        let (events, stream) = mpsc::channel(EVENTS_MAX);
+        let words = "looking for the device that shows this code".to_string();
+        // The channel is new and has room.
+        let _ = events.try_send(PairingEvent::Searching { pairing: pairing.0, words });
+        self.watch_attempt(pairing, events);
+        Ok(stream)
+    }
+
+    /// When the client hangs up, the code is void.
+    fn watch_attempt(&mut self, pairing: InviteId, events: mpsc::Sender<PairingEvent>) {
+        let (net, gone) = (self.net.clone(), events.clone());
+        tokio::spawn(async move {
+            gone.closed().await;
+            net.close_invite(pairing).await;
+        });
+        self.attempts.insert(pairing.0, Attempt { events, decide: None });
+    }
+
+    pub(super) fn answer_pairing(&mut self, answer: api::PairAnswer) -> Result<api::Done, ControlError> {
+        let decide = self.attempts.get_mut(&answer.pairing).and_then(|attempt| attempt.decide.take());
+        let Some(decide) = decide else {
+            return Err(ControlError::not_found("that pairing is not waiting for an answer"));
+        };
+        if decide.send(answer.accept).is_err() {
+            return Err(ControlError::refused("the other device went away before the answer"));
+        }
+        let words = if answer.accept { "accepted here; waiting for the other device" } else { "declined" };
+        if answer.accept
+            && let Some(attempt) = self.attempts.get(&answer.pairing)
+        {
+            // A full queue means that the client does not read; it will see the outcome or nothing.
+            let _ = attempt.events.try_send(PairingEvent::Waiting { pairing: answer.pairing });
+        }
+        Ok(api::Done::said(words))
+    }
+
+    pub(super) async fn pairing_event(&mut self, event: NetPairing) {
+        match event {
+            NetPairing::Reached { invite, name, id, check_number, decide, .. } => {
+                if let Some(attempt) = self.attempts.get_mut(&invite.0) {
+                    attempt.decide = Some(decide);
+                    let device = api::Named { id: id.to_string(), name };
+                    let (check, via) =
+                        (check_number.to_string().replace(' ', ""), super::status::via_word(Via::Direct));
+                    // A full queue means that the client does not read; then nobody accepts.
+                    let _ = attempt.events.try_send(PairingEvent::Check { pairing: invite.0, device, check, via });
+                }
+            }
+            NetPairing::Paired { invite, identity, name, secret, addresses } => {
+                let paired = Pairing {
+                    public: identity,
+                    name: self.free_device_name(&name, &identity.id()),
+                    secret,
+                    addresses: Vec::new(),
+                    learned: addresses.iter().map(ToString::to_string).collect(),
+                    paused: false,
+                    last_seen_ms: Some(super::wall_ms()),
+                };
+                let event = self.save_pairing(paired).await;
+                self.end_attempt(invite, event);
+            }
+            NetPairing::Failed { invite, words } => {
+                let why = ControlError::new(ErrorCode::Refused, words);
+                self.end_attempt(invite, PairingEvent::Failed { why });
+            }
+        }
+    }
+
+    fn end_attempt(&mut self, pairing: InviteId, event: PairingEvent) {
+        if let Some(attempt) = self.attempts.remove(&pairing.0) {
+            // The client may have hung up; then nobody needs to know.
+            let _ = attempt.events.try_send(event);
+        }
+    }
+
+    async fn save_pairing(&mut self, pairing: Pairing) -> PairingEvent {
+        let device = api::Named { id: pairing.id().to_string(), name: pairing.name.clone() };
+        if let Err(error) = self.pairings.insert(pairing.clone()) {
+            return PairingEvent::Failed { why: ControlError::internal(format!("{error:#}")) };
+        }
+        self.net.add_peer(super::peer_config(&pairing)).await;
+        tracing::info!(peer = %pairing.id().short(), "paired");
+        let event = NewEvent::new(EventKind::DevicePaired, format!("paired with {}", pairing.name));
+        self.hub.publish(event.device(device.clone()));
+        PairingEvent::Paired { device }
+    }
+
+    /// Two devices of one name would be confusing: the later one gets a number.
+    fn free_device_name(&self, name: &str, id: &protocol::model::DeviceId) -> String {
+        let taken = |name: &str| self.pairings.all().iter().any(|other| other.id() != *id && other.name == name);
+        let name = if name.is_empty() { "device" } else { name };
+        if !taken(name) {
+            return name.to_string();
+        }
+        (2..).map(|n| format!("{name}-{n}")).find(|candidate| !taken(candidate)).unwrap_or_else(|| name.to_string())
+    }
+}

@@ -1,0 +1,193 @@
+//! Many deletions at once are held until a person says what they mean; a root that is not there deletes nothing.
+
+use std::fs;
+use tests::harness::{Device, FOLDER, Mount, World, assert_same, join, pair, pair_of, settle, share, skip, until};
+
+const FILES: usize = 30;
+
+fn fill(device: &Device) {
+    for at in 0..FILES {
+        device.put(format!("d/{at}"), at.to_string());
+    }
+}
+
+fn count(device: &Device) -> usize {
+    fs::read_dir(device.at("d")).map_or(0, Iterator::count)
+}
+
+fn held(device: &Device) -> serde_json::Value {
+    until("the deletions are held", || device.folder()["holds"].get(0).cloned())
+}
+
+#[test]
+fn everything_deleted_at_once_is_held_and_can_be_taken_back() {
+    let world = World::new();
+    let (a, b) = pair_of(&world);
+    fill(&a);
+    settle(&[&a, &b]);
+    fs::remove_dir_all(a.at("d")).expect("gone");
+    let hold = held(&a);
+    assert_eq!((&hold["kind"], &hold["paths"]), (&"deletions_here".into(), &FILES.into()));
+    assert_eq!(a.ctl(&["status", "--check"]).code, 1);
+    assert!(a.ctl(&["status"]).out.contains("approve"));
+    assert!(!a.events("held").is_empty());
+    // Other changes go on meanwhile.
+    a.put("meanwhile", "x");
+    until("other changes flow", || b.get("meanwhile"));
+    assert_eq!(count(&b), FILES);
+    let waited = a.ctl(&["--json", "wait", "--timeout", "1"]);
+    assert!(waited.code == 1 && waited.out.contains("held"), "{waited:?}");
+    a.ok(&["folder", "reject", FOLDER]);
+    settle(&[&a, &b]);
+    assert_same(&[&a, &b], 0);
+    assert_eq!(count(&a), FILES);
+    assert_eq!(a.ctl(&["status", "--check"]).code, 0);
+}
+
+#[test]
+fn everything_deleted_at_once_goes_on_when_approved_and_is_kept_as_versions() {
+    let world = World::new();
+    let (a, b) = pair_of(&world);
+    fill(&a);
+    settle(&[&a, &b]);
+    fs::remove_dir_all(a.at("d")).expect("gone");
+    held(&a);
+    a.ok(&["folder", "approve", FOLDER]);
+    settle(&[&a, &b]);
+    assert_same(&[&a, &b], 0);
+    assert!(!b.at("d").exists());
+    let path = b.at("d/7");
+    let path = path.to_str().expect("text");
+    assert_eq!(b.json(&["versions", path])["versions"].as_array().map(Vec::len), Some(1));
+    b.ok(&["restore", path]);
+    settle(&[&b, &a]);
+    assert_eq!(a.get("d/7").as_deref(), Some(&b"7"[..]));
+    assert_same(&[&a, &b], 0);
+}
+
+#[test]
+fn a_hold_survives_a_restart() {
+    let world = World::new();
+    let (mut a, b) = pair_of(&world);
+    fill(&a);
+    settle(&[&a, &b]);
+    fs::remove_dir_all(a.at("d")).expect("gone");
+    held(&a);
+    a.stop();
+    a.start();
+    crate::apart::meet(&a, &b);
+    held(&a);
+    assert_eq!(count(&b), FILES);
+    a.ok(&["folder", "reject", FOLDER]);
+    settle(&[&a, &b]);
+    assert_eq!(count(&a), FILES);
+}
+
+#[test]
+fn with_the_guard_off_everything_deleted_is_deleted() {
+    let world = World::new();
+    let (a, b) = pair_of(&world);
+    a.ok(&["folder", "set", FOLDER, "mass_delete_guard", "off"]);
+    b.ok(&["folder", "set", FOLDER, "mass_delete_guard", "off"]);
+    crate::apart::meet(&a, &b);
+    fill(&a);
+    settle(&[&a, &b]);
+    fs::remove_dir_all(a.at("d")).expect("gone");
+    settle(&[&a, &b]);
+    assert_same(&[&a, &b], 0);
+    assert!(!b.at("d").exists());
+}
+
+#[test]
+fn a_few_deletions_are_not_held() {
+    let world = World::new();
+    let (a, b) = pair_of(&world);
+    fill(&a);
+    settle(&[&a, &b]);
+    for at in 0..FILES / 2 {
+        fs::remove_file(a.at(format!("d/{at}"))).expect("gone");
+    }
+    settle(&[&a, &b]);
+    assert_same(&[&a, &b], 0);
+    assert_eq!(count(&b), FILES - FILES / 2);
+}
+
+#[test]
+fn without_its_marker_a_folder_stops_and_nothing_is_deleted() {
+    let world = World::new();
+    let (a, b) = pair_of(&world);
+    fill(&a);
+    settle(&[&a, &b]);
+    let (marker, aside) = (a.at(".syncd"), world.path().join("aside"));
+    fs::rename(&marker, &aside).expect("a rename");
+    fs::remove_dir_all(a.at("d")).expect("gone");
+    a.ok(&["folder", "rescan", FOLDER]);
+    until("the folder stops", || (a.folder()["state"] == "stopped").then_some(()));
+    assert!(a.folder()["state_words"].as_str().is_some_and(|words| words.contains("marker")));
+    assert_eq!(a.ctl(&["status", "--check"]).code, 1);
+    // Nothing is written into a root that is not ours either.
+    b.put("new", "x");
+    crate::apart::noticed(&b, "new", 1);
+    assert_eq!(count(&b), FILES);
+    assert!(a.get("new").is_none());
+    fill(&a);
+    fs::rename(&aside, &marker).expect("a rename");
+    until("the folder goes on", || (a.folder()["state"] != "stopped").then_some(()));
+    settle(&[&a, &b]);
+    assert_same(&[&a, &b], 0);
+    assert_eq!(count(&b), FILES);
+}
+
+/// D-4: the disk of a folder is pulled while the daemon runs, and again while it does not.
+#[test]
+fn a_disk_that_is_not_mounted_deletes_nothing() {
+    let test = "a_disk_that_is_not_mounted_deletes_nothing";
+    let world = World::new();
+    let kept = world.path().join("kept");
+    let Some(disk) = Mount::tmpfs(&kept, 16) else {
+        return skip(test, "mounting needs root");
+    };
+    let (mut a, b) = (world.device("a"), world.device("b"));
+    let mut root = disk.also_at(&world.path().join("disk"));
+    a.move_files(&world.path().join("disk"));
+    pair(&a, &b);
+    fill(&a);
+    share(&[&a, &b]);
+    settle(&[&a, &b]);
+    root.pull();
+    a.ok(&["folder", "rescan", FOLDER]);
+    until("the folder stops", || (a.folder()["state"] == "stopped").then_some(()));
+    assert_eq!(count(&b), FILES);
+    root.put_back(&disk);
+    until("the folder goes on", || (a.folder()["state"] != "stopped").then_some(()));
+    settle(&[&a, &b]);
+    assert_same(&[&a, &b], 0);
+    a.stop();
+    root.pull();
+    a.start();
+    assert_eq!(a.folder()["state"], "stopped");
+    assert_eq!((count(&b), a.ctl(&["status", "--check"]).code), (FILES, 1));
+    assert!(!a.at(".syncd").exists(), "nothing is written where the disk should be");
+    root.put_back(&disk);
+    until("the folder goes on by itself", || (a.folder()["state"] != "stopped").then_some(()));
+    crate::apart::meet(&a, &b);
+    settle(&[&a, &b]);
+    assert_same(&[&a, &b], 0);
+    assert_eq!(count(&b), FILES);
+    assert!(b.events("remote_change").len() <= FILES + 1, "what came back is nothing new");
+    // Gone before what is mounted there.
+    a.stop();
+}
+
+#[test]
+fn a_joined_directory_may_be_the_emptier_one() {
+    let world = World::new();
+    let (a, b) = (world.device("a"), world.device("b"));
+    pair(&a, &b);
+    fill(&b);
+    a.ok(&["folder", "add", a.root(), "--name", FOLDER]);
+    join(&b);
+    settle(&[&a, &b]);
+    assert_same(&[&a, &b], 0);
+    assert_eq!(count(&a), FILES, "first contact deletes nothing");
+}
