@@ -46,6 +46,7 @@ impl Engine {
             return;
         };
         self.deletions.reappeared(&path);
+        self.pump.more_is_known();
         if self.config.mode == FolderMode::ReceiveOnly {
             changes.extend(self.observe_receive_only(&path, &row, observed, seen));
             return;
