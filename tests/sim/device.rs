@@ -71,8 +71,6 @@ pub struct Device {
     batch: Option<Batch>,
     scan: Option<Option<RelPath>>,
     scan_again: bool,
-    /// A finding was no longer true when it was to be handed over.
-    stale: bool,
     /// Evidence on disk of actions that are not recorded yet: what recovery records.
     executed: Vec<(ActionId, Vec<Change>)>,
 }
@@ -99,7 +97,6 @@ impl Device {
             batch: None,
             scan: None,
             scan_again: false,
-            stale: false,
             executed: Vec::new(),
         }
     }
@@ -187,6 +184,7 @@ impl Device {
                 Effect::CancelFetch { path } => self.fetches.retain(|fetch| fetch.path != path),
                 Effect::Apply { actions, counter } => self.start(actions, counter)?,
                 Effect::Look { path, subtree } => self.looks.push((path, subtree)),
+                Effect::Scan => self.scan_again = true,
                 Effect::Alarm(alarm) => self.alarms.push(alarm),
                 Effect::SetAside { path } => {
                     unreachable!("no simulated folder is receive-only: nothing reverts {path:?}")
@@ -355,7 +353,7 @@ impl Device {
             self.mail.push_back(Event::ScanEnded { whole: true });
             return;
         };
-        self.report(page, None);
+        self.report(page);
         self.scan = Some(Some(last));
     }
 
@@ -372,11 +370,10 @@ impl Device {
         if subtree || is_new || !is_directory {
             paths.extend(self.store.live_paths_below(&path));
         }
-        self.report(paths.into_iter().collect(), Some(&path));
+        self.report(paths.into_iter().collect());
     }
 
-    /// `named`: a path that was asked for is reported absent even without a live row.
-    fn report(&mut self, paths: Vec<RelPath>, named: Option<&RelPath>) {
+    fn report(&mut self, paths: Vec<RelPath>) {
         let mut found = Vec::new();
         let mut missing = Vec::new();
         for path in paths {
@@ -388,7 +385,7 @@ impl Device {
                         found.push(Observation { path, observed: node.observed(), manifest: None });
                     }
                 }
-                None if row.is_live() || Some(&path) == named => missing.push(path),
+                None if row.is_live() => missing.push(path),
                 None => {}
             }
         }
@@ -418,31 +415,6 @@ impl Device {
             && self.outbox.is_empty()
             && !self.is_acting()
             && !self.is_scanning()
-    }
-
-    /// The next finding as it is handed over: what is no longer true is looked at again instead.
-    pub fn next_mail(&mut self) -> Option<Event> {
-        match self.mail.pop_front()? {
-            Event::Observed(found) => {
-                let (fresh, stale): (Vec<_>, Vec<_>) = found.into_iter().partition(|found| self.still_stands(found));
-                self.stale |= !stale.is_empty();
-                self.looks.extend(stale.into_iter().map(|found| (found.path, false)));
-                Some(Event::Observed(fresh))
-            }
-            Event::ScanEnded { .. } => Some(Event::ScanEnded { whole: !std::mem::take(&mut self.stale) }),
-            event => Some(event),
-        }
-    }
-
-    /// The first whole scan is repeated until the engine counts it.
-    pub fn scan_until_counted(&mut self, ended: bool) {
-        self.scan_again |= ended && self.engine.is_some() && !self.store.state().scanned;
-    }
-
-    fn still_stands(&self, found: &Observation) -> bool {
-        let node = self.tree.get(&found.path);
-        let seen = found.observed.fingerprint();
-        node.zip(seen).is_some_and(|(node, seen)| node.fingerprint().unchanged_since(seen))
     }
 }
 

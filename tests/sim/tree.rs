@@ -178,6 +178,10 @@ impl Disk for Tree {
         self.get(path).is_none()
     }
 
+    fn fingerprint(&self, path: &RelPath) -> Option<Fingerprint> {
+        self.get(path).map(Node::fingerprint)
+    }
+
     fn is_ignored(&self, _path: &RelPath, _is_directory: bool) -> bool {
         false
     }

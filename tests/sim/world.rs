@@ -218,11 +218,9 @@ impl World {
             Micro::Look(at, nth) => self.devices[at].look(nth),
             Micro::Scan(at) => self.devices[at].scan(),
             Micro::Mail(at) => {
-                if let Some(event) = self.devices[at].next_mail() {
+                if let Some(event) = self.devices[at].mail.pop_front() {
                     self.say(|| format!("{at}: {}", words::event(&event)));
-                    let ended = matches!(event, Event::ScanEnded { .. });
                     self.event(at, event);
-                    self.devices[at].scan_until_counted(ended);
                 }
             }
             Micro::Wake(at) => {

@@ -27,6 +27,15 @@ impl Engine {
                 self.deferred = true;
                 continue;
             }
+            match age(&observation, &view) {
+                Age::Current => {}
+                Age::Overtaken => continue,
+                Age::Stale => {
+                    effects.push(Effect::Look { path, subtree: false });
+                    self.deferred = true;
+                    continue;
+                }
+            }
             if matches!(observation.observed, Observed::Directory { .. }) {
                 directories.insert(path);
             }
@@ -94,12 +103,15 @@ impl Engine {
 
     pub(super) fn scan_ended(&mut self, whole: bool) -> Vec<Effect> {
         self.scans = self.scans.saturating_sub(1);
-        if whole && !self.history && !self.deferred {
-            self.history = true;
-            self.pump.restart();
-            return vec![Effect::Commit(vec![Change::Scanned])];
+        if !whole || self.history {
+            return Vec::new();
         }
-        Vec::new()
+        if self.deferred {
+            return vec![Effect::Scan];
+        }
+        self.history = true;
+        self.pump.restart();
+        vec![Effect::Commit(vec![Change::Scanned])]
     }
 
     /// The tombstone that records a local deletion of `entry`.
@@ -107,6 +119,32 @@ impl Engine {
         let event = self.take_event();
         let seen = Seen { content: Content::Tombstone, mode: entry.mode, mtime: entry.mtime };
         observe(Some(entry), seen, event, true).expect("a live entry differs from a tombstone")
+    }
+}
+
+/// How a finding stands to the disk of now. Between the look and this moment a user may have gone on, or an action
+/// may have been carried out and recorded: taken as a local change, it would undo that everywhere.
+enum Age {
+    Current,
+    /// What is recorded stands there: nothing to tell.
+    Overtaken,
+    /// Something else stands there, or nothing: look again.
+    Stale,
+}
+
+fn age(found: &Observation, view: &View<'_>) -> Age {
+    let (Some(now), Some(seen)) = (view.disk.fingerprint(&found.path), found.observed.fingerprint()) else {
+        return Age::Stale;
+    };
+    if now.unchanged_since(seen) {
+        return Age::Current;
+    }
+    let recorded = view.rows.get(&found.path).have.and_then(|have| have.fingerprint);
+    match recorded {
+        Some(recorded) if now.unchanged_since(&recorded) => Age::Overtaken,
+        // A file that is being written all the time must not wait until that ends; more findings will follow.
+        _ if now.inode == seen.inode && now.kind == seen.kind => Age::Current,
+        _ => Age::Stale,
     }
 }
 

@@ -62,13 +62,11 @@ impl Default for Config {
 pub enum Event {
     /// A scan or the watcher found these objects new or changed.
     Observed(Vec<Observation>),
-    /// A scan found these live rows gone: each absent from a complete listing. A path that was to be looked at and
-    /// is absent is named even without a live row: an action that is about to be recorded may need to know.
+    /// A scan found these live rows gone: each absent from a complete listing.
     Missing(Vec<RelPath>),
     /// A scan begins.
     ScanStarted,
-    /// It ended. `whole`: it covered the folder, nothing was unreadable and every finding was handed over. While
-    /// `FolderState::scanned` is still false after that, another whole scan is due: some findings came too early.
+    /// It ended. `whole`: it covered the folder, nothing was unreadable and every finding was handed over.
     ScanEnded {
         /// See above.
         whole: bool,
@@ -199,6 +197,8 @@ pub enum Effect {
         /// Where.
         path: RelPath,
     },
+    /// Scan the whole folder: some findings of the first scan came too early to be taken.
+    Scan,
     /// Ask a peer for its index.
     IndexGet {
         /// Whom.
@@ -327,7 +327,6 @@ impl Engine {
             Event::ScanStarted => {
                 self.scans += 1;
                 self.deferred = false;
-                self.pump.scan_overlaps();
                 Vec::new()
             }
             Event::ScanEnded { whole } => self.scan_ended(whole),
