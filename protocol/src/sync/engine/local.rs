@@ -107,11 +107,18 @@ impl Engine {
             return Vec::new();
         }
         if self.deferred {
-            return vec![Effect::Scan];
+            self.rescan_due = true;
+            return Vec::new();
         }
         self.history = true;
         self.pump.restart();
         vec![Effect::Commit(vec![Change::Scanned])]
+    }
+
+    /// The first scan again, once nothing is under way that could get in its way.
+    pub(super) fn scan_again(&mut self) -> Vec<Effect> {
+        let is_calm = self.scans == 0 && self.pump.in_flight() == 0;
+        if is_calm && std::mem::take(&mut self.rescan_due) { vec![Effect::Scan] } else { Vec::new() }
     }
 
     /// The tombstone that records a local deletion of `entry`.

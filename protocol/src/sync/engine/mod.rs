@@ -266,6 +266,7 @@ pub struct Engine {
     history: bool,
     /// A finding of the first scan was put off: that scan does not count as whole.
     deferred: bool,
+    rescan_due: bool,
     scans: u32,
     peers: BTreeMap<DeviceId, Peer>,
     pump: Pump,
@@ -311,6 +312,7 @@ impl Engine {
             counter: state.counter,
             history: state.scanned,
             deferred: false,
+            rescan_due: false,
             scans: 0,
             peers: BTreeMap::new(),
             pump: Pump::default(),
@@ -364,6 +366,9 @@ impl Engine {
         }
         if effects.is_empty() {
             effects = self.serve(view);
+        }
+        if effects.is_empty() {
+            effects = self.scan_again();
         }
         effects
     }
