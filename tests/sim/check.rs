@@ -84,6 +84,7 @@ fn fails(property: &'static str, words: String) -> Result<(), Violation> {
 fn heal(world: &mut World) {
     for number in 0..world.devices.len() {
         world.devices[number].dies_after = None;
+        world.devices[number].races.clear();
         if world.devices[number].engine.is_none() {
             world.boot(number);
         }
