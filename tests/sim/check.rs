@@ -4,7 +4,7 @@
 use super::oracle::Identity;
 use super::scenario::Scenario;
 use super::world::World;
-use protocol::model::{Content, Mode, Mtime, RelPath, Timestamp};
+use protocol::model::{Content, Mode, Mtime, RelPath};
 use protocol::sync::Rows;
 use protocol::sync::engine::Alarm;
 use std::collections::BTreeMap;
@@ -84,6 +84,7 @@ fn fails(property: &'static str, words: String) -> Result<(), Violation> {
 fn heal(world: &mut World) {
     for number in 0..world.devices.len() {
         world.devices[number].dies_after = None;
+        world.devices[number].races.clear();
         if world.devices[number].engine.is_none() {
             world.boot(number);
         }
@@ -133,7 +134,7 @@ fn settle(world: &mut World) -> Result<(), Violation> {
         if jumps > SETTLE_JUMPS_MAX {
             return fails("bounded rounds", format!("not settled: {}", state(world)));
         }
-        world.now = Timestamp(next.0.max(world.now.0));
+        world.advance(next.0.saturating_sub(world.now.0));
     }
 }
 
@@ -161,11 +162,11 @@ type Seen = BTreeMap<RelPath, (Identity, Mode, Option<Mtime>)>;
 
 /// What a user can tell apart.
 fn tree(world: &World, at: usize) -> Seen {
-    let nodes = world.devices[at].tree.nodes().iter();
-    nodes
+    let objects = world.devices[at].drive.objects().into_iter();
+    objects
         .map(|(path, node)| {
             let mtime = node.content.file().map(|_| node.mtime);
-            (path.clone(), (node.content.identity(), node.mode, mtime))
+            (path, (node.content.identity(), node.mode, mtime))
         })
         .collect()
 }
@@ -199,10 +200,10 @@ fn rows_are_true(world: &World) -> Result<(), Violation> {
             .filter(|(_, row)| row.is_live())
             .filter_map(|(path, row)| Some((path, &row.entry()?.content)))
             .collect();
-        let nodes = device.tree.nodes();
+        let nodes = device.drive.objects();
         let alike = live.len() == nodes.len()
             && live.iter().all(|(path, content)| nodes.get(*path).is_some_and(|node| node.content.same(content)));
-        if !alike || device.store.has_wants() {
+        if !alike || device.store.rows().values().any(|row| !row.wants.is_empty()) {
             return fails("rows are true", format!("device {}: {}", device.number, state(world)));
         }
         for path in live.keys() {
@@ -246,6 +247,9 @@ fn quiescent(world: &mut World) -> Result<(), Violation> {
     let (before, rows) = (counts(world), world.rows_sent);
     for round in 0..2 {
         world.say(|| format!("-- quiescence {round}"));
+        for device in &world.devices {
+            device.drive.release(&device.store);
+        }
         for (a, b) in world.healed_links() {
             world.cut(a, b);
         }

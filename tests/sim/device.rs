@@ -1,13 +1,16 @@
-//! One device of the `flat` profile: a real engine over a database and a tree in memory, with everything that its
-//! shell would have under way. `Crashed` runs through it like an error: what follows does not happen.
+//! One device: a real engine over a database and a disk in memory, with everything that its shell would have under
+//! way. `Crashed` runs through it like an error: what follows does not happen.
 
-use super::oracle::{Identity, Oracle};
-use super::store::Store;
-use super::tree::Tree;
-use protocol::model::{ContentHash, DeviceId, FileContent, RelPath, ReplicaId, Timestamp, Version};
+use super::drive::{Batch, Drive, Turn};
+use super::oracle::{Known, Oracle};
+use super::rng::Rng;
+use super::user::Deed;
+use super::volume::Race;
+use protocol::model::{DeviceId, FileContent, RelPath, ReplicaId, Timestamp};
 use protocol::sync::engine::{Alarm, Config, Effect, Engine, Event, View};
-use protocol::sync::{Action, ActionId, Change, Have, Installing, Journal, Observation, Outcome, Rows, Step};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use protocol::sync::{Action, Change, Have, Journal, Outcome, Rows, Step};
+use std::collections::VecDeque;
+use syncd::disk::sim_journal::MemJournal;
 
 /// The daemon died at this point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,8 +18,6 @@ pub struct Crashed;
 
 /// Times `advance` may be called before it must have come to rest.
 const ADVANCE_MAX: usize = 2000;
-/// Paths that a scan looks at in one event.
-const SCAN_PAGE: usize = 3;
 
 /// A wish for content.
 #[derive(Clone, Debug)]
@@ -31,13 +32,8 @@ pub struct Fetch {
     pub sources: Vec<DeviceId>,
 }
 
-/// A batch of actions on its way.
-#[derive(Clone, Debug)]
-struct Batch {
-    actions: VecDeque<Action>,
-    outcomes: Vec<(ActionId, Outcome)>,
-    counter: u64,
-}
+/// An action, and whether its entry is a peer's as it was announced.
+type Given = (Action, bool);
 
 /// One device.
 pub struct Device {
@@ -46,9 +42,9 @@ pub struct Device {
     /// Its id.
     pub id: DeviceId,
     /// Its database.
-    pub store: Store,
+    pub store: MemJournal,
     /// Its files.
-    pub tree: Tree,
+    pub drive: Drive,
     /// The running core; `None` while the daemon is down.
     pub engine: Option<Engine>,
     /// Fetches under way.
@@ -61,31 +57,29 @@ pub struct Device {
     pub outbox: Vec<(DeviceId, Effect)>,
     /// What it cried.
     pub alarms: Vec<Alarm>,
-    /// Effects left until it dies.
+    /// Effects (operations and transactions in a batch) left until it dies.
     pub dies_after: Option<u32>,
-    /// How often digests differed although both sides were current.
-    pub mismatches: u32,
-    /// Actions carried out on the tree, ever.
+    /// When it dies the power goes too.
+    pub by_power: bool,
+    /// What users will do in the middle of the next batch.
+    pub races: Vec<Race>,
+    /// Actions carried out, ever.
     pub actions_done: u64,
-    temps: BTreeSet<ContentHash>,
     batch: Option<Batch>,
-    scan: Option<Option<RelPath>>,
-    scan_again: bool,
-    /// A finding was no longer true when it was to be handed over.
-    stale: bool,
-    /// Evidence on disk of actions that are not recorded yet: what recovery records.
-    executed: Vec<(ActionId, Vec<Change>)>,
+    /// The batch that is out, or was when the process died.
+    given: Vec<Given>,
+    scan_asked: bool,
 }
 
 impl Device {
-    /// A device with an empty tree whose daemon is not running.
+    /// A device with an empty folder whose daemon is not running.
     #[must_use]
-    pub fn new(number: usize, replica: ReplicaId) -> Self {
+    pub fn new(number: usize, replica: ReplicaId, drive: Drive) -> Self {
         Self {
             number,
             id: DeviceId([number as u8 + 1; 32]),
-            store: Store::new(replica, 0),
-            tree: Tree::default(),
+            store: MemJournal::new(replica),
+            drive,
             engine: None,
             fetches: Vec::new(),
             looks: Vec::new(),
@@ -93,26 +87,29 @@ impl Device {
             outbox: Vec::new(),
             alarms: Vec::new(),
             dies_after: None,
-            mismatches: 0,
+            by_power: false,
+            races: Vec::new(),
             actions_done: 0,
-            temps: BTreeSet::new(),
             batch: None,
-            scan: None,
-            scan_again: false,
-            stale: false,
-            executed: Vec::new(),
+            given: Vec::new(),
+            scan_asked: false,
         }
     }
 
     /// The daemon starts: what was under way is settled, then a whole scan begins.
-    pub fn boot(&mut self, config: Config) {
-        self.recover();
+    pub fn boot(&mut self, config: Config, oracle: &mut Oracle) {
+        self.drive.recover(&self.store);
+        for (action, is_peers) in std::mem::take(&mut self.given) {
+            if self.store.get(&action.path).entry() == Some(&action.entry) {
+                self.tell(&action, is_peers, oracle);
+            }
+        }
         self.engine = Some(Engine::new(config, &self.store));
-        self.scan_again = true;
+        self.scan_asked = true;
     }
 
-    /// The daemon dies; database and tree stay.
-    pub fn crash(&mut self) {
+    /// The daemon dies; database and disk stay.
+    pub fn crash(&mut self, rng: &mut Rng) {
         self.engine = None;
         self.dies_after = None;
         self.fetches.clear();
@@ -120,28 +117,20 @@ impl Device {
         self.mail.clear();
         self.outbox.clear();
         self.batch = None;
-        self.scan = None;
+        self.drive.end(std::mem::take(&mut self.by_power), rng);
     }
 
     /// The database goes, with what recovery would have needed it for.
     pub fn lose_index(&mut self, replica: ReplicaId) {
-        self.store = Store::new(replica, 0);
-        self.executed.clear();
+        self.store = MemJournal::new(replica);
+        self.drive.forget();
+        self.given.clear();
     }
 
     /// Another device's database and files come here.
-    pub fn become_clone(&mut self, store: Store, tree: Tree) {
-        (self.store, self.tree) = (store, tree);
-        self.executed.clear();
-    }
-
-    fn recover(&mut self) {
-        let mut changes = Vec::new();
-        for (_, records) in std::mem::take(&mut self.executed) {
-            changes.extend(records);
-        }
-        changes.extend(self.store.installing().into_iter().map(|row| Change::Installed(row.id)));
-        self.store.commit(changes);
+    pub fn become_clone(&mut self, of: &(MemJournal, Drive)) {
+        (self.store, self.drive) = (of.0.fork(), of.1.fork());
+        self.given.clear();
     }
 
     /// A point at which the daemon may die.
@@ -158,14 +147,14 @@ impl Device {
 
     /// Hands an event to the engine and carries out all that follows.
     pub fn event(&mut self, now: Timestamp, event: Event, oracle: &mut Oracle) -> Result<(), Crashed> {
-        let view = View { rows: &self.store, disk: &self.tree };
+        let view = View { rows: &self.store, disk: self.drive.disk() };
         let Some(engine) = &mut self.engine else {
             return Ok(());
         };
         let effects = engine.handle(now, event, view);
         self.effects(effects, false, oracle)?;
         for _ in 0..ADVANCE_MAX {
-            let view = View { rows: &self.store, disk: &self.tree };
+            let view = View { rows: &self.store, disk: self.drive.disk() };
             let engine = self.engine.as_mut().expect("it did not die");
             let effects = engine.advance(now, view);
             if effects.is_empty() {
@@ -187,6 +176,7 @@ impl Device {
                 Effect::CancelFetch { path } => self.fetches.retain(|fetch| fetch.path != path),
                 Effect::Apply { actions, counter } => self.start(actions, counter)?,
                 Effect::Look { path, subtree } => self.looks.push((path, subtree)),
+                Effect::Scan => self.scan_asked = true,
                 Effect::Alarm(alarm) => self.alarms.push(alarm),
                 Effect::KeepBeside { path, .. } | Effect::SetAside { path } => {
                     unreachable!("no simulated folder is receive-only: nothing reverts {path:?}")
@@ -202,12 +192,18 @@ impl Device {
 
     /// `advancing`: what is recorded was decided, not found on disk.
     fn commit(&mut self, changes: Vec<Change>, advancing: bool, oracle: &mut Oracle) {
-        for change in changes.iter().filter(|_| advancing) {
-            if let Change::Have { path, have } = change
-                && have.entry.is_live()
-                && self.is_own(have)
-            {
-                oracle.system(self.number, path, &have.entry.content);
+        let counter = self.store.state().counter;
+        for change in &changes {
+            match change {
+                Change::Have { path, have } if have.entry.is_live() && self.is_own(have) => {
+                    if advancing {
+                        oracle.system(self.number, path, &have.entry.content);
+                    } else {
+                        oracle.found(self.number, path, &have.entry.content);
+                    }
+                }
+                Change::Counter(next) => assert!(*next >= counter, "a counter never falls"),
+                _ => {}
             }
         }
         self.store.commit(changes);
@@ -215,18 +211,21 @@ impl Device {
 
     /// Written by this device just now, not taken from a peer.
     fn is_own(&self, have: &Have) -> bool {
-        let state = self.store.state();
+        let replica = self.store.state().replica;
         let mut events = have.entry.content_at.iter();
-        let own = events.next().is_some_and(|event| event.replica == state.replica && event.counter > 0);
-        own && events.next().is_none() && have.entry.content_at != Version::default()
+        events.next().is_some_and(|event| event.replica == replica) && events.next().is_none()
     }
 
     fn start(&mut self, actions: Vec<Action>, counter: u64) -> Result<(), Crashed> {
         assert!(self.batch.is_none(), "one batch at a time");
-        let mut changes: Vec<Change> = actions.iter().map(installing).collect();
-        changes.push(Change::Counter(counter));
-        self.store.commit(changes);
-        self.batch = Some(Batch { actions: actions.into(), outcomes: Vec::new(), counter });
+        let is_peers = |action: &Action| {
+            let wants = self.store.get(&action.path).wants;
+            wants.iter().any(|want| want.entry.version == action.entry.version)
+        };
+        self.given = actions.iter().map(|action| (action.clone(), is_peers(action))).collect();
+        let batch = Batch { actions: actions.into(), outcomes: Vec::new(), counter };
+        self.drive.start(&self.store, &batch);
+        self.batch = Some(batch);
         self.may_die()
     }
 
@@ -238,175 +237,111 @@ impl Device {
 
     /// For a person: what `act` will do.
     #[must_use]
-    pub fn next_action(&self) -> String {
-        match self.batch.as_ref().and_then(|batch| batch.actions.front()) {
-            Some(action) => {
-                let step = format!("{:?}", action.step);
-                format!(
-                    "{} {:?} {}",
-                    step.split(' ').next().unwrap_or_default(),
-                    action.path,
-                    super::words::entry(&action.entry)
-                )
-            }
-            None => format!("ends the batch {:?}", self.batch.as_ref().map(|batch| &batch.outcomes)),
+    pub fn next_actions(&self) -> String {
+        let Some(batch) = &self.batch else {
+            return String::new();
+        };
+        let words = |action: &Action| {
+            let step = format!("{:?}", action.step);
+            let step = step.split(' ').next().unwrap_or_default();
+            format!("{step} {:?} {}", action.path, super::words::entry(&action.entry))
+        };
+        if batch.actions.is_empty() {
+            return format!("ends the batch {:?}", batch.outcomes);
         }
+        batch.actions.iter().map(words).collect::<Vec<_>>().join("; ")
     }
 
-    /// Carries out the next action of the batch, or ends it.
+    /// The batch goes on.
     pub fn act(&mut self, now: Timestamp, oracle: &mut Oracle) -> Result<(), Crashed> {
-        let Some(batch) = &mut self.batch else {
+        let Some(mut batch) = self.batch.take() else {
             return Ok(());
         };
-        let Some(action) = batch.actions.pop_front() else {
-            return self.end_batch(now, oracle);
-        };
-        let before = self.tree.get(&action.path).map(|node| node.content.clone());
-        let outcome = self.tree.execute(&action, &self.temps);
-        batch.outcomes.push((action.id, outcome.clone()));
-        if outcome == Outcome::Done {
-            self.actions_done += 1;
-            let records = self.records(&action);
-            self.tell(&action, before.is_none_or(|before| !before.same(&action.entry.content)), oracle);
-            self.executed.push((action.id, records));
+        self.may_die()?;
+        let races = std::mem::take(&mut self.races);
+        let turn = self.drive.act(&self.store, &mut batch, self.dies_after.map(u64::from), races);
+        match turn {
+            Turn::Going(deeds) => {
+                self.tell_deeds(&deeds, oracle);
+                self.batch = Some(batch);
+                self.may_die()
+            }
+            Turn::Killed(deeds) => {
+                self.tell_deeds(&deeds, oracle);
+                Err(Crashed)
+            }
+            Turn::Over(deeds) => {
+                self.tell_deeds(&deeds, oracle);
+                for (action, is_peers) in std::mem::take(&mut self.given) {
+                    if batch.outcomes.contains(&(action.id, Outcome::Done)) {
+                        self.actions_done += 1;
+                        self.tell(&action, is_peers, oracle);
+                    }
+                }
+                self.may_die()?;
+                self.event(now, Event::Applied(batch.outcomes), oracle)
+            }
         }
-        self.may_die()
     }
 
-    fn tell(&self, action: &Action, content_changed: bool, oracle: &mut Oracle) {
+    /// What users did, and what this device had recorded of those paths.
+    pub fn tell_deeds(&self, deeds: &[Deed], oracle: &mut Oracle) {
+        let applied = self.drive.applied();
+        let first_contact = !self.store.state().scanned;
+        for deed in deeds {
+            let row = self.store.get(&deed.path);
+            let of_row = || row.entry().map(|entry| entry.content.identity());
+            let recorded = applied.get(&deed.path).copied().or_else(of_row);
+            let known = Known { recorded, first_contact };
+            oracle.user(self.number, &deed.path, deed.before.as_ref(), deed.after.as_ref(), &known);
+        }
+    }
+
+    /// An action is recorded. Only from then on its content counts as seen: before, a crash may take it back.
+    fn tell(&self, action: &Action, is_peers: bool, oracle: &mut Oracle) {
         let have = Have { entry: action.entry.clone(), fingerprint: None, racy: false };
-        let copied = self.store.get(&action.path).wants.iter().all(|want| want.entry.version != action.entry.version);
-        if action.entry.is_live() && copied && self.is_own(&have) {
+        if action.entry.is_live() && !is_peers && self.is_own(&have) {
             oracle.system(self.number, &action.path, &action.entry.content);
         }
-        if content_changed {
-            oracle.shown(self.number, &action.path, &action.entry.content);
-        }
+        oracle.shown(self.number, &action.path, &action.entry.content);
         if let Step::MoveFrom { from, tombstone, .. } = &action.step {
             oracle.shown(self.number, from, &tombstone.content);
         }
     }
 
-    fn records(&self, action: &Action) -> Vec<Change> {
-        let fingerprint =
-            self.tree.get(&action.path).filter(|_| action.entry.is_live()).map(super::tree::Node::fingerprint);
-        let have = Have { entry: action.entry.clone(), fingerprint, racy: false };
-        let mut records = vec![Change::Have { path: action.path.clone(), have }];
-        if let Step::MoveFrom { from, tombstone, .. } = &action.step {
-            let have = Have { entry: tombstone.clone(), fingerprint: None, racy: false };
-            records.push(Change::Have { path: from.clone(), have });
-        }
-        records
-    }
-
-    fn end_batch(&mut self, now: Timestamp, oracle: &mut Oracle) -> Result<(), Crashed> {
-        let batch = self.batch.take().expect("asked only while one is there");
-        self.may_die()?;
-        let mut changes: Vec<Change> = batch.outcomes.iter().map(|(id, _)| Change::Installed(*id)).collect();
-        for (_, records) in std::mem::take(&mut self.executed) {
-            changes.extend(records);
-        }
-        changes.push(Change::Counter(batch.counter.max(self.store.state().counter)));
-        self.store.commit(changes);
-        self.may_die()?;
-        self.event(now, Event::Applied(batch.outcomes), oracle)
-    }
-
-    /// Contents that actions put on disk and that are not recorded yet.
-    #[must_use]
-    pub fn applied(&self) -> BTreeMap<RelPath, Identity> {
-        let records = self.executed.iter().flat_map(|(_, records)| records);
-        let haves = records.filter_map(|change| match change {
-            Change::Have { path, have } => Some((path.clone(), have.entry.content.identity())),
-            _ => None,
-        });
-        haves.collect()
-    }
-
-    /// The content came.
-    pub fn fetched(&mut self, content: ContentHash) {
-        self.temps.insert(content);
-    }
-
     /// A whole scan shall run.
     pub fn ask_scan(&mut self) {
-        self.scan_again = true;
+        self.scan_asked = true;
     }
 
     /// Whether a scan has work to do.
     #[must_use]
     pub const fn is_scanning(&self) -> bool {
-        self.scan.is_some() || self.scan_again
+        self.scan_asked || self.drive.is_scanning()
     }
 
     /// The next part of the scan.
     pub fn scan(&mut self) {
-        let Some(at) = self.scan.take() else {
-            if std::mem::take(&mut self.scan_again) {
-                self.scan = Some(None);
-                self.mail.push_back(Event::ScanStarted);
-            }
-            return;
-        };
-        let mut paths: BTreeSet<RelPath> = self.tree.after(at.as_ref(), SCAN_PAGE).into_iter().collect();
-        paths.extend(self.store.live_after(at.as_ref(), SCAN_PAGE));
-        let page: Vec<RelPath> = paths.into_iter().take(SCAN_PAGE).collect();
-        let Some(last) = page.last().cloned() else {
-            self.mail.push_back(Event::ScanEnded { whole: true });
-            return;
-        };
-        self.report(page, None);
-        self.scan = Some(Some(last));
+        if !self.drive.is_scanning() {
+            self.scan_asked = false;
+        }
+        let found = self.drive.scan(&self.store);
+        self.mail.extend(found);
     }
 
-    /// Looks at one path, and below it where asked or where a directory is new.
+    /// Looks at one path.
     pub fn look(&mut self, nth: usize) {
         let (path, subtree) = self.looks.swap_remove(nth);
-        let node = self.tree.get(&path);
-        let is_directory = node.is_some_and(|node| node.content.is_directory());
-        let is_new = is_directory && !self.store.get(&path).is_directory();
-        let mut paths: BTreeSet<RelPath> = [path.clone()].into();
-        if subtree || is_new {
-            paths.extend(self.tree.below(&path));
-        }
-        if subtree || is_new || !is_directory {
-            paths.extend(self.store.live_paths_below(&path));
-        }
-        self.report(paths.into_iter().collect(), Some(&path));
+        let found = self.drive.look(&self.store, &path, subtree);
+        self.mail.extend(found);
     }
 
-    /// `named`: a path that was asked for is reported absent even without a live row.
-    fn report(&mut self, paths: Vec<RelPath>, named: Option<&RelPath>) {
-        let mut found = Vec::new();
-        let mut missing = Vec::new();
-        for path in paths {
-            let row = self.store.get(&path);
-            match self.tree.get(&path) {
-                Some(node) => {
-                    let recorded = row.have.filter(|have| !have.racy).and_then(|have| have.fingerprint);
-                    if !recorded.is_some_and(|earlier| node.fingerprint().unchanged_since(&earlier)) {
-                        found.push(Observation { path, observed: node.observed(), manifest: None });
-                    }
-                }
-                None if row.is_live() || Some(&path) == named => missing.push(path),
-                None => {}
-            }
-        }
-        if !found.is_empty() {
-            self.mail.push_back(Event::Observed(found));
-        }
-        if !missing.is_empty() {
-            self.mail.push_back(Event::Missing(missing));
-        }
-    }
-
-    /// Whether this device can serve a content at a path, or has it locally.
+    /// Whether this device can serve a content at a path, or has it there for itself.
     #[must_use]
     pub fn holds(&self, path: &RelPath, content: &FileContent) -> bool {
-        let is_it = |entry: Option<&FileContent>| entry.is_some_and(|file| file.hash == content.hash);
         let row = self.store.get(path);
-        is_it(row.entry().and_then(|entry| entry.content.file()))
-            && is_it(self.tree.get(path).and_then(|node| node.content.file()))
+        let recorded = row.entry().and_then(|entry| entry.content.file());
+        recorded.is_some_and(|file| file.hash == content.hash) && self.drive.holds(path, content)
     }
 
     /// Nothing is under way but timers.
@@ -419,38 +354,4 @@ impl Device {
             && !self.is_acting()
             && !self.is_scanning()
     }
-
-    /// The next finding as it is handed over: what is no longer true is looked at again instead.
-    pub fn next_mail(&mut self) -> Option<Event> {
-        match self.mail.pop_front()? {
-            Event::Observed(found) => {
-                let (fresh, stale): (Vec<_>, Vec<_>) = found.into_iter().partition(|found| self.still_stands(found));
-                self.stale |= !stale.is_empty();
-                self.looks.extend(stale.into_iter().map(|found| (found.path, false)));
-                Some(Event::Observed(fresh))
-            }
-            Event::ScanEnded { .. } => Some(Event::ScanEnded { whole: !std::mem::take(&mut self.stale) }),
-            event => Some(event),
-        }
-    }
-
-    /// The first whole scan is repeated until the engine counts it.
-    pub fn scan_until_counted(&mut self, ended: bool) {
-        self.scan_again |= ended && self.engine.is_some() && !self.store.state().scanned;
-    }
-
-    fn still_stands(&self, found: &Observation) -> bool {
-        let node = self.tree.get(&found.path);
-        let seen = found.observed.fingerprint();
-        node.zip(seen).is_some_and(|(node, seen)| node.fingerprint().unchanged_since(seen))
-    }
-}
-
-fn installing(action: &Action) -> Change {
-    let moved_from = match &action.step {
-        Step::MoveFrom { from, from_have, tombstone } => Some((from.clone(), from_have.clone(), tombstone.clone())),
-        _ => None,
-    };
-    let Action { id, path, entry, expected, .. } = action.clone();
-    Change::Installing(Installing { id, path, entry, expected, moved_from })
 }

@@ -6,12 +6,13 @@
 
 pub mod check;
 pub mod device;
+pub mod drive;
 pub mod oracle;
 pub mod rng;
 pub mod scenario;
 pub mod shrink;
-pub mod store;
 pub mod tree;
 pub mod user;
+pub mod volume;
 pub mod words;
 pub mod world;

@@ -139,6 +139,16 @@ impl Oracle {
         self.happened(device, path, Did::System, None, Some(content.identity()));
     }
 
+    /// A scan found something at a path. A conflict copy that no user made there is the sync's own: the disk layer
+    /// put an edit beside the path that a batch had run into.
+    pub fn found(&mut self, device: usize, path: &RelPath, content: &Content) {
+        let identity = Some(content.identity());
+        let users = |event: &Happened| event.did == Did::User && event.path == *path && event.after == identity;
+        if is_copy(path) && !self.events.iter().any(users) {
+            self.authors.entry(path.clone()).or_default().insert(device);
+        }
+    }
+
     /// The sync changed what a user sees at a path.
     pub fn shown(&mut self, device: usize, path: &RelPath, content: &Content) {
         let content = content.is_live().then(|| content.identity());

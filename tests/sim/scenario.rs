@@ -49,6 +49,8 @@ pub struct Config {
     pub skew_secs: Vec<i64>,
     /// Modification times have whole seconds only.
     pub coarse_times: bool,
+    /// Time stamps of the disk profile are multiples of this many microseconds.
+    pub tick_us: u64,
     /// The mass deletion guard.
     pub guard: bool,
     /// A lost index starts again under its old replica id: the mistake that `ReplicaId` is there to prevent.
@@ -100,11 +102,22 @@ pub enum What {
         /// The other.
         b: usize,
     },
-    /// The daemon dies after that many more effects.
+    /// The daemon dies after that many more effects, operations or transactions.
     Crash {
         /// Where.
         device: usize,
         /// When.
+        after: u32,
+        /// The power goes with it, and what was not made durable.
+        power: bool,
+    },
+    /// A user does something in the middle of the next batch of a device.
+    Race {
+        /// Where.
+        device: usize,
+        /// What.
+        act: Act,
+        /// File system operations of the batch before it.
         after: u32,
     },
     /// The daemon dies and its index is gone.
@@ -160,6 +173,8 @@ struct Swarm {
     links: usize,
     crash: usize,
     lose: usize,
+    /// Of 100 user actions, how many happen in the middle of a batch.
+    races: u64,
     /// Events in one `Run`, at most.
     pace: usize,
 }
@@ -169,7 +184,7 @@ fn path(rng: &mut Rng, paths: usize) -> usize {
 }
 
 impl Swarm {
-    fn draw(rng: &mut Rng, deep: bool) -> Self {
+    fn draw(rng: &mut Rng, deep: bool, profile: Profile) -> Self {
         let write: fn(&mut Rng, usize) -> Act = |rng, n| Act::Write(path(rng, n));
         let mut acts = vec![write; 4];
         let mut maybe = |percent: u64, act: fn(&mut Rng, usize) -> Act, weight: usize| {
@@ -194,6 +209,7 @@ impl Swarm {
             links: rng.below(6),
             crash: if rng.chance(50) { 1 + rng.below(2) } else { 0 },
             lose: usize::from(rng.chance(15)),
+            races: if profile == Profile::Disk { *rng.pick(&[0, 15, 40]) } else { 0 },
             pace: [3, 12, 40][rng.below(3)],
         }
     }
@@ -209,7 +225,11 @@ impl Swarm {
         let device = rng.below(config.devices);
         if takes(self.user) {
             let act = rng.pick(&self.acts)(rng, config.paths.len());
-            What::User { device, act }
+            if rng.chance(self.races) {
+                What::Race { device, act, after: rng.below(40) as u32 }
+            } else {
+                What::User { device, act }
+            }
         } else if takes(self.run) {
             What::Run { events: 1 + rng.below(self.pace) as u32 }
         } else if takes(self.scan) {
@@ -218,7 +238,9 @@ impl Swarm {
             let b = (device + 1 + rng.below(config.devices - 1)) % config.devices;
             if rng.chance(55) { What::Join { a: device, b } } else { What::Cut { a: device, b } }
         } else if takes(self.crash) {
-            What::Crash { device, after: rng.below(12) as u32 }
+            // A batch of the disk profile has some dozens of operations.
+            let (most, power) = if config.profile == Profile::Disk { (60, rng.chance(50)) } else { (12, false) };
+            What::Crash { device, after: rng.below(most) as u32, power }
         } else {
             What::LoseIndex { device }
         }
@@ -232,7 +254,7 @@ impl Scenario {
         let mut rng = Rng::new(seed, 0);
         let devices = *rng.pick(&[2, 2, 3, 3, 4, 5]);
         let deep = rng.chance(60);
-        let swarm = Swarm::draw(&mut rng, deep);
+        let swarm = Swarm::draw(&mut rng, deep, profile);
         let paths = if deep {
             let keep = 3 + rng.below(DEEP_PATHS.len() - 2);
             DEEP_PATHS[..keep].to_vec()
@@ -251,6 +273,7 @@ impl Scenario {
             credit: 1 + rng.below(3) as u8,
             skew_secs: (0..devices).map(|_| if skewed { rng.below(200) as i64 - 100 } else { 0 }).collect(),
             coarse_times: rng.chance(40),
+            tick_us: *rng.pick(&[1, 1, 10_000, 2_000_000]),
             guard: rng.chance(20),
             reuse_replica: false,
             clone_after: None,
@@ -287,7 +310,7 @@ impl fmt::Display for Words<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(what, paths) = self;
         match what {
-            What::User { device, act } => match act {
+            What::User { device, act } | What::Race { device, act, .. } => match act {
                 Act::Write(at) => write!(f, "user {device}: write {}", paths[*at]),
                 Act::WriteShared(at, which) => write!(f, "user {device}: write shared {which} {}", paths[*at]),
                 Act::Chmod(at) => write!(f, "user {device}: chmod {}", paths[*at]),

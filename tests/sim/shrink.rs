@@ -60,6 +60,7 @@ impl Shrinker {
                 What::User { device, .. }
                 | What::Scan { device }
                 | What::Crash { device, .. }
+                | What::Race { device, .. }
                 | What::LoseIndex { device } => device != last,
                 What::Join { a, b } | What::Cut { a, b } => a != last && b != last,
                 What::Run { .. } => true,

@@ -1,6 +1,7 @@
 //! The simple disk of the `flat` profile: a tree in memory that carries out each action at once, as a
 //! compare-and-swap on the fingerprint. No operation of it can be torn.
 
+use super::user::{Files, Object, Thing, moved};
 use protocol::model::{Content, ContentHash, Mode, Mtime, RelPath};
 use protocol::sync::{Action, Disk, Fingerprint, Have, Kind, Observed, Outcome, Step};
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,12 +61,6 @@ impl Node {
 }
 
 impl Tree {
-    /// All objects in path order.
-    #[must_use]
-    pub const fn nodes(&self) -> &BTreeMap<RelPath, Node> {
-        &self.nodes
-    }
-
     /// What stands at a path.
     #[must_use]
     pub fn get(&self, path: &RelPath) -> Option<&Node> {
@@ -92,28 +87,24 @@ impl Tree {
         rest.map(|(path, _)| path).take_while(|path| path.is_below(dir)).cloned().collect()
     }
 
-    /// Puts an object there, as a new inode.
-    pub fn put(&mut self, path: &RelPath, content: Content, mode: Mode, mtime: Mtime) {
+    fn install(&mut self, path: &RelPath, content: Content, mode: Mode, mtime: Mtime) {
         self.clock += 1;
         let node = Node { content, mode, mtime, inode: self.clock, changed: self.clock };
         self.nodes.insert(path.clone(), node);
     }
 
-    /// Renews mode and mtime in place.
-    pub fn set_metadata(&mut self, path: &RelPath, mode: Mode, mtime: Mtime) {
+    fn set_attributes(&mut self, path: &RelPath, mode: Mode, mtime: Mtime) {
         self.clock += 1;
         if let Some(node) = self.nodes.get_mut(path) {
             (node.mode, node.mtime, node.changed) = (mode, mtime, self.clock);
         }
     }
 
-    /// Takes an object away.
-    pub fn remove(&mut self, path: &RelPath) -> Option<Node> {
+    fn remove(&mut self, path: &RelPath) -> Option<Node> {
         self.nodes.remove(path)
     }
 
-    /// Renames one object.
-    pub fn rename(&mut self, from: &RelPath, to: &RelPath) {
+    fn rename(&mut self, from: &RelPath, to: &RelPath) {
         self.clock += 1;
         if let Some(mut node) = self.nodes.remove(from) {
             node.changed = self.clock;
@@ -151,21 +142,21 @@ impl Tree {
                 if !entry.content.file().is_some_and(|file| temps.contains(&file.hash)) {
                     return Outcome::NoContent;
                 }
-                self.put(path, entry.content.clone(), entry.mode, entry.mtime);
+                self.install(path, entry.content.clone(), entry.mode, entry.mtime);
             }
             Step::InstallSymlink | Step::MakeDirectory => {
-                self.put(path, entry.content.clone(), entry.mode, entry.mtime);
+                self.install(path, entry.content.clone(), entry.mode, entry.mtime);
             }
             Step::Remove => {
                 self.remove(path);
             }
-            Step::SetMetadata => self.set_metadata(path, entry.mode, entry.mtime),
+            Step::SetMetadata => self.set_attributes(path, entry.mode, entry.mtime),
             Step::MoveFrom { from, from_have, .. } => {
                 if !self.stands(from, Some(from_have)) {
                     return Outcome::DiskMoved;
                 }
                 self.rename(from, path);
-                self.set_metadata(path, entry.mode, entry.mtime);
+                self.set_attributes(path, entry.mode, entry.mtime);
             }
             Step::Record => {}
         }
@@ -178,7 +169,38 @@ impl Disk for Tree {
         self.get(path).is_none()
     }
 
+    fn fingerprint(&self, path: &RelPath) -> Option<Fingerprint> {
+        self.get(path).map(Node::fingerprint)
+    }
+
     fn is_ignored(&self, _path: &RelPath, _is_directory: bool) -> bool {
         false
+    }
+}
+
+impl Files for Tree {
+    fn objects(&self) -> BTreeMap<RelPath, Object> {
+        let object = |node: &Node| Object { content: node.content.clone(), mode: node.mode, mtime: node.mtime };
+        self.nodes.iter().map(|(path, node)| (path.clone(), object(node))).collect()
+    }
+
+    fn put(&mut self, path: &RelPath, thing: &Thing, mode: Mode, mtime: Mtime) {
+        self.install(path, thing.content(), mode, mtime);
+    }
+
+    fn set_metadata(&mut self, path: &RelPath, mode: Mode, mtime: Mtime) {
+        self.set_attributes(path, mode, mtime);
+    }
+
+    fn remove_all(&mut self, path: &RelPath) {
+        self.nodes.retain(|other, _| other != path && !other.is_below(path));
+    }
+
+    fn rename_all(&mut self, from: &RelPath, to: &RelPath) {
+        let mut moving = vec![from.clone()];
+        moving.extend(self.below(from));
+        for old in moving {
+            self.rename(&old, &moved(&old, from, to));
+        }
     }
 }

@@ -1,61 +1,118 @@
-//! What a user does to a tree, with the oracle looking on.
+//! What a user does to a folder, on either disk. It says what it did, for the oracle and the watcher.
 
-use super::oracle::{Identity, Known, Oracle, is_copy};
+use super::oracle::is_copy;
 use super::scenario::Act;
-use super::store::Store;
-use super::tree::Tree;
 use protocol::model::{Content, Manifest, Mode, Mtime, RelPath};
-use protocol::sync::Rows;
 use std::collections::BTreeMap;
 
+/// What a user sees at a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Object {
+    /// Kind and bytes.
+    pub content: Content,
+    /// Permission bits; 0 for links.
+    pub mode: Mode,
+    /// Modification time.
+    pub mtime: Mtime,
+}
+
+/// Something to put at a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Thing {
+    /// A file with these bytes.
+    File(Vec<u8>),
+    /// A link to this.
+    Symlink(Vec<u8>),
+    /// A directory.
+    Directory,
+}
+
+impl Thing {
+    /// As an entry has it.
+    #[must_use]
+    pub fn content(&self) -> Content {
+        match self {
+            Self::File(bytes) => Content::File(Manifest::of(bytes, None).to_content()),
+            Self::Symlink(target) => Content::Symlink(target.clone()),
+            Self::Directory => Content::Directory,
+        }
+    }
+}
+
+/// A folder as programs beside syncd use it. The paths are known to make sense.
+pub trait Files {
+    /// Everything in it.
+    fn objects(&self) -> BTreeMap<RelPath, Object>;
+    /// Puts something there; no directory stands there.
+    fn put(&mut self, path: &RelPath, thing: &Thing, mode: Mode, mtime: Mtime);
+    /// Renews mode or mtime in place.
+    fn set_metadata(&mut self, path: &RelPath, mode: Mode, mtime: Mtime);
+    /// Takes away what stands there, with everything below.
+    fn remove_all(&mut self, path: &RelPath);
+    /// Renames what stands there, with everything below. Nothing stands at the new path.
+    fn rename_all(&mut self, from: &RelPath, to: &RelPath);
+}
+
+/// One path that changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deed {
+    /// Where.
+    pub path: RelPath,
+    /// What stood there.
+    pub before: Option<Content>,
+    /// What stands there now.
+    pub after: Option<Content>,
+}
+
 /// Someone at a device.
-pub struct User<'a> {
-    /// The device's number.
-    pub device: usize,
-    /// Its files.
-    pub tree: &'a mut Tree,
-    /// What the device knows.
-    pub store: &'a Store,
-    /// Contents that an action put there and that are not recorded yet.
-    pub applied: BTreeMap<RelPath, Identity>,
-    /// Who remembers.
-    pub oracle: &'a mut Oracle,
+#[derive(Clone, Debug)]
+pub struct User {
     /// The paths users name.
-    pub paths: &'a [RelPath],
+    pub paths: Vec<RelPath>,
     /// Names this action: its bytes occur once.
     pub tag: String,
     /// The device's wall clock.
     pub time: Mtime,
     /// Some number of this action.
     pub salt: u64,
-    /// What was touched, for the watcher.
-    pub touched: Vec<RelPath>,
 }
 
-/// A file's content.
-#[must_use]
-pub fn file(bytes: &[u8]) -> Content {
-    Content::File(Manifest::of(bytes, None).to_content())
+struct Acting<'a> {
+    user: &'a User,
+    files: &'a mut dyn Files,
+    objects: BTreeMap<RelPath, Object>,
+    deeds: Vec<Deed>,
 }
 
-impl User<'_> {
+impl User {
     /// Does it, if it makes sense here.
-    pub fn act(&mut self, act: Act) {
+    pub fn act(&self, act: Act, files: &mut dyn Files) -> Vec<Deed> {
+        let objects = files.objects();
+        let mut acting = Acting { user: self, files, objects, deeds: Vec::new() };
+        acting.act(act);
+        acting.deeds
+    }
+}
+
+impl Acting<'_> {
+    fn act(&mut self, act: Act) {
+        let user = self.user;
+        let bytes = || user.tag.clone().into_bytes();
         match act {
-            Act::Write(at) => self.place(&self.paths[at].clone(), file(self.tag.clone().as_bytes())),
-            Act::WriteShared(at, which) => self.place(&self.paths[at].clone(), file(&[b's', which])),
-            Act::Mkdir(at) => self.place(&self.paths[at].clone(), Content::Directory),
-            Act::Link(at) => self.place(&self.paths[at].clone(), Content::Symlink(self.tag.clone().into_bytes())),
-            Act::Delete(at) => self.delete(&self.paths[at].clone()),
-            Act::Rename(from, to) => self.rename(&self.paths[from].clone(), &self.paths[to].clone()),
+            Act::Write(at) => self.place(&user.paths[at], &Thing::File(bytes())),
+            Act::WriteShared(at, which) => self.place(&user.paths[at], &Thing::File(vec![b's', which])),
+            Act::Mkdir(at) => self.place(&user.paths[at], &Thing::Directory),
+            Act::Link(at) => self.place(&user.paths[at], &Thing::Symlink(bytes())),
+            Act::Delete(at) => self.delete(&user.paths[at]),
+            Act::Rename(from, to) => self.rename(&user.paths[from], &user.paths[to]),
             Act::Chmod(at) => {
-                let mode = Mode::new([0o600, 0o644, 0o755][(self.salt % 3) as usize]);
-                self.metadata(&self.paths[at].clone(), Some(mode));
+                let mode = Mode::new([0o600, 0o644, 0o755][(user.salt % 3) as usize]);
+                self.metadata(&user.paths[at], Some(mode));
             }
-            Act::Touch(at) => self.metadata(&self.paths[at].clone(), None),
+            Act::Touch(at) => self.metadata(&user.paths[at], None),
             Act::EditCopy(nth) => {
                 if let Some(path) = self.copy(nth) {
-                    self.place(&path, file(self.tag.clone().as_bytes()));
+                    self.place(&path, &Thing::File(bytes()));
                 }
             }
             Act::DeleteCopy(nth) => {
@@ -67,32 +124,38 @@ impl User<'_> {
     }
 
     fn copy(&self, nth: u8) -> Option<RelPath> {
-        let copies: Vec<&RelPath> = self.tree.nodes().keys().filter(|path| is_copy(path)).collect();
+        let copies: Vec<&RelPath> = self.objects.keys().filter(|path| is_copy(path)).collect();
         copies.get(usize::from(nth) % copies.len().max(1)).map(|path| (*path).clone())
     }
 
-    fn tell(&mut self, path: &RelPath, before: Option<&Content>, after: Option<&Content>) {
-        let row = self.store.get(path);
-        let recorded = self.applied.get(path).copied().or_else(|| row.entry().map(|entry| entry.content.identity()));
-        let known = Known { recorded, first_contact: !self.store.state().scanned };
-        self.oracle.user(self.device, path, before, after, &known);
+    fn is_directory(&self, path: &RelPath) -> bool {
+        self.objects.get(path).is_some_and(|object| object.content.is_directory())
     }
 
-    fn content(&self, path: &RelPath) -> Option<Content> {
-        self.tree.get(path).map(|node| node.content.clone())
+    fn below(&self, path: &RelPath) -> Vec<RelPath> {
+        self.objects.keys().filter(|other| other.is_below(path)).cloned().collect()
     }
 
-    fn set(&mut self, path: &RelPath, content: Content) {
-        let before = self.content(path);
-        self.tell(path, before.as_ref(), Some(&content));
-        let mode = match (&content, self.tree.get(path)) {
-            (Content::Symlink(_), _) => Mode::default(),
-            (Content::Directory, _) => Mode::new(0o755),
-            (_, Some(node)) if node.content.file().is_some() => node.mode,
-            _ => Mode::new(0o644),
+    fn did(&mut self, path: &RelPath, before: Option<Content>, after: Option<Content>) {
+        self.deeds.push(Deed { path: path.clone(), before, after });
+    }
+
+    fn set(&mut self, path: &RelPath, thing: &Thing) {
+        let before = self.objects.get(path).cloned();
+        let content = thing.content();
+        let mode = match (thing, &before) {
+            (Thing::Symlink(_), _) => Mode::default(),
+            (Thing::Directory, _) => Mode::new(0o755),
+            (Thing::File(_), Some(object)) if object.content.file().is_some() => object.mode,
+            (Thing::File(_), _) => Mode::new(0o644),
         };
-        self.tree.put(path, content, mode, self.time);
-        self.touched.push(path.clone());
+        let mtime = self.user.time;
+        if before.is_some() && thing == &Thing::Directory {
+            self.files.remove_all(path);
+        }
+        self.files.put(path, thing, mode, mtime);
+        self.did(path, before.map(|object| object.content), Some(content.clone()));
+        self.objects.insert(path.clone(), Object { content, mode, mtime });
     }
 
     /// The directories above, made where nothing stands; false when something else stands there.
@@ -100,65 +163,73 @@ impl User<'_> {
         let Some(parent) = path.parent() else {
             return true;
         };
-        if self.tree.is_directory(Some(&parent)) {
+        if self.is_directory(&parent) {
             return true;
         }
-        if self.tree.get(&parent).is_some() || !self.parents(&parent) {
+        if self.objects.contains_key(&parent) || !self.parents(&parent) {
             return false;
         }
-        self.set(&parent, Content::Directory);
+        self.set(&parent, &Thing::Directory);
         true
     }
 
-    fn place(&mut self, path: &RelPath, content: Content) {
-        if !self.parents(path) || (content.is_directory() && self.tree.is_directory(Some(path))) {
+    fn place(&mut self, path: &RelPath, thing: &Thing) {
+        let stands = self.is_directory(path);
+        if !self.parents(path) || (stands && thing == &Thing::Directory) {
             return;
         }
-        if self.tree.is_directory(Some(path)) {
+        if stands {
             self.delete(path);
         }
-        self.set(path, content);
+        self.set(path, thing);
     }
 
     fn delete(&mut self, path: &RelPath) {
-        let mut gone = self.tree.below(path);
+        if !self.objects.contains_key(path) {
+            return;
+        }
+        self.files.remove_all(path);
+        let mut gone = self.below(path);
         gone.reverse();
         gone.push(path.clone());
         for path in gone {
-            if let Some(node) = self.tree.remove(&path) {
-                self.tell(&path, Some(&node.content), None);
-                self.touched.push(path);
-            }
+            let object = self.objects.remove(&path).expect("listed just now");
+            self.did(&path, Some(object.content), None);
         }
     }
 
     fn rename(&mut self, from: &RelPath, to: &RelPath) {
-        if from == to || from.is_below(to) || to.is_below(from) || self.tree.get(from).is_none() || !self.parents(to) {
+        let apart = from != to && !from.is_below(to) && !to.is_below(from);
+        if !apart || !self.objects.contains_key(from) || !self.parents(to) {
             return;
         }
         self.delete(to);
+        self.files.rename_all(from, to);
         let mut moving = vec![from.clone()];
-        moving.extend(self.tree.below(from));
+        moving.extend(self.below(from));
         for old in moving {
-            let content = self.content(&old).expect("listed just now");
-            let new = [to.as_bytes(), &old.as_bytes()[from.as_bytes().len()..]].concat();
-            let new = RelPath::parse(&new).expect("a path below a path");
-            self.tell(&old, Some(&content), None);
-            self.tell(&new, None, Some(&content));
-            self.tree.rename(&old, &new);
-            self.touched.extend([old, new]);
+            let object = self.objects.remove(&old).expect("listed just now");
+            let new = moved(&old, from, to);
+            self.did(&old, Some(object.content.clone()), None);
+            self.did(&new, None, Some(object.content.clone()));
+            self.objects.insert(new, object);
         }
     }
 
     fn metadata(&mut self, path: &RelPath, mode: Option<Mode>) {
-        let Some(node) = self.tree.get(path).filter(|node| !matches!(node.content, Content::Symlink(_))) else {
+        let object = self.objects.get(path).filter(|object| !matches!(object.content, Content::Symlink(_)));
+        let Some(object) = object.cloned() else {
             return;
         };
-        let (mode, mtime) = match mode {
-            Some(mode) => (mode, node.mtime),
-            None => (node.mode, self.time),
-        };
-        self.tree.set_metadata(path, mode, mtime);
-        self.touched.push(path.clone());
+        let mtime = if mode.is_some() { object.mtime } else { self.user.time };
+        self.files.set_metadata(path, mode.unwrap_or(object.mode), mtime);
+        self.did(path, Some(object.content.clone()), Some(object.content));
     }
+}
+
+/// `path` after its ancestor (or itself) `from` was renamed to `to`.
+#[must_use]
+pub fn moved(path: &RelPath, from: &RelPath, to: &RelPath) -> RelPath {
+    let new = [to.as_bytes(), &path.as_bytes()[from.as_bytes().len()..]].concat();
+    RelPath::parse(&new).expect("a path below a path")
 }

@@ -62,7 +62,7 @@ pub fn device(device: &Device) -> String {
     for (path, known) in device.store.rows() {
         words += &format!("\n   {:<14} {}", path.display(), row(&known));
     }
-    for (path, node) in device.tree.nodes() {
+    for (path, node) in device.drive.objects() {
         words += &format!("\n   disk {:<14} {} {:o}", path.display(), content(&node.content), node.mode.bits());
     }
     words

@@ -1,15 +1,18 @@
 //! All devices, the links between them, and the order in which things happen. One thread, one clock, one seed.
 
 use super::device::{Crashed, Device};
+use super::drive::{Drive, Flat};
 use super::oracle::Oracle;
 use super::rng::{Rng, mix};
-use super::scenario::{Config, Step, Topology, What};
+use super::scenario::{Act, Config, Profile, Step, Topology, What};
 use super::user::User;
+use super::volume::{Race, Volume};
 use super::words;
-use protocol::model::{DeviceId, Mtime, RelPath, ReplicaId, Sequence, Timestamp};
+use protocol::model::{ContentHash, DeviceId, Mtime, RelPath, ReplicaId, Sequence, Timestamp};
 use protocol::sync::engine::{self, Declined, DigestWords, Effect, Event, IndexBatch};
 use protocol::sync::{Problem, ProblemCode, Rows};
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 /// What travels on a link.
 #[derive(Clone, Debug)]
@@ -77,6 +80,8 @@ pub struct World {
     pub hash: u64,
     links: BTreeMap<(usize, usize), VecDeque<Message>>,
     paths: Vec<RelPath>,
+    /// Bytes by hash: what travels when a fetch succeeds.
+    contents: BTreeMap<ContentHash, Vec<u8>>,
     incarnations: u64,
 }
 
@@ -87,7 +92,9 @@ impl World {
         let replica = |number: usize| ReplicaId(mix(config.seed ^ (number as u64 + 1)).to_be_bytes());
         let parse = |path: &&str| RelPath::parse(path.as_bytes()).expect("the simulator's paths are valid");
         let mut world = Self {
-            devices: (0..config.devices).map(|number| Device::new(number, replica(number))).collect(),
+            devices: (0..config.devices)
+                .map(|number| Device::new(number, replica(number), drive(config, number)))
+                .collect(),
             oracle: Oracle::new(config.devices),
             now: Timestamp(1000),
             rows_sent: 0,
@@ -96,6 +103,7 @@ impl World {
             hash: config.seed,
             links: BTreeMap::new(),
             paths: config.paths.iter().map(parse).collect(),
+            contents: (0..4).map(|which| (ContentHash::of(&[b's', which]), vec![b's', which])).collect(),
             incarnations: 0,
             config: config.clone(),
         };
@@ -123,7 +131,14 @@ impl World {
             What::Scan { device } => self.devices[device].ask_scan(),
             What::Join { a, b } => self.join(a, b),
             What::Cut { a, b } => self.cut(a, b),
-            What::Crash { device, after } => self.devices[device].dies_after = Some(after),
+            What::Crash { device, after, power } => {
+                let device = &mut self.devices[device];
+                (device.dies_after, device.by_power) = (Some(after), power);
+            }
+            What::Race { device, act, after } => {
+                let user = self.somebody(device, step.id, &mut rng);
+                self.devices[device].races.push(Race { after: u64::from(after), user, act });
+            }
             What::LoseIndex { device } => self.lose_index(device),
         }
         if self.config.clone_after == Some(step.id) {
@@ -131,29 +146,33 @@ impl World {
         }
     }
 
-    fn user(&mut self, number: usize, act: super::scenario::Act, id: u32, rng: &mut Rng) {
+    fn user(&mut self, number: usize, act: Act, id: u32, rng: &mut Rng) {
+        let user = self.somebody(number, id, rng);
+        let device = &mut self.devices[number];
+        let deeds = user.act(act, device.drive.files());
+        device.tell_deeds(&deeds, &mut self.oracle);
+        if device.engine.is_some() {
+            for deed in deeds.into_iter().filter(|_| rng.chance(self.config.watch_percent)) {
+                device.looks.push((deed.path, false));
+            }
+        }
+    }
+
+    /// Who carries out step `id`.
+    fn somebody(&mut self, number: usize, id: u32, rng: &mut Rng) -> User {
         let secs = 1_000_000_000 + (self.now.0 / 1000).cast_signed() + self.config.skew_secs[number];
         let nanos = if self.config.coarse_times { 0 } else { id };
-        let device = &mut self.devices[number];
-        let applied = device.applied();
-        let mut user = User {
-            device: number,
-            tree: &mut device.tree,
-            store: &device.store,
-            applied,
-            oracle: &mut self.oracle,
-            paths: &self.paths,
-            tag: format!("{}/{id}", self.config.seed),
-            time: Mtime { secs, nanos },
-            salt: rng.next(),
-            touched: Vec::new(),
-        };
-        user.act(act);
-        let touched = user.touched;
-        if device.engine.is_some() {
-            for path in touched.into_iter().filter(|_| rng.chance(self.config.watch_percent)) {
-                device.looks.push((path, false));
-            }
+        let tag = format!("{}/{id}", self.config.seed);
+        self.contents.insert(ContentHash::of(tag.as_bytes()), tag.clone().into_bytes());
+        let time = self.devices[number].drive.clock().unwrap_or(Mtime { secs, nanos });
+        User { paths: self.paths.clone(), tag, time, salt: rng.next() }
+    }
+
+    /// The clocks go.
+    pub fn advance(&mut self, millis: u64) {
+        self.now = Timestamp(self.now.0 + millis);
+        for device in &self.devices {
+            device.drive.advance(Duration::from_millis(millis));
         }
     }
 
@@ -161,11 +180,11 @@ impl World {
     fn run(&mut self, events: u32, rng: &mut Rng) {
         for _ in 0..events {
             if rng.chance(20) {
-                self.now = Timestamp(self.now.0 + [5, 50, 300, 700, 5000][rng.below(5)]);
+                self.advance([5, 50, 300, 700, 5000][rng.below(5)]);
             }
             let enabled = self.enabled();
             if enabled.is_empty() {
-                self.now = Timestamp(self.now.0 + 100);
+                self.advance(100);
             } else {
                 self.happen(*rng.pick(&enabled));
             }
@@ -210,7 +229,7 @@ impl World {
             Micro::Fetch(at, nth) => self.fetch(at, nth),
             Micro::Act(at) => {
                 let now = self.now;
-                let words = self.trace.is_some().then(|| self.devices[at].next_action());
+                let words = self.trace.is_some().then(|| self.devices[at].next_actions());
                 self.say(|| format!("{at}: {}", words.unwrap_or_default()));
                 let result = self.devices[at].act(now, &mut self.oracle);
                 self.after(at, result);
@@ -218,11 +237,9 @@ impl World {
             Micro::Look(at, nth) => self.devices[at].look(nth),
             Micro::Scan(at) => self.devices[at].scan(),
             Micro::Mail(at) => {
-                if let Some(event) = self.devices[at].next_mail() {
+                if let Some(event) = self.devices[at].mail.pop_front() {
                     self.say(|| format!("{at}: {}", words::event(&event)));
-                    let ended = matches!(event, Event::ScanEnded { .. });
                     self.event(at, event);
-                    self.devices[at].scan_until_counted(ended);
                 }
             }
             Micro::Wake(at) => {
@@ -276,7 +293,8 @@ impl World {
         });
         self.say(|| format!("{at}: fetch of {:?} ends: {here} {there}", fetch.path));
         let event = if here || there {
-            self.devices[at].fetched(fetch.content.hash);
+            let bytes = self.contents.get(&fetch.content.hash).map(Vec::as_slice).unwrap_or_default();
+            self.devices[at].drive.stage(fetch.content.hash, bytes);
             Event::Fetched { path: fetch.path, content: fetch.content.hash }
         } else {
             let problem = Problem { code: ProblemCode::NoSource, words: "nobody has it".to_string() };
@@ -289,12 +307,13 @@ impl World {
     pub fn boot(&mut self, at: usize) {
         let (rules, guard) = (self.config.rules, self.config.guard);
         self.say(|| format!("{at}: boots"));
-        self.devices[at].boot(engine::Config { guard, rules, ..engine::Config::default() });
+        self.devices[at].boot(engine::Config { guard, rules, ..engine::Config::default() }, &mut self.oracle);
     }
 
     fn crash(&mut self, at: usize) {
         self.say(|| format!("{at}: dies"));
-        self.devices[at].crash();
+        let mut rng = Rng::new(self.config.seed ^ self.happened, 0xdead);
+        self.devices[at].crash(&mut rng);
         for other in 0..self.devices.len() {
             self.cut(at, other);
         }
@@ -336,15 +355,15 @@ impl World {
         let device = &mut self.devices[at];
         let replica = if self.config.reuse_replica { device.store.state().replica } else { ReplicaId(fresh) };
         device.lose_index(replica);
-        let tree = device.tree.nodes().iter().map(|(path, node)| (path, &node.content));
-        self.oracle.index_lost(at, tree);
+        let objects = device.drive.objects();
+        self.oracle.index_lost(at, objects.iter().map(|(path, object)| (path, &object.content)));
     }
 
     /// Device 1 becomes a copy of device 0, index and all.
     fn clone_device(&mut self) {
         self.crash(1);
-        let (store, tree) = (self.devices[0].store.clone(), self.devices[0].tree.clone());
-        self.devices[1].become_clone(store, tree);
+        let of = (self.devices[0].store.fork(), self.devices[0].drive.fork());
+        self.devices[1].become_clone(&of);
     }
 
     /// Connections of the healed network.
@@ -358,6 +377,16 @@ impl World {
             Topology::Full => (0..n).flat_map(|a| (a + 1..n).map(move |b| (a, b))).collect(),
             Topology::Line => (1..n).map(|b| (b - 1, b)).collect(),
             Topology::Star => (1..n).map(|b| (0, b)).collect(),
+        }
+    }
+}
+
+fn drive(config: &Config, number: usize) -> Drive {
+    match config.profile {
+        Profile::Flat => Drive::Flat(Flat::default()),
+        Profile::Disk => {
+            let ahead = u64::try_from(1000 + config.skew_secs[number]).unwrap_or_default();
+            Drive::Disk(Volume::new(Duration::from_micros(config.tick_us), Duration::from_secs(ahead)))
         }
     }
 }

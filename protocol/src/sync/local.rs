@@ -388,6 +388,8 @@ pub trait Rows {
 pub trait Disk {
     /// lstat says ENOENT (or ENOTDIR above). Any other error is false: absence must be certain.
     fn is_absent(&self, path: &RelPath) -> bool;
+    /// What lstat says of the path now; `None` also when it cannot be asked.
+    fn fingerprint(&self, path: &RelPath) -> Option<Fingerprint>;
     /// An ignore rule matches the path or a directory above it.
     fn is_ignored(&self, path: &RelPath, is_directory: bool) -> bool;
 }

@@ -10,7 +10,7 @@ use crate::disk::marker::{Marker, MarkerCheck};
 use crate::store::Store;
 use protocol::model::{DeviceId, FileContent, FolderId, RelPath, ReplicaId};
 use protocol::sync::engine::Alarm;
-use protocol::sync::{Disk, Rows};
+use protocol::sync::{Disk, Fingerprint, Rows};
 use protocol::wire::message::Message;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -216,6 +216,11 @@ impl Disk for Shared {
                     || error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
             }
         }
+    }
+
+    fn fingerprint(&self, path: &RelPath) -> Option<Fingerprint> {
+        let dir = self.fs.open_dir(path.parent().as_ref()).ok()?;
+        self.fs.stat(&dir, path.name()).ok()?
     }
 
     fn is_ignored(&self, path: &RelPath, is_directory: bool) -> bool {

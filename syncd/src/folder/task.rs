@@ -334,6 +334,7 @@ impl Task {
             Effect::Look { path, subtree } => {
                 self.queue.add(if subtree { Look::Subtree(path) } else { Look::Path(path) });
             }
+            Effect::Scan => self.queue.add(Look::Whole),
             Effect::Alarm(alarm) => {
                 tracing::warn!(folder = %self.shared.id(), "{}", super::report::alarm_words(&alarm));
                 self.shared.alarm(&alarm);

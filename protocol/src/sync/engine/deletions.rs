@@ -201,7 +201,7 @@ impl Engine {
         }
         let pending = std::mem::take(&mut self.deletions.pending);
         self.deletions.settle();
-        // A directory that others changed may have waited for them.
+        // A directory that is to go may have waited for these, also for what a peer's deletion took meanwhile.
         self.pump.more_is_known();
         let mut effects = Vec::new();
         let mut gone = Vec::new();

@@ -27,6 +27,15 @@ impl Engine {
                 self.deferred = true;
                 continue;
             }
+            match age(&observation, &view) {
+                Age::Current => {}
+                Age::Overtaken => continue,
+                Age::Stale => {
+                    effects.push(Effect::Look { path, subtree: false });
+                    self.deferred = true;
+                    continue;
+                }
+            }
             if matches!(observation.observed, Observed::Directory { .. }) {
                 directories.insert(path);
             }
@@ -95,12 +104,22 @@ impl Engine {
 
     pub(super) fn scan_ended(&mut self, whole: bool) -> Vec<Effect> {
         self.scans = self.scans.saturating_sub(1);
-        if whole && !self.history && !self.deferred {
-            self.history = true;
-            self.pump.restart();
-            return vec![Effect::Commit(vec![Change::Scanned])];
+        if !whole || self.history {
+            return Vec::new();
         }
-        Vec::new()
+        if self.deferred {
+            self.rescan_due = true;
+            return Vec::new();
+        }
+        self.history = true;
+        self.pump.restart();
+        vec![Effect::Commit(vec![Change::Scanned])]
+    }
+
+    /// The first scan again, once nothing is under way that could get in its way.
+    pub(super) fn scan_again(&mut self) -> Vec<Effect> {
+        let is_calm = self.scans == 0 && self.pump.in_flight() == 0;
+        if is_calm && std::mem::take(&mut self.rescan_due) { vec![Effect::Scan] } else { Vec::new() }
     }
 
     /// The tombstone that records a local deletion of `entry`.
@@ -108,6 +127,32 @@ impl Engine {
         let event = self.take_event();
         let seen = Seen { content: Content::Tombstone, mode: entry.mode, mtime: entry.mtime };
         observe(Some(entry), seen, event, true).expect("a live entry differs from a tombstone")
+    }
+}
+
+/// How a finding stands to the disk of now. Between the look and this moment a user may have gone on, or an action
+/// may have been carried out and recorded: taken as a local change, it would undo that everywhere.
+enum Age {
+    Current,
+    /// What is recorded stands there: nothing to tell.
+    Overtaken,
+    /// Something else stands there, or nothing: look again.
+    Stale,
+}
+
+fn age(found: &Observation, view: &View<'_>) -> Age {
+    let (Some(now), Some(seen)) = (view.disk.fingerprint(&found.path), found.observed.fingerprint()) else {
+        return Age::Stale;
+    };
+    if now.unchanged_since(seen) {
+        return Age::Current;
+    }
+    let recorded = view.rows.get(&found.path).have.and_then(|have| have.fingerprint);
+    match recorded {
+        Some(recorded) if now.unchanged_since(&recorded) => Age::Overtaken,
+        // A file that is being written all the time must not wait until that ends; more findings will follow.
+        _ if now.inode == seen.inode && now.kind == seen.kind => Age::Current,
+        _ => Age::Stale,
     }
 }
 

@@ -61,13 +61,11 @@ impl Default for Config {
 pub enum Event {
     /// A scan or the watcher found these objects new or changed.
     Observed(Vec<Observation>),
-    /// A scan found these live rows gone: each absent from a complete listing. A path that was to be looked at and
-    /// is absent is named even without a live row: an action that is about to be recorded may need to know.
+    /// A scan found these live rows gone: each absent from a complete listing.
     Missing(Vec<RelPath>),
     /// A scan begins.
     ScanStarted,
-    /// It ended. `whole`: it covered the folder, nothing was unreadable and every finding was handed over. While
-    /// `FolderState::scanned` is still false after that, another whole scan is due: some findings came too early.
+    /// It ended. `whole`: it covered the folder, nothing was unreadable and every finding was handed over.
     ScanEnded {
         /// See above.
         whole: bool,
@@ -205,6 +203,8 @@ pub enum Effect {
         /// The action that displaced it.
         id: ActionId,
     },
+    /// Scan the whole folder: some findings of the first scan came too early to be taken.
+    Scan,
     /// Ask a peer for its index.
     IndexGet {
         /// Whom.
@@ -272,6 +272,7 @@ pub struct Engine {
     history: bool,
     /// A finding of the first scan was put off: that scan does not count as whole.
     deferred: bool,
+    rescan_due: bool,
     scans: u32,
     peers: BTreeMap<DeviceId, Peer>,
     pump: Pump,
@@ -317,6 +318,7 @@ impl Engine {
             counter: state.counter,
             history: state.scanned,
             deferred: false,
+            rescan_due: false,
             scans: 0,
             peers: BTreeMap::new(),
             pump: Pump::default(),
@@ -333,7 +335,6 @@ impl Engine {
             Event::ScanStarted => {
                 self.scans += 1;
                 self.deferred = false;
-                self.pump.scan_overlaps();
                 Vec::new()
             }
             Event::ScanEnded { whole } => self.scan_ended(whole),
@@ -371,6 +372,9 @@ impl Engine {
         }
         if effects.is_empty() {
             effects = self.serve(view);
+        }
+        if effects.is_empty() {
+            effects = self.scan_again();
         }
         effects
     }

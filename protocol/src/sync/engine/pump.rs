@@ -33,8 +33,6 @@ pub(super) struct Pump {
     fetch_bytes: u64,
     applying: BTreeMap<ActionId, Applying>,
     look_after: BTreeSet<RelPath>,
-    /// A scan ran while the batch was out: it may have passed a path between the action and its record.
-    scan_overlaps: bool,
     fresh: VecDeque<RelPath>,
     pass: Pass,
     /// Another pass is due when this one ends.
@@ -121,10 +119,6 @@ impl Pump {
 
     pub(super) fn look_after(&mut self, path: &RelPath) {
         self.look_after.insert(path.clone());
-    }
-
-    pub(super) fn scan_overlaps(&mut self) {
-        self.scan_overlaps |= !self.applying.is_empty();
     }
 
     pub(super) fn restart(&mut self) {
@@ -399,7 +393,6 @@ impl Engine {
             effects.push(Effect::Commit(records));
         }
         if !actions.is_empty() {
-            self.pump.scan_overlaps = self.scans > 0;
             effects.push(Effect::Apply { actions, counter: self.counter });
         }
         effects
@@ -502,15 +495,13 @@ impl Engine {
                 self.pump.land(from);
                 self.pump.moves.tried(from, &entry);
                 self.pump.freshen(from);
-                if outcome != Outcome::Done {
-                    effects.push(Effect::Look { path: from.clone(), subtree: false });
-                }
+                self.check_record(from, view);
             }
             if displaces_local && outcome == Outcome::Done {
                 effects.push(Effect::KeepBeside { path: path.clone(), id });
             }
-            if self.pump.scan_overlaps && outcome == Outcome::Done {
-                self.pump.look_after(&path);
+            if outcome == Outcome::Done {
+                self.check_record(&path, view);
             }
             effects.extend(self.outcome(now, &path, &origin, outcome, view));
         }
@@ -518,6 +509,19 @@ impl Engine {
         effects.extend(look.into_iter().map(|path| Effect::Look { path, subtree: false }));
         self.pump.again |= self.pump.unsettled;
         effects
+    }
+
+    /// A user may have changed what an action did before it was recorded. Whoever saw that compared it with a row of
+    /// yesterday, so it has to be looked at again.
+    fn check_record(&mut self, path: &RelPath, view: View<'_>) {
+        let recorded = view.rows.get(path).have.and_then(|have| have.fingerprint);
+        let is_true = match (view.disk.fingerprint(path), recorded) {
+            (Some(now), Some(recorded)) => now.unchanged_since(&recorded),
+            (now, recorded) => now.is_none() && recorded.is_none(),
+        };
+        if !is_true {
+            self.pump.look_after(path);
+        }
     }
 
     fn outcome(

@@ -177,6 +177,24 @@ impl SimFs {
         Ok(UserFile { fs: self.clone(), inode, power_cuts: state.power_cuts })
     }
 
+    /// fsync(2) of what stands at a path, and of the directories down to it: a careful program after its change.
+    pub fn user_fsync(&self, path: &RelPath) {
+        let mut state = self.state();
+        let mut dirs = vec![ROOT];
+        for name in path.components() {
+            let Ok(Some(inode)) = state.lookup(dirs[dirs.len() - 1], name) else { break };
+            state.sync_inode(inode);
+            if !matches!(state.inode(inode).node, Node::Directory(_)) {
+                break;
+            }
+            dirs.push(inode);
+        }
+        for dir in dirs {
+            state.sync_inode(dir);
+            state.sync_names(dir);
+        }
+    }
+
     /// Everything that the user did so far is durable.
     pub fn user_sync(&self) {
         self.state().sync_all();
