@@ -186,7 +186,8 @@ impl Engine {
     ) {
         self.deletions.remember_created(hash, path);
         let from = self.deletions.by_content.get(&hash).and_then(|paths| paths.first()).cloned();
-        let Some(from) = from.filter(|from| from != path && view.disk.is_absent(from)) else {
+        let is_gone = |from: &RelPath| from != path && !self.pump.is_applying(from) && view.disk.is_absent(from);
+        let Some(from) = from.filter(is_gone) else {
             return;
         };
         self.deletions.reappeared(&from);
@@ -294,7 +295,7 @@ impl Engine {
         let held = std::mem::take(&mut self.deletions.held);
         let gone: Vec<_> = held
             .into_iter()
-            .filter(|path| view.disk.is_absent(path))
+            .filter(|path| !self.pump.is_applying(path) && view.disk.is_absent(path))
             .filter_map(|path| {
                 let entry = view.rows.get(&path).entry().filter(|entry| entry.is_live()).cloned();
                 entry.map(|entry| (path, entry))

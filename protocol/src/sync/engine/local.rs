@@ -63,6 +63,12 @@ impl Engine {
         }
         let replaced = row.is_directory() && !matches!(observed, Observed::Directory { .. });
         if replaced && view.rows.live_below(&path).is_some() {
+            if self.pump.is_applying_below(&path) {
+                // What is recorded there next must not go over a tombstone of ours.
+                self.pump.look_after(&path);
+                self.deferred = true;
+                return;
+            }
             // What was in it went with it, which no listing of its own will show.
             let Some(gone) = self.deleted_with_directory(now, &path, view) else {
                 return;

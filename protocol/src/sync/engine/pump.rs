@@ -109,6 +109,11 @@ impl Pump {
         self.flights.get(path).is_some_and(|flight| flight.state == FlightState::Applying)
     }
 
+    pub(super) fn is_applying_below(&self, dir: &RelPath) -> bool {
+        let mut below = self.flights.range(dir.clone()..).skip_while(|(path, _)| *path == dir);
+        below.by_ref().take_while(|(path, _)| path.is_below(dir)).any(|(_, flight)| flight.state == FlightState::Applying)
+    }
+
     pub(super) fn is_in_flight(&self, path: &RelPath) -> bool {
         self.flights.contains_key(path)
     }
