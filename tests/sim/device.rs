@@ -4,9 +4,10 @@
 use super::drive::{Batch, Drive, Turn};
 use super::oracle::{Known, Oracle};
 use super::rng::Rng;
-use super::user::Deed;
+use super::scenario::Act;
+use super::user::{Deed, User};
 use super::volume::Race;
-use protocol::model::{DeviceId, FileContent, RelPath, ReplicaId, Timestamp};
+use protocol::model::{Content, DeviceId, FileContent, RelPath, ReplicaId, Timestamp};
 use protocol::sync::engine::{Alarm, Config, Effect, Engine, Event, View};
 use protocol::sync::{Action, Change, Have, Journal, Outcome, Rows, Step};
 use std::collections::VecDeque;
@@ -258,7 +259,8 @@ impl Device {
             return Ok(());
         };
         self.may_die()?;
-        let races = std::mem::take(&mut self.races);
+        let mut races = std::mem::take(&mut self.races);
+        races.retain(|race| !self.is_question(&race.user, race.act));
         let turn = self.drive.act(&self.store, &mut batch, self.dies_after.map(u64::from), races);
         match turn {
             Turn::Going(deeds) => {
@@ -282,6 +284,22 @@ impl Device {
                 self.event(now, Event::Applied(batch.outcomes), oracle)
             }
         }
+    }
+
+    /// A link in the place of a directory that holds something, as far as the database knows, is a question to a
+    /// person: until it is answered nothing below moves (`disk/scan/entry.rs`). Users here answer nothing.
+    #[must_use]
+    pub fn is_question(&self, user: &User, act: Act) -> bool {
+        let objects = self.drive.objects();
+        let is_link =
+            |path: &RelPath| objects.get(path).is_some_and(|object| matches!(object.content, Content::Symlink(_)));
+        let place = match act {
+            Act::Link(at) => &user.paths[at],
+            Act::Rename(from, to) if is_link(&user.paths[from]) => &user.paths[to],
+            _ => return false,
+        };
+        let given = || self.given.iter().any(|(action, _)| action.path.is_below(place));
+        self.store.live_below(place).is_some() || given()
     }
 
     /// What users did, and what this device had recorded of those paths.

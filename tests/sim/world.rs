@@ -149,6 +149,9 @@ impl World {
     fn user(&mut self, number: usize, act: Act, id: u32, rng: &mut Rng) {
         let user = self.somebody(number, id, rng);
         let device = &mut self.devices[number];
+        if device.is_question(&user, act) {
+            return;
+        }
         let deeds = user.act(act, device.drive.files());
         device.tell_deeds(&deeds, &mut self.oracle);
         if device.engine.is_some() {

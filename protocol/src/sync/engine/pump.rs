@@ -145,8 +145,20 @@ impl Pump {
     /// This device recorded a change of its own.
     pub(super) fn local_change(&mut self, path: &RelPath) {
         self.retry.remove(path);
+        self.retry_below(path);
         self.freshen(path);
         self.again |= self.unsettled;
+    }
+
+    /// What failed because of what stood above it may work now.
+    fn retry_below(&mut self, dir: &RelPath) {
+        let below = self.retry.range(dir.clone()..).skip_while(|(path, _)| *path == dir);
+        let below: Vec<RelPath> =
+            below.take_while(|(path, _)| path.is_below(dir)).map(|(path, _)| path.clone()).collect();
+        for path in below {
+            self.retry.remove(&path);
+            self.freshen(&path);
+        }
     }
 
     pub(super) fn more_is_known(&mut self) {

@@ -30,8 +30,11 @@ impl<F: Fs> Batch<'_, F> {
     pub(super) fn unreachable(&mut self, path: &RelPath, error: &io::Error) -> Outcome {
         let mut above = path.parent();
         while let Some(dir) = above {
-            if matches!(self.tree.stat(&dir), Ok(Some(found)) if found.kind == Kind::Special) {
-                return blocked();
+            match self.tree.stat(&dir) {
+                Ok(Some(found)) if found.kind == Kind::Special => return blocked(),
+                // The scan asks a person whether what was in the directory is to go.
+                Ok(Some(found)) if found.kind == Kind::Symlink => return replaced_by_link(),
+                _ => {}
             }
             above = dir.parent();
         }
@@ -41,6 +44,11 @@ impl<F: Fs> Batch<'_, F> {
 
 fn blocked() -> Outcome {
     let words = "something that is not synced (a pipe, socket or device) stands there".to_owned();
+    Outcome::Failed(Problem { code: ProblemCode::Blocked, words })
+}
+
+fn replaced_by_link() -> Outcome {
+    let words = "a link has taken the place of its directory".to_owned();
     Outcome::Failed(Problem { code: ProblemCode::Blocked, words })
 }
 

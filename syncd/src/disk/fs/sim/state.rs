@@ -181,6 +181,10 @@ impl State {
     /// Carries a directory operation out for running programs, and leaves it pending for the disk.
     pub fn edit(&mut self, edits: Vec<Edit>) -> io::Result<()> {
         for edit in &edits {
+            if edit.dir != ROOT && self.links(edit.dir) == 0 {
+                // A handle outlives its directory, but nothing can be made in it any more.
+                return Err(Errno::NOENT.into());
+            }
             if self.inode(edit.dir).mode.bits() & 0o200 == 0 {
                 return Err(Errno::ACCESS.into());
             }
