@@ -310,9 +310,17 @@ impl Device {
             let row = self.store.get(&deed.path);
             let of_row = || row.entry().map(|entry| entry.content.identity());
             let recorded = applied.get(&deed.path).copied().or_else(of_row);
-            let known = Known { recorded, first_contact };
+            let known = Known { recorded, first_contact, moved_from: self.moving_to(&deed.path) };
             oracle.user(self.number, &deed.path, deed.before.as_ref(), deed.after.as_ref(), &known);
         }
+    }
+
+    /// Where the batch that is out takes the file from that comes to this path.
+    fn moving_to(&self, path: &RelPath) -> Option<RelPath> {
+        self.given.iter().find_map(|(action, _)| match &action.step {
+            Step::MoveFrom { from, .. } if action.path == *path => Some(from.clone()),
+            _ => None,
+        })
     }
 
     /// An action is recorded. Only from then on its content counts as seen: before, a crash may take it back.

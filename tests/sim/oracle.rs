@@ -26,6 +26,7 @@ struct Happened {
     forgotten: bool,
     /// Written before the first whole scan of the device's database had ended.
     first_contact: bool,
+    moved_from: Option<RelPath>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,12 +39,22 @@ enum Did {
 }
 
 /// What a device's database knows of a path that its user changes.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Known {
     /// The last content there that a scan or an action recorded.
     pub recorded: Option<Identity>,
     /// No whole scan has ended under this database.
     pub first_contact: bool,
+    /// The sync was moving a file from there to here. What was written into it meanwhile may have been written
+    /// before or after the move, which nobody can tell: it goes back to the old path.
+    pub moved_from: Option<RelPath>,
+}
+
+impl Happened {
+    /// It may have been meant for this path.
+    fn is_from(&self, path: &RelPath) -> bool {
+        self.moved_from.as_ref() == Some(path)
+    }
 }
 
 /// A set of events.
@@ -129,6 +140,7 @@ impl Oracle {
         let event = self.events.last_mut().expect("just recorded");
         event.superseded = after.is_some() && after == known.recorded;
         event.first_contact = known.first_contact;
+        event.moved_from.clone_from(&known.moved_from);
     }
 
     /// The sync itself wrote something new: a conflict copy, or a directory that lives again.
@@ -190,13 +202,24 @@ impl Oracle {
         let past = seen.clone();
         seen.add(id);
         let (path, superseded, forgotten, first_contact) = (path.clone(), false, false, false);
-        self.events.push(Happened { device, path, did, before, after, past, superseded, forgotten, first_contact });
+        self.events.push(Happened {
+            device,
+            path,
+            did,
+            before,
+            after,
+            past,
+            superseded,
+            forgotten,
+            first_contact,
+            moved_from: None,
+        });
     }
 
     fn supersede(&mut self, path: &RelPath, gone: Identity) {
         let lineage = base(path);
         for event in &mut self.events {
-            if event.after == Some(gone) && base(&event.path) == lineage {
+            if event.after == Some(gone) && (base(&event.path) == lineage || event.is_from(&lineage)) {
                 event.superseded = true;
             }
         }
@@ -211,7 +234,8 @@ impl Oracle {
             let Some(content) = event.after.filter(|(kind, _)| *kind == 1 || *kind == 2) else {
                 continue;
             };
-            if !held.contains(&(base(&event.path), content)) && !self.is_old_again(id) {
+            let is_held = |path: &RelPath| held.contains(&(base(path), content));
+            if !is_held(&event.path) && !event.moved_from.as_ref().is_some_and(is_held) && !self.is_old_again(id) {
                 return Some(format!("what device {} wrote at {:?} is nowhere", event.device, event.path));
             }
         }
@@ -250,6 +274,9 @@ impl Oracle {
     fn is_dead(&self, path: &RelPath) -> bool {
         // The exception of DESIGN.md, section 3: a deleted conflict copy that two devices made independently.
         if self.authors.get(path).is_some_and(|authors| authors.len() > 1) {
+            return false;
+        }
+        if self.events.iter().any(|event| event.is_from(path)) {
             return false;
         }
         let here = |event: &&Happened| event.path == *path;

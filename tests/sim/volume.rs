@@ -174,7 +174,7 @@ impl Volume {
         run: impl FnOnce(&Scanner<'_, SimFs>, &mut Vec<ScanEvent>),
     ) -> Vec<ScanEvent> {
         let (ignore, cancel, clock) = (Ignore::default(), AtomicBool::new(false), || self.fs.now());
-        let hash = HashOptions { now: &clock, granularity: self.tick * 2, cancel: &cancel };
+        let hash = HashOptions { now: &clock, granularity: self.fs.granularity(), cancel: &cancel };
         let scanner = Scanner { fs: &*self.fs, rows: store, ignore: &ignore, hash, workers: 1 };
         let mut found = Vec::new();
         run(&scanner, &mut found);

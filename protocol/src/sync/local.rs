@@ -7,6 +7,7 @@ use crate::model::{
     Sequence, Version,
 };
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// Kind of a file system object, as far as we sync it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -49,6 +50,13 @@ impl Fingerprint {
             (Kind::Directory, Kind::Directory) => self.mode == earlier.mode,
             _ => self == earlier,
         }
+    }
+
+    /// Its mtime lies within `granularity` of its ctime.
+    #[must_use]
+    pub fn is_young(&self, granularity: Duration) -> bool {
+        let nanos = |at: Mtime| i128::from(at.secs) * 1_000_000_000 + i128::from(at.nanos);
+        (nanos(self.ctime) - nanos(self.mtime)).unsigned_abs() <= granularity.as_nanos()
     }
 
     /// The same but for ctime, which a rename moves.

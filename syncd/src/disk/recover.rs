@@ -174,9 +174,11 @@ impl<F: Fs> Settling<'_, F> {
         match (held, is_new) {
             (InHold::Nothing, is_new) => Ok(is_new),
             (InHold::New, true) => {
-                // Equal bytes on both sides: whichever was displaced, a program may still write into it.
+                // Equal bytes on both sides: a user wrote what we were about to. Whichever was displaced, a program
+                // may still write into it; and the scan shall find that the user wrote, or the write would count as
+                // never made wherever the entry is deleted.
                 self.tree.keep_held(row.id, &row.path, row.entry.content.clone());
-                Ok(true)
+                Ok(false)
             }
             (InHold::New, false) => {
                 self.take_back(row)?;

@@ -4,7 +4,6 @@ use super::log::Record;
 use super::report::StopCause;
 use crate::disk::Stage;
 use crate::disk::fs::{Fs, RealFs, RootId};
-use crate::disk::hash;
 use crate::disk::ignore::{IGNORE_LEN_MAX, Ignore, IgnoreFile};
 use crate::disk::marker::{Marker, MarkerCheck};
 use crate::store::Store;
@@ -58,7 +57,6 @@ pub(super) struct Shared {
     store: Arc<Store>,
     fs: Arc<RealFs>,
     ignore: Mutex<Arc<Ignore>>,
-    granularity: Duration,
     outside: Arc<dyn Outside>,
 }
 
@@ -74,8 +72,7 @@ impl Shared {
         let root_id = fs.root_id()?;
         let replica = store.state().replica;
         let ignore = Mutex::new(Arc::new(ignore_rules(&fs)));
-        let granularity = hash::granularity(root);
-        Ok(Self { id, root: root.to_owned(), replica, marker, root_id, store, fs, ignore, granularity, outside })
+        Ok(Self { id, root: root.to_owned(), replica, marker, root_id, store, fs, ignore, outside })
     }
 
     pub(super) const fn id(&self) -> FolderId {
@@ -86,8 +83,8 @@ impl Shared {
         self.replica
     }
 
-    pub(super) const fn granularity(&self) -> Duration {
-        self.granularity
+    pub(super) fn granularity(&self) -> Duration {
+        self.fs.granularity()
     }
 
     pub(super) fn store(&self) -> &Store {

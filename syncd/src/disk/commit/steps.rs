@@ -6,8 +6,11 @@ use super::{Applied, Batch, Origin, Staged, expected};
 use crate::disk::fs::{Errno, Fs, errno};
 use crate::disk::look;
 use crate::disk::tree::{At, hold_name, old_name, stop};
-use protocol::model::RelPath;
+use protocol::model::{Mode, RelPath};
 use protocol::sync::{Action, Fingerprint, Have, Kind, Outcome, Step};
+
+/// Of what syncd makes for itself.
+const PRIVATE_MODE: Mode = Mode::new(0o700);
 
 type Stopped<T> = Result<T, Outcome>;
 
@@ -106,7 +109,9 @@ impl<F: Fs> Batch<'_, F> {
     fn installed(&self, at: &At<F>, new: Fingerprint) -> Applied {
         let now = self.tree.fs.stat(&at.dir, &at.name).ok().flatten();
         let fingerprint = now.filter(|now| now.same_but_ctime(&new)).unwrap_or(new);
-        Applied { fingerprint: Some(fingerprint), racy: false }
+        // As young as our own rename: a write of the same length right after it leaves the same stamps.
+        let racy = fingerprint.kind == Kind::File && fingerprint.is_young(self.tree.fs.granularity());
+        Applied { fingerprint: Some(fingerprint), racy }
     }
 
     fn replace_directory(&mut self, action: &Action, at: &At<F>, have: &Have) -> Stopped<()> {
@@ -257,7 +262,12 @@ impl<F: Fs> Batch<'_, F> {
         self.tree.touch_attrs(&action.path, &at, true);
         let found = fs.stat(&at.dir, &at.name).map_err(|error| stop(&error, "cannot look at the directory"))?;
         match found {
-            Some(found) if found.kind == Kind::Directory => Ok(Applied { fingerprint: Some(found), racy: false }),
+            Some(found) if found.kind == Kind::Directory => {
+                // Another mode is a user's, set just now, unless the file system has none: then even ours differs.
+                let has_modes = fs.stat_dir(&self.tree.hold).is_ok_and(|hold| hold.mode == PRIVATE_MODE);
+                let mode = if has_modes { action.entry.mode } else { found.mode };
+                Ok(Applied { fingerprint: Some(Fingerprint { mode, ..found }), racy: false })
+            }
             _ => Err(Outcome::DiskMoved),
         }
     }

@@ -18,6 +18,7 @@ pub use sim::SimFs;
 use protocol::model::{Mode, Mtime, RelPath};
 use protocol::sync::{Fingerprint, Kind};
 use std::io;
+use std::time::Duration;
 use std::ops::Deref;
 
 /// A part of the private directory `.syncd/`.
@@ -100,6 +101,8 @@ pub trait Fs: Send + Sync + 'static {
     fn root_id(&self) -> io::Result<RootId>;
     /// Bytes free and in all.
     fn space(&self) -> io::Result<Space>;
+    /// How far time stamps may lie behind the clock: within that, one write can leave the same stamps as another.
+    fn granularity(&self) -> Duration;
     /// Whether fsync does what it says: false once a file system refused it (EINVAL, EOPNOTSUPP).
     fn is_durable(&self) -> bool;
 

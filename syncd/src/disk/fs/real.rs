@@ -15,6 +15,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// openat2 answers EAGAIN when a rename ran beside it; more tries than any burst of renames needs.
 const RESOLVE_TRIES_MAX: usize = 32;
@@ -29,6 +30,7 @@ pub struct RealFs {
     path: PathBuf,
     lacks_openat2: AtomicBool,
     lacks_fsync: AtomicBool,
+    granularity: Duration,
 }
 
 /// An open directory.
@@ -58,7 +60,8 @@ impl RealFs {
         let fd = retry_on_intr(|| rustix::fs::open(path, flags, RawMode::empty()))?;
         let root = RealDir::new(fd, false)?;
         let (lacks_openat2, lacks_fsync) = (AtomicBool::new(false), AtomicBool::new(false));
-        Ok(Self { root, path: path.to_owned(), lacks_openat2, lacks_fsync })
+        let granularity = crate::disk::hash::granularity(path);
+        Ok(Self { root, path: path.to_owned(), lacks_openat2, lacks_fsync, granularity })
     }
 
     /// Only for tests: behaves as on a kernel without openat2.
@@ -272,6 +275,10 @@ impl Fs for RealFs {
         let stat = rustix::fs::fstatvfs(&self.root.fd)?;
         let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
         Ok(Space { free: bytes(stat.f_bavail), total: bytes(stat.f_blocks) })
+    }
+
+    fn granularity(&self) -> Duration {
+        self.granularity
     }
 
     fn is_durable(&self) -> bool {

@@ -266,6 +266,10 @@ impl Fs for SimFs {
         Ok(Space { free: total.saturating_sub(state.used()), total })
     }
 
+    fn granularity(&self) -> Duration {
+        Duration::from_nanos(self.state().tick_ns) * 2
+    }
+
     fn is_durable(&self) -> bool {
         true
     }
