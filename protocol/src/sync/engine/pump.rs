@@ -237,7 +237,7 @@ impl Pump {
 impl Engine {
     pub(super) fn dispatch(&mut self, now: Timestamp, view: View<'_>) -> Vec<Effect> {
         self.pump.open_due(now);
-        let applied = self.apply_ready(view);
+        let applied = self.apply_ready(now, view);
         if !applied.is_empty() {
             return applied;
         }
@@ -255,7 +255,7 @@ impl Engine {
             }
         }
         let effects = self.continue_pass(view);
-        if effects.is_empty() { self.apply_ready(view) } else { effects }
+        if effects.is_empty() { self.apply_ready(now, view) } else { effects }
     }
 
     fn continue_pass(&mut self, view: View<'_>) -> Vec<Effect> {
@@ -383,19 +383,24 @@ impl Engine {
     }
 
     /// Hands out everything that is ready as one batch, when no batch is out.
-    fn apply_ready(&mut self, view: View<'_>) -> Vec<Effect> {
+    fn apply_ready(&mut self, now: Timestamp, view: View<'_>) -> Vec<Effect> {
         if !self.pump.applying.is_empty() {
             return Vec::new();
         }
         let ready = self.pump.ready();
         let mut actions = Vec::new();
         let mut records = Vec::new();
+        let mut effects = Vec::new();
         for (path, origin, content) in ready {
             self.pump.land(&path);
             let Some(due) = self.due(&path, &origin, content, view) else {
                 self.pump.freshen(&origin);
                 continue;
             };
+            if due.draft.step == Step::Record && !stands(&due.draft, view) {
+                effects.extend(self.outcome(now, &path, &origin, Outcome::DiskMoved, view));
+                continue;
+            }
             self.counter += due.events;
             if due.draft.step == Step::Record {
                 records.push(record(due.draft));
@@ -404,10 +409,9 @@ impl Engine {
             }
             actions.push(self.start(origin, due));
         }
-        let mut effects = Vec::new();
         if !records.is_empty() {
             records.push(Change::Counter(self.counter));
-            effects.push(Effect::Commit(records));
+            effects.insert(0, Effect::Commit(records));
         }
         if !actions.is_empty() {
             effects.push(Effect::Apply { actions, counter: self.counter });
@@ -589,6 +593,13 @@ impl Engine {
             Outcome::Failed(problem) => self.failed(now, origin, problem, view),
         }
     }
+}
+
+/// What a record says to stand on disk does so, as far as one look tells: an edit that no scan has seen comes first.
+fn stands(draft: &Draft, view: View<'_>) -> bool {
+    let expected = draft.expected.as_ref().filter(|_| draft.entry.is_live()).and_then(|have| have.fingerprint);
+    let now = || view.disk.fingerprint(&draft.path);
+    expected.is_none_or(|expected| now().is_some_and(|now| now.unchanged_since(&expected)))
 }
 
 /// A record without a change on disk keeps what is known of the disk.
