@@ -261,6 +261,11 @@ impl Device {
         self.may_die()?;
         let mut races = std::mem::take(&mut self.races);
         races.retain(|race| !self.is_question(&race.user, race.act));
+        for race in &races {
+            if let Act::Rename(from, to) = race.act {
+                oracle.renamed_within(&race.user.paths[from], &race.user.paths[to]);
+            }
+        }
         let turn = self.drive.act(&self.store, &mut batch, self.dies_after.map(u64::from), races);
         match turn {
             Turn::Going(deeds) => {

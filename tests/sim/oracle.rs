@@ -2,6 +2,7 @@
 //! happens-before between user actions, which contents must still exist, which paths must stay deleted, and which
 //! conflict copies have a reason. Where the user's view is ambiguous it claims less order, so it accuses less.
 
+use super::user::moved;
 use protocol::model::{Content, ContentHash, RelPath};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -100,6 +101,8 @@ pub struct Oracle {
     index_was_lost: bool,
     /// Contents that users took away from conflict copies, with what those were copies of.
     copies_gone: BTreeSet<(RelPath, Identity)>,
+    /// Renames by users within a batch: what it puts into the directory then goes along.
+    renamed_within: Vec<(RelPath, RelPath)>,
 }
 
 impl Oracle {
@@ -112,6 +115,7 @@ impl Oracle {
             authors: BTreeMap::new(),
             index_was_lost: false,
             copies_gone: BTreeSet::new(),
+            renamed_within: Vec::new(),
         }
     }
 
@@ -141,6 +145,12 @@ impl Oracle {
         event.superseded = after.is_some() && after == known.recorded;
         event.first_contact = known.first_contact;
         event.moved_from.clone_from(&known.moved_from);
+    }
+
+    /// A user renames this, with all in it, in the middle of a batch. A batch works in directories that it has opened,
+    /// so a change in one that is renamed meanwhile is as if it had been made just before.
+    pub fn renamed_within(&mut self, from: &RelPath, to: &RelPath) {
+        self.renamed_within.push((from.clone(), to.clone()));
     }
 
     /// The sync itself wrote something new: a conflict copy, or a directory that lives again.
@@ -235,7 +245,12 @@ impl Oracle {
                 continue;
             };
             let is_held = |path: &RelPath| held.contains(&(base(path), content));
-            if !is_held(&event.path) && !event.moved_from.as_ref().is_some_and(is_held) && !self.is_old_again(id) {
+            let went = |path: &RelPath| {
+                let along = self.renamed_within.iter().filter(|(from, _)| path.is_below(from));
+                along.map(|(from, to)| moved(path, from, to)).any(|path| is_held(&path))
+            };
+            let is_kept = is_held(&event.path) || went(&event.path) || event.moved_from.as_ref().is_some_and(is_held);
+            if !is_kept && !self.is_old_again(id) {
                 return Some(format!("what device {} wrote at {:?} is nowhere", event.device, event.path));
             }
         }

@@ -596,10 +596,13 @@ impl Engine {
 }
 
 /// What a record says to stand on disk does so, as far as one look tells: an edit that no scan has seen comes first.
+/// What could have been edited without a trace is read again before.
 fn stands(draft: &Draft, view: View<'_>) -> bool {
-    let expected = draft.expected.as_ref().filter(|_| draft.entry.is_live()).and_then(|have| have.fingerprint);
-    let now = || view.disk.fingerprint(&draft.path);
-    expected.is_none_or(|expected| now().is_some_and(|now| now.unchanged_since(&expected)))
+    let Some(have) = draft.expected.as_ref().filter(|_| draft.entry.is_live()) else {
+        return true;
+    };
+    let is_as = |expected| view.disk.fingerprint(&draft.path).is_some_and(|now| now.unchanged_since(&expected));
+    !have.racy && have.fingerprint.is_none_or(is_as)
 }
 
 /// A record without a change on disk keeps what is known of the disk.

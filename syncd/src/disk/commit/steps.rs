@@ -276,6 +276,9 @@ impl<F: Fs> Batch<'_, F> {
         let Some(have) = expected(action) else { return Err(Outcome::DiskMoved) };
         let at = self.target(&action.path)?;
         let before = self.must_be(&at, have)?;
+        if have.racy && !look::holds(self.tree.fs, &at.dir, &at.name, &have.entry.content) {
+            return Err(Outcome::DiskMoved);
+        }
         self.set_attrs(action, &at, before, have.racy)
     }
 
