@@ -172,7 +172,7 @@ impl<F: Fs> Settling<'_, F> {
     fn settle_install(&mut self, row: &Installing, held: InHold) -> io::Result<bool> {
         let is_new = self.path_holds(&row.path, &row.entry.content)?;
         match (held, is_new) {
-            (InHold::Nothing, is_new) => Ok(is_new),
+            (InHold::Nothing, is_new) => Ok(is_new && self.came_from_us(row)?),
             (InHold::New, true) => {
                 // Equal bytes on both sides: a user wrote what we were about to. Whichever was displaced, a program
                 // may still write into it; and the scan shall find that the user wrote, or the write would count as
@@ -198,6 +198,20 @@ impl<F: Fs> Settling<'_, F> {
                 Ok(false)
             }
         }
+    }
+
+    /// Nothing is in `hold/` and the path has the new bytes: put there by us, unless an exchange would have left the
+    /// old object behind, or the time of the file says that somebody wrote the same bytes.
+    fn came_from_us(&mut self, row: &Installing) -> io::Result<bool> {
+        let expected = row.expected.as_ref().map(|have| &have.entry.content);
+        if expected.is_some_and(|content| content.is_live() && !content.is_directory()) {
+            return Ok(false);
+        }
+        let at = self.tree.at(&row.path)?;
+        let found = self.must_stat(&at)?;
+        let before = row.moved_from.as_ref().and_then(|(_, have, _)| have.fingerprint);
+        let as_before = before.is_some_and(|before| before.mtime == found.mtime);
+        Ok(found.kind == Kind::Symlink || as_before || is_rounded(found.mtime, row.entry.mtime))
     }
 
     /// The displaced object is an edit that no scan saw: it returns to its path, as this device's next version,
