@@ -5,7 +5,7 @@ use super::drive::{Batch, Drive, Turn};
 use super::oracle::{Known, Oracle};
 use super::rng::Rng;
 use super::scenario::Act;
-use super::user::{Deed, User};
+use super::user::{Deed, User, moved};
 use super::volume::Race;
 use protocol::model::{Content, DeviceId, FileContent, RelPath, ReplicaId, Timestamp};
 use protocol::sync::engine::{Alarm, Config, Effect, Engine, Event, View};
@@ -69,6 +69,8 @@ pub struct Device {
     batch: Option<Batch>,
     /// The batch that is out, or was when the process died.
     given: Vec<Given>,
+    /// Renames by users within it, from and to.
+    renames: Vec<(RelPath, RelPath)>,
     scan_asked: bool,
 }
 
@@ -93,6 +95,7 @@ impl Device {
             actions_done: 0,
             batch: None,
             given: Vec::new(),
+            renames: Vec::new(),
             scan_asked: false,
         }
     }
@@ -118,6 +121,7 @@ impl Device {
         self.mail.clear();
         self.outbox.clear();
         self.batch = None;
+        self.renames.clear();
         self.drive.end(std::mem::take(&mut self.by_power), rng);
     }
 
@@ -126,6 +130,7 @@ impl Device {
         self.store = MemJournal::new(replica);
         self.drive.forget();
         self.given.clear();
+        self.renames.clear();
     }
 
     /// Another device's database and files come here.
@@ -261,11 +266,13 @@ impl Device {
         self.may_die()?;
         let mut races = std::mem::take(&mut self.races);
         races.retain(|race| !self.is_question(&race.user, race.act));
+        self.renames.clear();
         for race in &races {
             if let Act::Rename(from, to) = race.act {
-                oracle.renamed_within(&race.user.paths[from], &race.user.paths[to]);
+                self.renames.push((race.user.paths[from].clone(), race.user.paths[to].clone()));
             }
         }
+        oracle.renamed_within(&self.renames);
         let turn = self.drive.act(&self.store, &mut batch, self.dies_after.map(u64::from), races);
         match turn {
             Turn::Going(deeds) => {
@@ -279,6 +286,7 @@ impl Device {
             }
             Turn::Over(deeds) => {
                 self.tell_deeds(&deeds, oracle);
+                self.renames.clear();
                 for (action, is_peers) in std::mem::take(&mut self.given) {
                     if batch.outcomes.contains(&(action.id, Outcome::Done)) {
                         self.actions_done += 1;
@@ -315,9 +323,22 @@ impl Device {
             let row = self.store.get(&deed.path);
             let of_row = || row.entry().map(|entry| entry.content.identity());
             let recorded = applied.get(&deed.path).copied().or_else(of_row);
-            let known = Known { recorded, first_contact, moved_from: self.moving_to(&deed.path) };
+            let (moved_from, was_about_to_go) = (self.moving_to(&deed.path), self.is_given_before(&deed.path));
+            let known = Known { recorded, first_contact, moved_from, was_about_to_go };
             oracle.user(self.number, &deed.path, deed.before.as_ref(), deed.after.as_ref(), &known);
         }
+    }
+
+    /// Whether the batch that is out acts on what was at `path` before a user's rename within it.
+    fn is_given_before(&self, path: &RelPath) -> bool {
+        let below = self.renames.iter().filter(|(_, to)| path.is_below(to));
+        below.map(|(from, to)| moved(path, to, from)).any(|old| {
+            let takes_old = |action: &Action| match &action.step {
+                Step::MoveFrom { from, .. } => *from == old || action.path == old,
+                _ => action.path == old,
+            };
+            self.given.iter().any(|(action, _)| takes_old(action))
+        })
     }
 
     /// Where the batch that is out takes the file from that comes to this path.

@@ -49,6 +49,9 @@ pub struct Known {
     /// The sync was moving a file from there to here. What was written into it meanwhile may have been written
     /// before or after the move, which nobody can tell: it goes back to the old path.
     pub moved_from: Option<RelPath>,
+    /// The user's rename of a directory took a file along that the sync was about to replace or remove there: that
+    /// is as if it had been done just before.
+    pub was_about_to_go: bool,
 }
 
 impl Happened {
@@ -136,21 +139,26 @@ impl Oracle {
         }
         if let Some(gone) = before.filter(|gone| Some(*gone) != after) {
             self.supersede(path, gone);
+            let along = self.renamed_within.iter().filter(|(_, to)| path.is_below(to));
+            let before: Vec<RelPath> = along.map(|(from, to)| moved(path, to, from)).collect();
+            for path in before {
+                self.supersede(&path, gone);
+            }
             if is_copy(path) {
                 self.copies_gone.insert((base(path), gone));
             }
         }
         self.happened(device, path, Did::User, before, after);
         let event = self.events.last_mut().expect("just recorded");
-        event.superseded = after.is_some() && after == known.recorded;
+        event.superseded = known.was_about_to_go || (after.is_some() && after == known.recorded);
         event.first_contact = known.first_contact;
         event.moved_from.clone_from(&known.moved_from);
     }
 
-    /// A user renames this, with all in it, in the middle of a batch. A batch works in directories that it has opened,
+    /// Users rename these, with all in them, in the middle of a batch. A batch works in directories that it has opened,
     /// so a change in one that is renamed meanwhile is as if it had been made just before.
-    pub fn renamed_within(&mut self, from: &RelPath, to: &RelPath) {
-        self.renamed_within.push((from.clone(), to.clone()));
+    pub fn renamed_within(&mut self, renames: &[(RelPath, RelPath)]) {
+        self.renamed_within.extend_from_slice(renames);
     }
 
     /// The sync itself wrote something new: a conflict copy, or a directory that lives again.
@@ -251,7 +259,8 @@ impl Oracle {
             };
             let is_kept = is_held(&event.path) || went(&event.path) || event.moved_from.as_ref().is_some_and(is_held);
             if !is_kept && !self.is_old_again(id) {
-                return Some(format!("what device {} wrote at {:?} is nowhere", event.device, event.path));
+                let bytes = &content.1.to_hex()[..8];
+                return Some(format!("{bytes} that device {} wrote at {:?} is nowhere", event.device, event.path));
             }
         }
         None

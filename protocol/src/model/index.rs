@@ -24,13 +24,7 @@ impl Digest {
     /// Adds a live row; tombstones do not count.
     pub fn add(&mut self, path: &RelPath, entry: &Entry) {
         if let Some(term) = term(path, entry) {
-            let mut carry = false;
-            for (limb, part) in self.0.iter_mut().zip(term) {
-                let (sum, over_a) = limb.overflowing_add(part);
-                let (sum, over_b) = sum.overflowing_add(u64::from(carry));
-                *limb = sum;
-                carry = over_a || over_b;
-            }
+            *self = self.plus(&Self(term));
         }
     }
 
@@ -45,6 +39,19 @@ impl Digest {
                 borrow = under_a || under_b;
             }
         }
+    }
+
+    /// The sum of both, wrapping at 256 bits.
+    #[must_use]
+    pub fn plus(mut self, other: &Self) -> Self {
+        let mut carry = false;
+        for (limb, part) in self.0.iter_mut().zip(other.0) {
+            let (sum, over_a) = limb.overflowing_add(part);
+            let (sum, over_b) = sum.overflowing_add(u64::from(carry));
+            *limb = sum;
+            carry = over_a || over_b;
+        }
+        self
     }
 }
 

@@ -153,6 +153,11 @@ impl LocalRow {
         self.entry().is_some_and(Entry::is_live)
     }
 
+    /// What a device announced and this one declines.
+    pub fn declined_from(&self, peer: &DeviceId) -> impl Iterator<Item = &Want> {
+        self.wants.iter().filter(|want| want.declined.is_some() && want.sources.contains(peer))
+    }
+
     /// Whether a live directory stands here.
     #[must_use]
     pub fn is_directory(&self) -> bool {
@@ -386,8 +391,9 @@ pub trait Rows {
     fn manifest(&self, content: &FileContent) -> Option<Manifest>;
     /// Paths whose `have` holds a file of exactly this content, at most `limit`.
     fn holders(&self, content: &FileContent, limit: usize) -> Vec<RelPath>;
-    /// Digest over live rows, with every declined want counted in place of what stands at its path.
-    fn effective_digest(&self) -> Digest;
+    /// Digest over live rows as compared with `peer`: what it announced and this device declines counts in place of
+    /// what stands at the path. What others announced does not, for `peer` may never have heard of it.
+    fn effective_digest(&self, peer: &DeviceId) -> Digest;
     /// Paths with a receive-only finding, in order after `after`, at most `limit`.
     fn locals(&self, after: Option<&RelPath>, limit: usize) -> Vec<(RelPath, Observed)>;
 }

@@ -54,7 +54,8 @@ pub fn observe(have: Option<&Entry>, seen: Seen, event: Event, history: bool) ->
         mode: seen.mode,
         mode_at: if keeps_mode { have.mode_at.clone() } else { here },
         mtime: seen.mtime,
-        found: false,
+        // Whoever changes the mode of bytes that were found has not written them.
+        found: same_content && have.found,
     })
 }
 

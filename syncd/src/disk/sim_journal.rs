@@ -314,12 +314,11 @@ impl Rows for MemJournal {
         paths.take(limit).map(|(path, _)| path.clone()).collect()
     }
 
-    fn effective_digest(&self) -> Digest {
+    fn effective_digest(&self, peer: &DeviceId) -> Digest {
         let state = self.lock();
         let mut digest = state.digest;
         for (path, row) in &state.rows {
-            // Wants are concurrent; when several are declined the first stands for them.
-            if let Some(want) = row.wants.iter().find(|want| want.declined.is_some()) {
+            for want in row.declined_from(peer) {
                 if let Some(entry) = row.entry() {
                     digest.remove(path, entry);
                 }

@@ -128,7 +128,8 @@ fn wants_are_needed_declined_and_fulfilled() {
     let mut expected = before;
     expected.remove(&bx, &have(file(b"12345"), 2).entry);
     expected.add(&bx, &want(b"1", 21, &[1], true).entry);
-    assert_eq!(journal.effective_digest(), expected);
+    assert_eq!(journal.effective_digest(&DeviceId([1; 32])), expected);
+    assert_eq!(journal.effective_digest(&DeviceId([2; 32])), before);
     let paths = |rows: Vec<(protocol::model::RelPath, _)>| rows.into_iter().map(|row| row.0).collect::<Vec<_>>();
     assert_eq!(paths(journal.wanted(None, 10)), [a.clone(), bx.clone()]);
     assert_eq!(paths(journal.wanted(Some(&a), 10)), std::slice::from_ref(&bx));

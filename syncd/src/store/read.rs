@@ -215,8 +215,8 @@ impl Rows for Store {
         })
     }
 
-    fn effective_digest(&self) -> Digest {
-        self.tally().effective
+    fn effective_digest(&self, peer: &DeviceId) -> Digest {
+        self.tally().effective(peer)
     }
 
     fn locals(&self, after: Option<&RelPath>, limit: usize) -> Vec<(RelPath, Observed)> {

@@ -1,9 +1,10 @@
 //! What is known of a folder as a whole, kept in step with its rows inside each transaction: a pure value,
 //! told for each path what was there before and what is there now.
 
-use protocol::model::{Content, Digest, Entry, RelPath, ReplicaId, Sequence};
+use protocol::model::{Content, DeviceId, Digest, Entry, RelPath, ReplicaId, Sequence};
 use protocol::sync::{FolderState, LocalRow, Totals};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The durable sums of a folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,13 +14,11 @@ pub(super) struct Tally {
     pub(super) scanned: bool,
     pub(super) head: Sequence,
     digest: Digest,
-    /// With every declined want in place of what stands at its path. Equals `digest` while `declined` is 0.
-    pub(super) effective: Digest,
     totals: Totals,
     need_entries: u64,
     need_bytes: u64,
-    /// Paths with a declined want.
-    declined: u64,
+    /// By device: how many of its entries are declined, and what they would change in `digest`.
+    declined: BTreeMap<DeviceId, (u64, Digest)>,
 }
 
 impl Tally {
@@ -31,11 +30,10 @@ impl Tally {
             scanned: false,
             head: Sequence(0),
             digest: Digest::default(),
-            effective: Digest::default(),
             totals: Totals::default(),
             need_entries: 0,
             need_bytes: 0,
-            declined: 0,
+            declined: BTreeMap::new(),
         }
     }
 
@@ -65,23 +63,38 @@ impl Tally {
                 count(&mut self.totals, entry, |total, part| *total += part);
             }
         }
-        self.replace_effective(path, before, after);
+        self.count_declined(path, before, false);
+        self.count_declined(path, after, true);
         let (entries_before, bytes_before) = need(before);
         let (entries_after, bytes_after) = need(after);
         self.need_entries = self.need_entries - entries_before + entries_after;
         self.need_bytes = self.need_bytes.wrapping_sub(bytes_before).wrapping_add(bytes_after);
     }
 
-    fn replace_effective(&mut self, path: &RelPath, before: &LocalRow, after: &LocalRow) {
-        let declined_before = u64::from(declined(before).next().is_some());
-        let declined_after = u64::from(declined(after).next().is_some());
-        if self.declined == 0 && declined_after == 0 {
-            self.effective = self.digest;
-            return;
+    /// The digest as compared with `peer`.
+    pub(super) fn effective(&self, peer: &DeviceId) -> Digest {
+        self.declined.get(peer).map_or(self.digest, |(_, change)| self.digest.plus(change))
+    }
+
+    fn count_declined(&mut self, path: &RelPath, row: &LocalRow, is_added: bool) {
+        for want in row.wants.iter().filter(|want| want.declined.is_some()) {
+            for peer in &want.sources {
+                let (count, change) = self.declined.entry(*peer).or_default();
+                let (theirs, ours) = (&want.entry, row.entry());
+                if is_added {
+                    *count += 1;
+                    change.add(path, theirs);
+                    ours.into_iter().for_each(|ours| change.remove(path, ours));
+                } else {
+                    *count -= 1;
+                    change.remove(path, theirs);
+                    ours.into_iter().for_each(|ours| change.add(path, ours));
+                }
+            }
         }
-        counted(before, |entry| self.effective.remove(path, entry));
-        counted(after, |entry| self.effective.add(path, entry));
-        self.declined = self.declined - declined_before + declined_after;
+        if !is_added {
+            self.declined.retain(|_, (count, _)| *count > 0);
+        }
     }
 }
 
@@ -94,19 +107,6 @@ fn count(totals: &mut Totals, entry: &Entry, mut by: impl FnMut(&mut u64, u64)) 
             by(&mut totals.files, 1);
             by(&mut totals.bytes, file.size);
         }
-    }
-}
-
-fn declined(row: &LocalRow) -> impl Iterator<Item = &Entry> {
-    row.wants.iter().filter(|want| want.declined.is_some()).map(|want| &want.entry)
-}
-
-/// What the effective digest counts at a path: the declined wants, or else what stands there.
-fn counted(row: &LocalRow, mut each: impl FnMut(&Entry)) {
-    if declined(row).next().is_some() {
-        declined(row).for_each(each);
-    } else if let Some(entry) = row.entry() {
-        each(entry);
     }
 }
 

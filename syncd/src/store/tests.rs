@@ -86,9 +86,11 @@ fn put(at: &str, content: Content, events: &[(u8, u64)]) -> Change {
     Change::Have { path: path(at), have: have(content, events) }
 }
 
+const SOURCE: DeviceId = DeviceId([5; 32]);
+
 fn want(content: Content, events: &[(u8, u64)], declined: bool) -> Want {
     let declined = declined.then(|| Decline { code: DeclineCode::Ignored, words: "an ignore rule".to_owned() });
-    Want { entry: entry(content, events), sources: vec![DeviceId([5; 32])], declined }
+    Want { entry: entry(content, events), sources: vec![SOURCE], declined }
 }
 
 fn names(rows: &[(RelPath, Have)]) -> Vec<String> {
@@ -162,14 +164,16 @@ fn a_declined_want_counts_in_place_of_what_stands_there() {
         Change::Wants { path: path("b"), wants: vec![newer] },
     ]);
     other.commit(vec![put("b", file(3, 1), &[(1, 2), (2, 1)])]);
-    assert_eq!(store.effective_digest(), other.state().digest);
+    let stranger = DeviceId([6; 32]);
+    assert_eq!(store.effective_digest(&SOURCE), other.state().digest);
+    assert_eq!(store.effective_digest(&stranger), store.state().digest);
     assert_ne!(store.state().digest, other.state().digest);
     assert_eq!(store.state().need_entries, 0);
     store.commit(vec![
         Change::Wants { path: path("a"), wants: vec![] },
         Change::Wants { path: path("b"), wants: vec![] },
     ]);
-    assert_eq!(store.effective_digest(), store.state().digest);
+    assert_eq!(store.effective_digest(&SOURCE), store.state().digest);
 }
 
 #[test]

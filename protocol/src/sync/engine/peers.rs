@@ -183,7 +183,7 @@ impl Engine {
                 head: state.head,
                 your_replica: peer.replica,
                 your_applied: applied.sequence,
-                digest: view.rows.effective_digest(),
+                digest: view.rows.effective_digest(id),
                 idle,
             };
             if peer.digest_sent.as_ref() != Some(&words) {
@@ -209,11 +209,13 @@ impl Engine {
 
     pub(super) fn peer_statuses(&self, rows: &dyn Rows) -> BTreeMap<DeviceId, PeerStatus> {
         let state = rows.state();
-        let ours = rows.effective_digest();
         let status = |(id, peer): (&DeviceId, &Peer)| {
             let applied = self.cursor(id, peer.replica, rows);
             let in_sync = peer.digest.as_ref().is_some_and(|words| {
-                words.idle && words.head == applied && words.your_applied == state.head && words.digest == ours
+                words.idle
+                    && words.head == applied
+                    && words.your_applied == state.head
+                    && words.digest == rows.effective_digest(id)
             });
             let acknowledged = peer.serve.as_ref().map_or(Sequence(0), |serve| serve.acknowledged);
             let status = PeerStatus {

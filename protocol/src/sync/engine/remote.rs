@@ -101,7 +101,7 @@ impl Engine {
             && words.head == at
             && words.your_replica == self.replica
             && words.your_applied == state.head;
-        let equal = words.digest == view.rows.effective_digest();
+        let equal = words.digest == view.rows.effective_digest(&id);
         let Some(peer) = self.peers.get_mut(&id) else {
             return Vec::new();
         };

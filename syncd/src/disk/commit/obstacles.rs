@@ -18,8 +18,12 @@ impl<F: Fs> Batch<'_, F> {
         match fs.stat(&at.dir, &at.name) {
             Ok(Some(found)) if found.kind == Kind::Special => blocked(),
             // A file system that folds case or normalization answers for another name.
-            Ok(Some(_)) => match fs.list(&at.dir) {
-                Ok(names) if names.iter().all(|listed| *listed.name != *at.name) => clash(),
+            Ok(Some(found)) => match fs.list(&at.dir) {
+                Ok(names) if names.iter().all(|listed| *listed.name != *at.name) => {
+                    // Unless it went just between the two looks.
+                    let stays = matches!(fs.stat(&at.dir, &at.name), Ok(Some(now)) if now.inode == found.inode);
+                    if stays { clash() } else { Outcome::DiskMoved }
+                }
                 _ => Outcome::DiskMoved,
             },
             _ => Outcome::DiskMoved,

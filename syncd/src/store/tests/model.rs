@@ -121,24 +121,24 @@ impl Reference {
         }
     }
 
-    fn effective(&self) -> Digest {
-        let mut digest = Digest::default();
+    fn effective(&self, peer: &DeviceId) -> Digest {
+        let mut digest = self.state(super::REPLICA).digest;
         for (path, row) in &self.rows {
-            let declined: Vec<&Entry> =
-                row.wants.iter().filter(|want| want.declined.is_some()).map(|want| &want.entry).collect();
-            let counted = if declined.is_empty() { row.entry().into_iter().collect() } else { declined };
-            counted.into_iter().for_each(|entry| digest.add(path, entry));
+            for want in row.declined_from(peer) {
+                row.entry().into_iter().for_each(|entry| digest.remove(path, entry));
+                digest.add(path, &want.entry);
+            }
         }
         digest
     }
 
     fn check(&self, store: &Store, at: &RelPath, limit: usize) {
         assert_eq!(store.state(), self.state(super::REPLICA));
-        assert_eq!(store.effective_digest(), self.effective());
         assert_eq!(store.installing(), self.installing.values().cloned().collect::<Vec<_>>());
         assert_eq!(store.held(), self.held.values().cloned().collect::<Vec<_>>());
         for peer in &PEERS {
             assert_eq!(store.cursor(peer), self.cursors.get(peer).copied());
+            assert_eq!(store.effective_digest(peer), self.effective(peer));
         }
         for path in &paths() {
             assert_eq!(store.get(path), self.rows.get(path).cloned().unwrap_or_default());
