@@ -2,12 +2,14 @@
 //! path order (parents first), then, once nothing is in flight, backwards for directories that go.
 //! Everything is decided again just before it is applied, so what changed meanwhile cannot be overwritten.
 
+mod outcomes;
+
 use super::around::Surroundings;
 use super::moves::Moves;
 use super::{Effect, Engine, View, back_off};
 use crate::model::{Content, ContentHash, Entry, Event, RelPath, Timestamp};
 use crate::sync::decide::{Draft, Plan, decide};
-use crate::sync::local::{Change, Decline, Have, LocalRow, Want};
+use crate::sync::local::{Change, Have, LocalRow, Want};
 use crate::sync::plan::{Action, ActionId, Outcome, Problem, ProblemCode, Step};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -22,10 +24,6 @@ const BATCH_MAX: usize = 1024;
 const PAGE: usize = 256;
 /// Paths decided out of turn because they just changed.
 const FRESH_MAX: usize = 4096;
-/// A path whose disk moved is asked again after this, unless its observation comes first.
-const DISK_MOVED_RETRY: Duration = Duration::from_millis(500);
-/// Times a directory may be found not empty before the peers are told.
-const NOT_EMPTY_MAX: u32 = 3;
 
 #[derive(Debug, Default)]
 pub(super) struct Pump {
@@ -41,6 +39,9 @@ pub(super) struct Pump {
     unsettled: bool,
     retry: BTreeMap<RelPath, Retry>,
     pub(super) moves: Moves,
+    /// Paths of a receive-only folder where the user's own bytes go to the versions and not beside the path. Should the
+    /// process end before that they go beside it.
+    reverting: BTreeSet<RelPath>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -111,7 +112,10 @@ impl Pump {
 
     pub(super) fn is_applying_below(&self, dir: &RelPath) -> bool {
         let mut below = self.flights.range(dir.clone()..).skip_while(|(path, _)| *path == dir);
-        below.by_ref().take_while(|(path, _)| path.is_below(dir)).any(|(_, flight)| flight.state == FlightState::Applying)
+        below
+            .by_ref()
+            .take_while(|(path, _)| path.is_below(dir))
+            .any(|(_, flight)| flight.state == FlightState::Applying)
     }
 
     pub(super) fn is_in_flight(&self, path: &RelPath) -> bool {
@@ -124,6 +128,10 @@ impl Pump {
 
     pub(super) fn look_after(&mut self, path: &RelPath) {
         self.look_after.insert(path.clone());
+    }
+
+    pub(super) fn revert(&mut self, path: &RelPath) {
+        self.reverting.insert(path.clone());
     }
 
     pub(super) fn restart(&mut self) {
@@ -445,153 +453,13 @@ impl Engine {
         let events = u64::from(draft.uses_event);
         let displaces_local =
             draft.path == *origin && row.local.as_ref().is_some_and(|local| local.content().is_live());
+        let displaces_local = displaces_local && !self.pump.reverting.contains(origin);
         if draft.step != Step::InstallFile || draft.entry.content.file().map(|file| file.hash) == fetched {
             return Some(Due { draft, moved_from: None, events, displaces_local });
         }
         let (from, from_have, source) = self.move_source(&draft, view)?;
         draft.step = Step::MoveFrom { from: from.clone(), from_have, tombstone: source.entry };
         Some(Due { draft, moved_from: Some(from), events: 2, displaces_local: false })
-    }
-
-    pub(super) fn fetched(&mut self, path: &RelPath, content: ContentHash) -> Vec<Effect> {
-        let Some(flight) = self.pump.flights.get_mut(path) else {
-            return Vec::new();
-        };
-        if let FlightState::Fetching { content: expected, bytes } = flight.state
-            && expected == content
-        {
-            flight.state = FlightState::Ready { content: Some(content) };
-            self.pump.fetch_bytes -= bytes;
-        }
-        Vec::new()
-    }
-
-    pub(super) fn fetch_failed(
-        &mut self,
-        now: Timestamp,
-        path: &RelPath,
-        problem: Problem,
-        view: View<'_>,
-    ) -> Vec<Effect> {
-        let Some(flight) = self.pump.land(path) else {
-            return Vec::new();
-        };
-        self.failed(now, &flight.origin, problem, view)
-    }
-
-    fn failed(&mut self, now: Timestamp, origin: &RelPath, problem: Problem, view: View<'_>) -> Vec<Effect> {
-        let code = problem.code;
-        let words = problem.words.clone();
-        self.pump.fail(now, origin, problem, None);
-        if code == ProblemCode::NoSource {
-            return Vec::new();
-        }
-        let row = view.rows.get(origin);
-        let failed = self.plan(origin, &row, self.next_event(), view).map(|(want, _)| want.entry.version.clone());
-        let mut wants = row.wants;
-        let mut undeclined = wants.iter_mut().filter(|want| want.declined.is_none());
-        let Some(want) = undeclined.find(|want| Some(&want.entry.version) == failed.as_ref()) else {
-            return Vec::new();
-        };
-        let decline = Decline { code: code.decline(), words };
-        want.declined = Some(decline.clone());
-        let version = want.entry.version.clone();
-        self.declines(origin, &version, Some(&decline));
-        vec![Effect::Commit(vec![Change::Wants { path: origin.clone(), wants }])]
-    }
-
-    pub(super) fn applied(
-        &mut self,
-        now: Timestamp,
-        outcomes: Vec<(ActionId, Outcome)>,
-        view: View<'_>,
-    ) -> Vec<Effect> {
-        let mut effects = Vec::new();
-        for (id, outcome) in outcomes {
-            let Some(Applying { path, moved_from, entry, displaces_local }) = self.pump.applying.remove(&id) else {
-                continue;
-            };
-            let origin = self.pump.land(&path).map_or_else(|| path.clone(), |flight| flight.origin);
-            if let Some(from) = &moved_from {
-                self.pump.land(from);
-                self.pump.moves.tried(from, &entry);
-                self.pump.freshen(from);
-                self.check_record(from, view);
-            }
-            if displaces_local && outcome == Outcome::Done {
-                effects.push(Effect::KeepBeside { path: path.clone(), id });
-            }
-            if outcome == Outcome::Done {
-                self.check_record(&path, view);
-            }
-            effects.extend(self.outcome(now, &path, &origin, outcome, view));
-        }
-        let look = std::mem::take(&mut self.pump.look_after);
-        effects.extend(look.into_iter().map(|path| Effect::Look { path, subtree: false }));
-        self.pump.again |= self.pump.unsettled;
-        effects
-    }
-
-    /// A user may have changed what an action did before it was recorded. Whoever saw that compared it with a row of
-    /// yesterday, so it has to be looked at again.
-    fn check_record(&mut self, path: &RelPath, view: View<'_>) {
-        let recorded = view.rows.get(path).have.and_then(|have| have.fingerprint);
-        let is_true = match (view.disk.fingerprint(path), recorded) {
-            (Some(now), Some(recorded)) => now.unchanged_since(&recorded),
-            (now, recorded) => now.is_none() && recorded.is_none(),
-        };
-        if !is_true {
-            self.pump.look_after(path);
-        }
-    }
-
-    fn outcome(
-        &mut self,
-        now: Timestamp,
-        path: &RelPath,
-        origin: &RelPath,
-        outcome: Outcome,
-        view: View<'_>,
-    ) -> Vec<Effect> {
-        match outcome {
-            Outcome::Done => {
-                self.pump.retry.remove(origin);
-                if origin != path || !view.rows.get(path).wants.is_empty() {
-                    self.pump.freshen(origin);
-                }
-                Vec::new()
-            }
-            Outcome::NoContent => {
-                let words = "the fetched content did not verify on disk".to_string();
-                let problem = Problem { code: ProblemCode::Io, words };
-                if self.pump.is_retried(origin) {
-                    self.pump.fail(now, origin, problem, Some(DISK_MOVED_RETRY));
-                } else {
-                    // Another path with the same content used the temp up: by now it can be copied from there.
-                    let at = now.after(DISK_MOVED_RETRY);
-                    self.pump.retry.insert(origin.clone(), Retry { at, attempts: 1, problem, open: true });
-                    self.pump.freshen(origin);
-                }
-                Vec::new()
-            }
-            Outcome::DiskMoved => {
-                let problem = Problem { code: ProblemCode::Busy, words: "it changed here meanwhile".to_string() };
-                self.pump.fail(now, origin, problem, Some(DISK_MOVED_RETRY));
-                vec![Effect::Look { path: path.clone(), subtree: false }]
-            }
-            Outcome::NotEmpty => {
-                let words = "the directory holds something that is not synced".to_string();
-                let problem = Problem { code: ProblemCode::Blocked, words };
-                let look = Effect::Look { path: path.clone(), subtree: true };
-                if self.pump.fail(now, origin, problem.clone(), None) < NOT_EMPTY_MAX {
-                    return vec![look];
-                }
-                let mut effects = self.failed(now, origin, problem, view);
-                effects.push(look);
-                effects
-            }
-            Outcome::Failed(problem) => self.failed(now, origin, problem, view),
-        }
     }
 }
 

@@ -217,6 +217,7 @@ impl Engine {
                     Some(entry) => {
                         let mut wants = row.wants.clone();
                         wants.push(Want { entry: entry.clone(), sources: sources.clone(), declined: None });
+                        self.pump.revert(&path);
                         changes.push(Change::Lost { path: path.clone() });
                         changes.push(Change::Wants { path, wants });
                     }

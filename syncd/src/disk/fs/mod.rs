@@ -18,8 +18,8 @@ pub use sim::SimFs;
 use protocol::model::{Mode, Mtime, RelPath};
 use protocol::sync::{Fingerprint, Kind};
 use std::io;
-use std::time::Duration;
 use std::ops::Deref;
+use std::time::Duration;
 
 /// A part of the private directory `.syncd/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
