@@ -304,8 +304,12 @@ impl Device {
     #[must_use]
     pub fn is_question(&self, user: &User, act: Act) -> bool {
         let objects = self.drive.objects();
-        let is_link =
-            |path: &RelPath| objects.get(path).is_some_and(|object| matches!(object.content, Content::Symlink(_)));
+        let is_link = |path: &RelPath| {
+            let stands = objects.get(path).map(|object| &object.content);
+            let comes = self.given.iter().filter(|(action, _)| action.path == *path);
+            let mut either = comes.map(|(action, _)| &action.entry.content).chain(stands);
+            either.any(|content| matches!(content, Content::Symlink(_)))
+        };
         let place = match act {
             Act::Link(at) => &user.paths[at],
             Act::Rename(from, to) if is_link(&user.paths[from]) => &user.paths[to],
