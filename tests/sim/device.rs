@@ -7,9 +7,9 @@ use super::rng::Rng;
 use super::scenario::Act;
 use super::user::{Deed, User, moved};
 use super::volume::Race;
-use protocol::model::{Content, DeviceId, FileContent, RelPath, ReplicaId, Timestamp};
+use protocol::model::{Content, DeviceId, Entry, FileContent, RelPath, ReplicaId, Timestamp};
 use protocol::sync::engine::{Alarm, Config, Effect, Engine, Event, View};
-use protocol::sync::{Action, Change, Have, Journal, Outcome, Rows, Step};
+use protocol::sync::{Action, Change, Journal, Outcome, Rows, Step};
 use std::collections::VecDeque;
 use syncd::disk::sim_journal::MemJournal;
 
@@ -201,7 +201,7 @@ impl Device {
         let counter = self.store.state().counter;
         for change in &changes {
             match change {
-                Change::Have { path, have } if have.entry.is_live() && self.is_own(have) => {
+                Change::Have { path, have } if self.is_own(&have.entry, self.store.get(path).entry()) => {
                     if advancing {
                         oracle.system(self.number, path, &have.entry.content);
                     } else {
@@ -215,11 +215,12 @@ impl Device {
         self.store.commit(changes);
     }
 
-    /// Written by this device just now, not taken from a peer.
-    fn is_own(&self, have: &Have) -> bool {
+    /// Live and written by this device just now: neither taken from a peer nor only recorded anew.
+    fn is_own(&self, entry: &Entry, before: Option<&Entry>) -> bool {
         let replica = self.store.state().replica;
-        let mut events = have.entry.content_at.iter();
-        events.next().is_some_and(|event| event.replica == replica) && events.next().is_none()
+        let mut events = entry.content_at.iter();
+        let is_ours = events.next().is_some_and(|event| event.replica == replica) && events.next().is_none();
+        entry.is_live() && is_ours && before.is_none_or(|before| before.content_at != entry.content_at)
     }
 
     fn start(&mut self, actions: Vec<Action>, counter: u64) -> Result<(), Crashed> {
@@ -355,8 +356,7 @@ impl Device {
 
     /// An action is recorded. Only from then on its content counts as seen: before, a crash may take it back.
     fn tell(&self, action: &Action, is_peers: bool, oracle: &mut Oracle) {
-        let have = Have { entry: action.entry.clone(), fingerprint: None, racy: false };
-        if action.entry.is_live() && !is_peers && self.is_own(&have) {
+        if !is_peers && self.is_own(&action.entry, action.expected.as_ref().map(|have| &have.entry)) {
             oracle.system(self.number, &action.path, &action.entry.content);
         }
         oracle.shown(self.number, &action.path, &action.entry.content);

@@ -1,11 +1,12 @@
-//! Many seeds, or one with its trace: `sim --seeds N [--start S] [--jobs J] [--profile flat|disk]`, `sim --seed S`.
+//! Many seeds, or one with its trace: `sim --seeds N [--start S] [--jobs J] [--profile flat|disk|mixed]`,
+//! `sim --seed S`. `--without RULE` switches a rule off, `--clones` copies a device in each run.
 
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 use tests::sim::check::{Demand, Violation, run};
-use tests::sim::scenario::{Profile, Scenario};
+use tests::sim::scenario::{Profile, SWITCHES, Scenario, Switch};
 use tests::sim::shrink::shrink;
 
 /// What was asked for.
@@ -16,15 +17,48 @@ struct Args {
     start: u64,
     jobs: u64,
     keep_going: bool,
-    profile: Profile,
+    profiles: Profiles,
+    without: Option<Switch>,
+    clones: bool,
+}
+
+/// On which disks.
+#[derive(Clone, Copy, Default)]
+enum Profiles {
+    #[default]
+    Flat,
+    Disk,
+    /// Each seed on one of them.
+    Mixed,
+}
+
+impl Args {
+    fn scenario(&self, seed: u64) -> Scenario {
+        let profile = match self.profiles {
+            Profiles::Mixed if seed % 2 == 1 => Profile::Disk,
+            Profiles::Disk => Profile::Disk,
+            Profiles::Flat | Profiles::Mixed => Profile::Flat,
+        };
+        let mut scenario = Scenario::draw(seed, profile);
+        if let Some((_, switch)) = self.without {
+            switch(&mut scenario.config);
+        }
+        if self.clones { scenario.with_clone() } else { scenario }
+    }
+
+    /// Two devices that claim to be one lose edits: neither knows of the other. They must still end alike.
+    const fn demand(&self) -> Demand {
+        if self.clones { Demand::Convergence } else { Demand::All }
+    }
 }
 
 fn parse() -> Result<Args, String> {
     let mut args = Args { seeds: 1000, jobs: 1, ..Args::default() };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
-        if word == "--keep-going" {
-            args.keep_going = true;
+        if word == "--keep-going" || word == "--clones" {
+            args.keep_going |= word == "--keep-going";
+            args.clones |= word == "--clones";
             continue;
         }
         let value = words.next().ok_or(format!("{word} needs a value"))?;
@@ -34,8 +68,13 @@ fn parse() -> Result<Args, String> {
             "--seeds" => args.seeds = number()?,
             "--start" => args.start = number()?,
             "--jobs" => args.jobs = number()?.max(1),
-            "--profile" if value == "flat" => args.profile = Profile::Flat,
-            "--profile" if value == "disk" => args.profile = Profile::Disk,
+            "--profile" if value == "flat" => args.profiles = Profiles::Flat,
+            "--profile" if value == "disk" => args.profiles = Profiles::Disk,
+            "--profile" if value == "mixed" => args.profiles = Profiles::Mixed,
+            "--without" => {
+                let known = SWITCHES.into_iter().find(|(name, _)| *name == value);
+                args.without = Some(known.ok_or_else(|| format!("no rule is called {value}"))?);
+            }
             _ => return Err(format!("unknown argument {word} {value}")),
         }
     }
@@ -52,15 +91,15 @@ fn main() -> ExitCode {
     };
     std::panic::set_hook(Box::new(|_| {}));
     match args.seed {
-        Some(seed) => replay(seed, args.profile),
+        Some(seed) => replay(&args, seed),
         None => many(&args),
     }
 }
 
-fn replay(seed: u64, profile: Profile) -> ExitCode {
-    let scenario = Scenario::draw(seed, profile);
+fn replay(args: &Args, seed: u64) -> ExitCode {
+    let scenario = args.scenario(seed);
     println!("{scenario}");
-    let (result, trace) = run(&scenario, Demand::All, true);
+    let (result, trace) = run(&scenario, args.demand(), true);
     println!("{}", trace.join("\n"));
     match result {
         Ok(summary) => {
@@ -68,18 +107,18 @@ fn replay(seed: u64, profile: Profile) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(violation) => {
-            explain(&scenario, &violation);
+            explain(&scenario, &violation, args.demand());
             ExitCode::FAILURE
         }
     }
 }
 
 /// The smallest scenario that fails the same way, with its trace.
-fn explain(scenario: &Scenario, violation: &Violation) {
-    let (small, smaller) = shrink(scenario, violation, Demand::All);
+fn explain(scenario: &Scenario, violation: &Violation, demand: Demand) {
+    let (small, smaller) = shrink(scenario, violation, demand);
     println!("=== seed {} fails: {}", scenario.config.seed, violation.property);
     println!("=== smallest:\n{small}");
-    println!("{}", run(&small, Demand::All, true).1.join("\n"));
+    println!("{}", run(&small, demand, true).1.join("\n"));
     println!("=== {}: {}", smaller.property, smaller.words);
 }
 
@@ -97,7 +136,7 @@ fn many(args: &Args) -> ExitCode {
                     if seed >= end {
                         return;
                     }
-                    if let Err(violation) = run(&Scenario::draw(seed, args.profile), Demand::All, false).0 {
+                    if let Err(violation) = run(&args.scenario(seed), args.demand(), false).0 {
                         failed.store(true, Ordering::Relaxed);
                         let line = violation.words.lines().next().unwrap_or_default();
                         println!("seed {seed}: {}: {}", violation.property, &line[..line.len().min(200)]);
@@ -123,7 +162,7 @@ fn many(args: &Args) -> ExitCode {
         }
         Some((seed, violation)) => {
             if !args.keep_going {
-                explain(&Scenario::draw(seed, args.profile), &violation);
+                explain(&args.scenario(seed), &violation, args.demand());
             }
             ExitCode::FAILURE
         }

@@ -335,6 +335,8 @@ impl Oracle {
         };
         let ours = self.events.iter().enumerate();
         let ours = ours.filter(|(_, event)| event.after == Some(content) && base(&event.path) == *lineage);
+        // The copy itself is no reason for the copy.
+        let ours = ours.filter(|(_, event)| event.did != Did::System);
         ours.into_iter().any(|(id, event)| {
             self.events.iter().enumerate().any(|(other_id, other)| {
                 let concurrent = !event.past.has(other_id) && !other.past.has(id);

@@ -59,6 +59,20 @@ pub struct Config {
     pub clone_after: Option<u32>,
 }
 
+/// A rule that looks optional, and how to do without it.
+pub type Switch = (&'static str, fn(&mut Config));
+
+/// All of them, by the name that the command line knows.
+pub const SWITCHES: [Switch; 7] = [
+    ("resolver_bumps", |config| config.rules.resolver_bumps = false),
+    ("metadata_bumps", |config| config.rules.metadata_bumps = false),
+    ("content_at", |config| config.rules.content_at = false),
+    ("free_name", |config| config.rules.free_name = false),
+    ("own_replica", |config| config.reuse_replica = true),
+    ("forks", |config| config.rules.forks = false),
+    ("revive", |config| config.rules.revive = false),
+];
+
 /// One thing that happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
@@ -291,6 +305,15 @@ impl Scenario {
             add(swarm.step(&mut rng, &config));
         }
         Self { config, steps }
+    }
+
+    /// The same with a device that becomes a copy of another within the first half.
+    #[must_use]
+    pub fn with_clone(mut self) -> Self {
+        let half = (self.steps.len() / 2).max(1);
+        let nth = Rng::new(self.config.seed, 1).below(half);
+        self.config.clone_after = self.steps.get(nth).map(|step| step.id);
+        self
     }
 }
 
