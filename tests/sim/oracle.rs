@@ -152,6 +152,8 @@ impl Oracle {
         let event = self.events.last_mut().expect("just recorded");
         event.superseded = known.was_about_to_go || (after.is_some() && after == known.recorded);
         event.first_contact = known.first_contact;
+        // What a tombstone says was there.
+        event.before = known.recorded.or(event.before);
         event.moved_from.clone_from(&known.moved_from);
     }
 

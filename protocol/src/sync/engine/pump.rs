@@ -81,6 +81,8 @@ struct Applying {
     entry: Entry,
     /// What is displaced is the user's own, in a receive-only folder.
     displaces_local: bool,
+    /// A directory goes.
+    replaces_directory: bool,
 }
 
 #[derive(Debug)]
@@ -432,7 +434,10 @@ impl Engine {
         let Draft { path, expected, entry, step, .. } = due.draft;
         let (moved_from, entry_too) = (due.moved_from.clone(), entry.clone());
         let displaces_local = due.displaces_local;
-        let applying = Applying { path: path.clone(), moved_from, entry: entry_too, displaces_local };
+        let replaces_directory = expected.as_ref().is_some_and(|have| have.entry.content.is_directory())
+            && !entry_too.content.is_directory();
+        let applying =
+            Applying { path: path.clone(), moved_from, entry: entry_too, displaces_local, replaces_directory };
         self.pump.applying.insert(id, applying);
         if let Some(from) = due.moved_from {
             self.pump.flights.insert(from.clone(), Flight { origin: from, state: FlightState::Applying });

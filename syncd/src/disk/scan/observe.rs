@@ -90,6 +90,10 @@ fn look<F: Fs>(
     match scanner.compare(&dir, path, found, have.as_ref(), root_fs, teller) {
         // Perhaps back to what is recorded as the entry: then the local finding is over.
         Rest::Nothing => {
+            // Rows below something that is no directory: what was in one went as it was replaced.
+            if found.kind != Kind::Directory {
+                scanner.tell_missing_below(path, teller);
+            }
             if let Some(local) = &row.local {
                 scanner.tell_local(path, local, Some((dir, *found)), teller);
             }

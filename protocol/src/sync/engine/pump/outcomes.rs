@@ -68,9 +68,10 @@ impl Engine {
     ) -> Vec<Effect> {
         let mut effects = Vec::new();
         for (id, outcome) in outcomes {
-            let Some(Applying { path, moved_from, entry, displaces_local }) = self.pump.applying.remove(&id) else {
+            let Some(applying) = self.pump.applying.remove(&id) else {
                 continue;
             };
+            let Applying { path, moved_from, entry, displaces_local, replaces_directory } = applying;
             let origin = self.pump.land(&path).map_or_else(|| path.clone(), |flight| flight.origin);
             if let Some(from) = &moved_from {
                 self.pump.land(from);
@@ -82,6 +83,10 @@ impl Engine {
                 effects.push(Effect::KeepBeside { path: path.clone(), id });
             }
             if outcome == Outcome::Done {
+                if replaces_directory && view.rows.live_below(&path).is_some() {
+                    // What was in the directory that went was moved out of it under our hands.
+                    effects.push(Effect::Look { path: path.clone(), subtree: true });
+                }
                 self.check_record(&path, view);
             }
             effects.extend(self.outcome(now, &path, &origin, outcome, view));
