@@ -6,13 +6,14 @@
 
 mod around;
 mod deletions;
+mod guard;
 mod local;
 mod moves;
 mod peers;
 mod pump;
 mod remote;
 
-pub use deletions::Hold;
+pub use deletions::{HeldWhat, Hold};
 pub use peers::{DigestWords, IndexBatch, PeerStatus};
 
 use super::local::{Change, DeclineCode, Disk, Observation, Rows};
@@ -22,6 +23,7 @@ use crate::model::{
     ContentHash, DeviceId, Event as Dot, FileContent, RelPath, ReplicaId, Sequence, Timestamp, Version,
 };
 use deletions::Deletions;
+use guard::Guard;
 use peers::Peer;
 use pump::Pump;
 use std::collections::BTreeMap;
@@ -44,7 +46,7 @@ pub enum FolderMode {
 pub struct Config {
     /// Direction.
     pub mode: FolderMode,
-    /// Whether mass deletions are held for approval.
+    /// Whether mass deletions and replacements are held for approval.
     pub guard: bool,
     /// The decision table's rules; tests switch them off one by one.
     pub rules: Rules,
@@ -258,7 +260,7 @@ pub enum Alarm {
         /// From whom.
         peer: DeviceId,
     },
-    /// Deletions are held until `approve` or `reject`.
+    /// Changes are held until `approve` or `reject`.
     Held(Hold),
 }
 
@@ -277,6 +279,7 @@ pub struct Engine {
     peers: BTreeMap<DeviceId, Peer>,
     pump: Pump,
     deletions: Deletions,
+    guard: Guard,
     /// Declines to tell every peer with the next acknowledgement.
     declined_news: Vec<Declined>,
 }
@@ -323,6 +326,7 @@ impl Engine {
             peers: BTreeMap::new(),
             pump: Pump::default(),
             deletions: Deletions::default(),
+            guard: Guard::default(),
             declined_news: Vec::new(),
         }
     }
@@ -341,6 +345,7 @@ impl Engine {
             Event::Connected { peer, replica } => self.connected(peer, replica, view),
             Event::Disconnected(peer) => {
                 self.peers.remove(&peer);
+                self.count_deletions(now, peer, view);
                 Vec::new()
             }
             Event::IndexGet { peer, replica, from, credit } => self.index_asked(peer, replica, from, credit, view),
@@ -355,7 +360,7 @@ impl Engine {
             Event::Applied(outcomes) => self.applied(now, outcomes, view),
             Event::Approve => self.approve(now, view),
             Event::Reject => self.reject(view),
-            Event::Started => self.started(view),
+            Event::Started => self.started(now, view),
             Event::IgnoreChanged => {
                 self.pump.restart();
                 self.undecline(DeclineCode::Ignored, view)
@@ -366,7 +371,10 @@ impl Engine {
 
     /// The next things to do. Called until it returns nothing.
     pub fn advance(&mut self, now: Timestamp, view: View<'_>) -> Vec<Effect> {
-        let mut effects = self.publish_deletions(now, view);
+        let mut effects = self.sweep(view);
+        if effects.is_empty() {
+            effects = self.publish_deletions(now, view);
+        }
         if effects.is_empty() {
             effects = self.dispatch(now, view);
         }
@@ -393,7 +401,7 @@ impl Engine {
             in_flight: self.pump.in_flight(),
             deletions_pending: self.deletions.len(),
             retrying: self.pump.retrying(),
-            held: self.deletions.held(),
+            held: self.deletions.held().into_iter().chain(self.guard.held()).collect(),
             peers: self.peer_statuses(rows),
         }
     }

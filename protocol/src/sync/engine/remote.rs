@@ -13,7 +13,7 @@ const WANTS_PER_PATH_MAX: usize = 64;
 impl Engine {
     pub(super) fn index_received(
         &mut self,
-        _now: Timestamp,
+        now: Timestamp,
         id: DeviceId,
         batch: IndexBatch,
         view: View<'_>,
@@ -29,7 +29,7 @@ impl Engine {
         let mut effects = Vec::new();
         let mut changes = Vec::new();
         for row in batch.rows {
-            self.row_received(id, row, &mut changes, &mut effects, view);
+            self.row_received(now, id, row, &mut changes, &mut effects, view);
         }
         let sequence = at.max(batch.to);
         if sequence > at || view.rows.cursor(&id).is_none_or(|cursor| cursor.replica != replica) {
@@ -41,6 +41,9 @@ impl Engine {
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.head = Some(batch.head.max(batch.to));
         }
+        if sequence >= batch.head.max(batch.to) {
+            self.count_deletions(now, id, view);
+        }
         let declined = Vec::new();
         effects.push(Effect::IndexAck { peer: id, replica, sequence, declined });
         self.pump.more_is_known();
@@ -49,6 +52,7 @@ impl Engine {
 
     fn row_received(
         &mut self,
+        now: Timestamp,
         id: DeviceId,
         row: Row,
         changes: &mut Vec<Change>,
@@ -67,11 +71,13 @@ impl Engine {
             return;
         }
         let declined = self.declined_at_once(&path, &entry, view);
+        let declined = declined.or_else(|| self.guarded(now, id, &path, &known, &entry, view));
         if let Some(decline) = &declined {
             self.declines(&path, &entry.version, Some(decline));
         }
         self.pump.wanted(&path, &known, &entry);
         if let Some(wants) = wants_with(&known, id, entry, declined) {
+            self.no_longer_held(&known, &wants);
             changes.push(Change::Wants { path, wants });
         }
     }
@@ -129,10 +135,15 @@ impl Engine {
     }
 
     /// What another mode left behind is decided again: declines of a send-only folder, findings of a receive-only one.
-    pub(super) fn started(&mut self, view: View<'_>) -> Vec<Effect> {
+    pub(super) fn started(&mut self, now: Timestamp, view: View<'_>) -> Vec<Effect> {
         let mut effects = Vec::new();
+        if self.config.guard {
+            self.recall_holds(now, view);
+        } else {
+            effects = self.undecline(DeclineCode::WaitingForApproval, view);
+        }
         if self.config.mode != FolderMode::SendOnly {
-            effects = self.undecline(DeclineCode::SendOnly, view);
+            effects.extend(self.undecline(DeclineCode::SendOnly, view));
         }
         if self.config.mode != FolderMode::ReceiveOnly {
             effects.extend(forget_locals(view));
@@ -170,11 +181,13 @@ impl Engine {
     }
 
     pub(super) fn approve_remote(&mut self, view: View<'_>) -> Vec<Effect> {
+        self.guard.answered();
         self.pump.restart();
         self.undecline(DeclineCode::WaitingForApproval, view)
     }
 
     pub(super) fn reject_remote(&mut self, view: View<'_>) -> Vec<Effect> {
+        self.guard.answered();
         self.assert_ours(DeclineCode::WaitingForApproval, view)
     }
 
