@@ -326,13 +326,19 @@ impl Engine {
             peers: BTreeMap::new(),
             pump: Pump::default(),
             deletions: Deletions::default(),
-            guard: Guard::default(),
+            guard: Guard::new(),
             declined_news: Vec::new(),
         }
     }
 
     /// Takes in what happened. The effects are carried out in order before `advance` is called.
     pub fn handle(&mut self, now: Timestamp, event: Event, view: View<'_>) -> Vec<Effect> {
+        let effects = self.taken_in(now, event, view);
+        self.guard.committing(&effects);
+        effects
+    }
+
+    fn taken_in(&mut self, now: Timestamp, event: Event, view: View<'_>) -> Vec<Effect> {
         match event {
             Event::Observed(found) => self.observed(now, found, view),
             Event::Missing(paths) => self.missing(now, paths, view),
@@ -345,7 +351,7 @@ impl Engine {
             Event::Connected { peer, replica } => self.connected(peer, replica, view),
             Event::Disconnected(peer) => {
                 self.peers.remove(&peer);
-                self.count_deletions(now, peer, view);
+                self.guard.left(now, &peer);
                 Vec::new()
             }
             Event::IndexGet { peer, replica, from, credit } => self.index_asked(peer, replica, from, credit, view),
@@ -360,10 +366,10 @@ impl Engine {
             Event::Applied(outcomes) => self.applied(now, outcomes, view),
             Event::Approve => self.approve(now, view),
             Event::Reject => self.reject(view),
-            Event::Started => self.started(now, view),
+            Event::Started => self.started(view),
             Event::IgnoreChanged => {
                 self.pump.restart();
-                self.undecline(DeclineCode::Ignored, view)
+                self.undecline(&[DeclineCode::Ignored], view)
             }
             Event::Wake => Vec::new(),
         }
@@ -371,7 +377,13 @@ impl Engine {
 
     /// The next things to do. Called until it returns nothing.
     pub fn advance(&mut self, now: Timestamp, view: View<'_>) -> Vec<Effect> {
-        let mut effects = self.sweep(view);
+        let effects = self.next(now, view);
+        self.guard.committing(&effects);
+        effects
+    }
+
+    fn next(&mut self, now: Timestamp, view: View<'_>) -> Vec<Effect> {
+        let mut effects = self.keep_guard(now, view);
         if effects.is_empty() {
             effects = self.publish_deletions(now, view);
         }
@@ -390,7 +402,8 @@ impl Engine {
     /// When `Event::Wake` is due, if ever.
     #[must_use]
     pub fn wake_at(&self) -> Option<Timestamp> {
-        [self.deletions.due(self.scans > 0), self.pump.next_retry()].into_iter().flatten().min()
+        let guard = self.guard.due(|id| self.peers.contains_key(id));
+        [self.deletions.due(self.scans > 0), self.pump.next_retry(), guard].into_iter().flatten().min()
     }
 
     /// For status.
@@ -401,9 +414,15 @@ impl Engine {
             in_flight: self.pump.in_flight(),
             deletions_pending: self.deletions.len(),
             retrying: self.pump.retrying(),
-            held: self.deletions.held().into_iter().chain(self.guard.held()).collect(),
+            held: self.held(),
             peers: self.peer_statuses(rows),
         }
+    }
+
+    /// What waits for a person.
+    #[must_use]
+    pub fn held(&self) -> Vec<Hold> {
+        self.deletions.held().into_iter().chain(self.guard.held()).collect()
     }
 
     /// Nothing is scanned, fetched, applied or about to be published.

@@ -36,11 +36,6 @@ impl Moves {
         }
     }
 
-    /// The content of this entry was announced at another path.
-    pub(super) fn comes_elsewhere(&self, entry: &Entry, path: &RelPath) -> bool {
-        entry.content.file().is_some_and(|file| self.coming.get(&file.hash).is_some_and(|to| to != path))
-    }
-
     /// A move was tried; it is not tried again.
     pub(super) fn tried(&mut self, from: &RelPath, entry: &Entry) {
         if let Some(file) = entry.content.file()

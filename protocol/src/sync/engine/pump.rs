@@ -111,7 +111,10 @@ impl Pump {
 
     pub(super) fn is_applying_below(&self, dir: &RelPath) -> bool {
         let mut below = self.flights.range(dir.clone()..).skip_while(|(path, _)| *path == dir);
-        below.by_ref().take_while(|(path, _)| path.is_below(dir)).any(|(_, flight)| flight.state == FlightState::Applying)
+        below
+            .by_ref()
+            .take_while(|(path, _)| path.is_below(dir))
+            .any(|(_, flight)| flight.state == FlightState::Applying)
     }
 
     pub(super) fn is_in_flight(&self, path: &RelPath) -> bool {
@@ -344,7 +347,7 @@ impl Engine {
             self.pump.unsettled = true;
             return vec![Effect::Look { path: path.clone(), subtree: false }];
         }
-        if !want.entry.is_live() && self.guard.is_counting(&want.sources) || self.is_about_to_move(&draft, view) {
+        if self.guard.is_counting(want) || self.is_about_to_move(&draft, view) {
             self.pump.unsettled = true;
             return Vec::new();
         }
@@ -507,9 +510,11 @@ impl Engine {
             let Some(Applying { path, moved_from, entry, displaces_local }) = self.pump.applying.remove(&id) else {
                 continue;
             };
+            self.guard.touch(&path);
             let origin = self.pump.land(&path).map_or_else(|| path.clone(), |flight| flight.origin);
             if let Some(from) = &moved_from {
                 self.pump.land(from);
+                self.guard.touch(from);
                 self.pump.moves.tried(from, &entry);
                 self.pump.freshen(from);
                 self.check_record(from, view);

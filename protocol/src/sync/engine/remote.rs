@@ -41,9 +41,6 @@ impl Engine {
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.head = Some(batch.head.max(batch.to));
         }
-        if sequence >= batch.head.max(batch.to) {
-            self.count_deletions(now, id, view);
-        }
         let declined = Vec::new();
         effects.push(Effect::IndexAck { peer: id, replica, sequence, declined });
         self.pump.more_is_known();
@@ -71,13 +68,12 @@ impl Engine {
             return;
         }
         let declined = self.declined_at_once(&path, &entry, view);
-        let declined = declined.or_else(|| self.guarded(now, id, &path, &known, &entry, view));
+        let declined = declined.or_else(|| self.guarded(now, id, &path, &known, &entry));
         if let Some(decline) = &declined {
             self.declines(&path, &entry.version, Some(decline));
         }
         self.pump.wanted(&path, &known, &entry);
         if let Some(wants) = wants_with(&known, id, entry, declined) {
-            self.no_longer_held(&known, &wants);
             changes.push(Change::Wants { path, wants });
         }
     }
@@ -135,16 +131,15 @@ impl Engine {
     }
 
     /// What another mode left behind is decided again: declines of a send-only folder, findings of a receive-only one.
-    pub(super) fn started(&mut self, now: Timestamp, view: View<'_>) -> Vec<Effect> {
-        let mut effects = Vec::new();
-        if self.config.guard {
-            self.recall_holds(now, view);
-        } else {
-            effects = self.undecline(DeclineCode::WaitingForApproval, view);
+    pub(super) fn started(&mut self, view: View<'_>) -> Vec<Effect> {
+        let mut codes = Vec::new();
+        if !self.config.guard {
+            codes.push(DeclineCode::WaitingForApproval);
         }
         if self.config.mode != FolderMode::SendOnly {
-            effects.extend(self.undecline(DeclineCode::SendOnly, view));
+            codes.push(DeclineCode::SendOnly);
         }
+        let mut effects = self.undecline(&codes, view);
         if self.config.mode != FolderMode::ReceiveOnly {
             effects.extend(forget_locals(view));
         }
@@ -152,8 +147,8 @@ impl Engine {
         effects
     }
 
-    /// Takes back every decline with this code, so that the wants are decided again.
-    pub(super) fn undecline(&mut self, code: DeclineCode, view: View<'_>) -> Vec<Effect> {
+    /// Takes back every decline with one of these codes, so that the wants are decided again.
+    pub(super) fn undecline(&mut self, codes: &[DeclineCode], view: View<'_>) -> Vec<Effect> {
         let mut changes = Vec::new();
         let mut after = None;
         loop {
@@ -166,7 +161,7 @@ impl Engine {
                 let mut wants = row.wants;
                 let mut changed = false;
                 for want in &mut wants {
-                    if want.declined.as_ref().is_some_and(|decline| decline.code == code) {
+                    if want.declined.as_ref().is_some_and(|decline| codes.contains(&decline.code)) {
                         want.declined = None;
                         changed = true;
                         self.declines(&path, &want.entry.version, None);
@@ -177,17 +172,23 @@ impl Engine {
                 }
             }
         }
-        if changes.is_empty() { Vec::new() } else { vec![Effect::Commit(changes)] }
+        if changes.is_empty() {
+            return Vec::new();
+        }
+        if codes.iter().any(|code| *code != DeclineCode::WaitingForApproval) {
+            self.guard.count_anew();
+        }
+        vec![Effect::Commit(changes)]
     }
 
     pub(super) fn approve_remote(&mut self, view: View<'_>) -> Vec<Effect> {
-        self.guard.answered();
+        self.guard.approved();
         self.pump.restart();
-        self.undecline(DeclineCode::WaitingForApproval, view)
+        self.undecline(&[DeclineCode::WaitingForApproval], view)
     }
 
     pub(super) fn reject_remote(&mut self, view: View<'_>) -> Vec<Effect> {
-        self.guard.answered();
+        self.guard.rejected();
         self.assert_ours(DeclineCode::WaitingForApproval, view)
     }
 
