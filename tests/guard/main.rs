@@ -143,7 +143,7 @@ fn while_deletions_are_held_the_rest_flows() {
     receiver.hears(&mut peer, rows);
     assert_eq!(receiver.content(&edited), Some(text("edited")));
     assert_eq!(receiver.content(&new), Some(text("new")), "also in a directory that waits to go");
-    let rows = another.deletes(&[gone.clone()]);
+    let rows = another.deletes(std::slice::from_ref(&gone));
     receiver.hears(&mut another, rows);
     assert_eq!(receiver.content(&gone), None, "another device is not held");
     let more = paths(2_500)[2_400..].to_vec();
@@ -213,11 +213,11 @@ fn held_replacements_are_approved_or_put_back() {
         receiver.hears(&mut peer, rows);
         assert_eq!(receiver.held(), "ReplacementsThere 588 of 1100 by 1");
         let late = paths(1_100).pop().expect("a path");
-        let rows = peer.rewrites(&[late.clone()], "newer ");
+        let rows = peer.rewrites(std::slice::from_ref(&late), "newer ");
         receiver.hears(&mut peer, rows);
         assert_eq!(receiver.held(), "ReplacementsThere 588 of 1100 by 1", "a newer one takes its place");
         let gone = paths(1)[0].clone();
-        let rows = peer.deletes(&[gone.clone()]);
+        let rows = peer.deletes(std::slice::from_ref(&gone));
         receiver.hears(&mut peer, rows);
         assert_eq!(receiver.content(&gone), None, "deletions have a rule of their own");
         receiver.happens(if approve { Event::Approve } else { Event::Reject });
