@@ -280,6 +280,19 @@ fn one_copy_does_not_pay_for_all_files_that_equal_it() {
 }
 
 #[test]
+fn files_that_came_just_now_do_not_pay_for_their_own_deletion() {
+    let (mut receiver, mut peer) = Receiver::with(0);
+    let mut rows = vec![peer.sets(&path("d0000"), Content::Directory)];
+    rows.extend(peer.restores(&paths(30)));
+    receiver.hears(&mut peer, rows);
+    let rows = peer.rewrites(&paths(30), "new ");
+    receiver.hears(&mut peer, rows);
+    let rows = peer.deletes(&paths(30));
+    receiver.hears(&mut peer, rows);
+    assert_eq!((receiver.held().as_str(), receiver.files()), ("DeletionsThere 30 of 30 by 1", 30));
+}
+
+#[test]
 fn approved_deletions_are_carried_out_and_counted_no_more() {
     let (mut receiver, mut peer) = holding(3_000, 1_600);
     receiver.happens(Event::Approve);

@@ -52,28 +52,40 @@ impl PathsLately {
     }
 }
 
-/// Contents that came lately. Each pays for one deletion of the same content: together they are a move.
+/// Contents that came lately, and where. Each pays for one deletion of the same content elsewhere: together they are a
+/// move.
 #[derive(Debug, Default)]
 pub(super) struct Arrived {
-    unused: BTreeMap<ContentHash, u64>,
-    order: VecDeque<(Timestamp, ContentHash)>,
+    places: BTreeMap<ContentHash, BTreeSet<RelPath>>,
+    order: VecDeque<(Timestamp, ContentHash, RelPath)>,
 }
 
 impl Arrived {
-    pub(super) fn add(&mut self, now: Timestamp, content: ContentHash) {
-        let is_old = |(at, _): &(Timestamp, ContentHash)| now.since(*at) > GUARD_WINDOW;
+    pub(super) fn add(&mut self, now: Timestamp, content: ContentHash, path: &RelPath) {
+        let is_old = |(at, ..): &(Timestamp, ContentHash, RelPath)| now.since(*at) > GUARD_WINDOW;
         while self.order.len() >= ARRIVED_MAX || self.order.front().is_some_and(is_old) {
-            if let Some((_, content)) = self.order.pop_front() {
-                self.take(&content);
+            if let Some((_, content, path)) = self.order.pop_front() {
+                self.left(&content, &path);
             }
         }
-        *self.unused.entry(content).or_default() += 1;
-        self.order.push_back((now, content));
+        self.places.entry(content).or_default().insert(path.clone());
+        self.order.push_back((now, content, path.clone()));
     }
 
-    /// Uses one; false when there is none.
-    pub(super) fn take(&mut self, content: &ContentHash) -> bool {
-        take_one(&mut self.unused, content)
+    /// The content no longer stands there.
+    pub(super) fn left(&mut self, content: &ContentHash, path: &RelPath) {
+        if let Some(places) = self.places.get_mut(content) {
+            places.remove(path);
+            if places.is_empty() {
+                self.places.remove(content);
+            }
+        }
+    }
+
+    /// Whether it came elsewhere, which pays for one deletion.
+    pub(super) fn pays(&mut self, content: &ContentHash) -> bool {
+        let place = self.places.get(content).and_then(|places| places.first()).cloned();
+        place.inspect(|place| self.left(content, place)).is_some()
     }
 }
 

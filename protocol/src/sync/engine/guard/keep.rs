@@ -60,7 +60,7 @@ impl Engine {
         if !self.config.guard || known.wants.iter().any(|want| entry.version.is_within(&want.entry.version)) {
             return None;
         }
-        self.content_came(now, known, entry);
+        self.content_came(now, path, known, entry);
         let loss = self.loss(known, entry)?;
         let is_known = |want: &Want| is_of(want, id) && self.loss(known, &want.entry) == Some(loss);
         if !known.wants.iter().any(is_known) && !self.takes_away(now, id, path, known, loss) {
@@ -74,10 +74,10 @@ impl Engine {
         Some(waiting(loss))
     }
 
-    fn content_came(&mut self, now: Timestamp, known: &LocalRow, entry: &Entry) {
+    fn content_came(&mut self, now: Timestamp, path: &RelPath, known: &LocalRow, entry: &Entry) {
         let stands = known.entry().is_some_and(|ours| ours.content.same(&entry.content));
         if let Some(file) = entry.content.file().filter(|_| !stands) {
-            self.guard.came(now, file.hash);
+            self.guard.came(now, file.hash, path);
         }
     }
 
@@ -85,8 +85,9 @@ impl Engine {
     fn takes_away(&mut self, now: Timestamp, id: DeviceId, path: &RelPath, known: &LocalRow, loss: Loss) -> bool {
         let standing = known.entry().and_then(|ours| ours.content.file()).map(|file| file.hash);
         let guard = &mut self.guard;
+        standing.inspect(|content| guard.arrived.left(content, path));
         match loss {
-            Loss::Deletes if standing.is_some_and(|content| guard.arrived.take(&content)) => return false,
+            Loss::Deletes if standing.is_some_and(|content| guard.arrived.pays(&content)) => return false,
             Loss::Deletes if guard.incoming.get(&id).is_some_and(|incoming| incoming.deletions.on) => {}
             Loss::Deletes => guard.deletes(id, known.entry()),
             Loss::Replaces => guard.incoming.entry(id).or_default().replaced.add(now, path),
@@ -303,7 +304,7 @@ impl Engine {
                 held.on = true;
             }
             (None, loss) if what == Recall::All => {
-                self.content_came(now, row, &want.entry);
+                self.content_came(now, path, row, &want.entry);
                 if loss == Some(Loss::Deletes) {
                     self.takes_away(now, id, path, row, Loss::Deletes);
                     self.guard.incoming.entry(id).or_default().away = now;

@@ -209,14 +209,14 @@ impl Guard {
     }
 
     /// A content came where it did not stand: somebody's deletion of it was a move.
-    fn came(&mut self, now: Timestamp, content: ContentHash) {
+    fn came(&mut self, now: Timestamp, content: ContentHash, path: &RelPath) {
         for incoming in self.incoming.values_mut() {
             if take_one(&mut incoming.unpaired, &content) {
                 incoming.counted -= 1;
                 return;
             }
         }
-        self.arrived.add(now, content);
+        self.arrived.add(now, content, path);
     }
 
     fn deletes(&mut self, id: DeviceId, standing: Option<&Entry>) {
