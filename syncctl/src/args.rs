@@ -258,7 +258,7 @@ pub enum FolderCommand {
     Rescan(FolderName),
     /// Let held changes happen (mass deletions, mass replacements).
     Approve(FolderName),
-    /// Take held changes back: what is missing here is fetched from other devices.
+    /// Take held changes back: what was deleted here is fetched, what others deleted or replaced goes back to them.
     Reject(FolderName),
     /// Send-only folder: make the other devices like this one.
     Override(FolderName),

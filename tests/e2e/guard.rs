@@ -1,4 +1,5 @@
-//! Many deletions at once are held until a person says what they mean; a root that is not there deletes nothing.
+//! Many deletions or replacements at once are held until a person says what they mean, where they happen and where
+//! they arrive; a root that is not there deletes nothing.
 
 use std::fs;
 use tests::harness::{Device, FOLDER, Mount, World, assert_same, join, pair, pair_of, settle, share, skip, until};
@@ -52,7 +53,11 @@ fn everything_deleted_at_once_goes_on_when_approved_and_is_kept_as_versions() {
     settle(&[&a, &b]);
     fs::remove_dir_all(a.at("d")).expect("gone");
     held(&a);
-    a.ok(&["folder", "approve", FOLDER]);
+    let said = a.ok(&["folder", "approve", FOLDER]);
+    assert!(said.contains("the deletion of 30 files is passed on"), "{said}");
+    // Whoever receives it asks too.
+    assert_eq!(held(&b)["kind"], "deletions_there");
+    b.ok(&["folder", "approve", FOLDER]);
     settle(&[&a, &b]);
     assert_same(&[&a, &b], 0);
     assert!(!b.at("d").exists());
@@ -81,6 +86,99 @@ fn a_hold_survives_a_restart() {
     a.ok(&["folder", "reject", FOLDER]);
     settle(&[&a, &b]);
     assert_eq!(count(&a), FILES);
+}
+
+/// A's guard is off, and everything is deleted there.
+fn deleted_unguarded(world: &World) -> (Device, Device) {
+    let (a, b) = pair_of(world);
+    a.ok(&["folder", "set", FOLDER, "mass_delete_guard", "off"]);
+    crate::apart::meet(&a, &b);
+    fill(&a);
+    settle(&[&a, &b]);
+    fs::remove_dir_all(a.at("d")).expect("gone");
+    let hold = held(&b);
+    assert_eq!((&hold["kind"], &hold["device"]["name"]), (&"deletions_there".into(), &"a".into()));
+    assert_eq!((&hold["paths"], &hold["of_files"]), (&FILES.into(), &FILES.into()));
+    assert_eq!(count(&b), FILES);
+    (a, b)
+}
+
+#[test]
+fn what_a_peer_deletes_at_once_is_held_here_and_can_be_given_back() {
+    let world = World::new();
+    let (a, b) = deleted_unguarded(&world);
+    assert_eq!(b.ctl(&["status", "--check"]).code, 1);
+    let status = b.ctl(&["status"]).out;
+    let words = "30 of 30 files were deleted by a and are still here: `syncctl folder approve main` lets that happen, \
+                 `reject` keeps them and gives them back";
+    assert!(status.contains(words), "{status}");
+    let events = b.events("held");
+    assert_eq!((events.len(), &events[0]["device"]["name"]), (1, &"a".into()));
+    let log = b.log();
+    let warnings: Vec<&str> = log.lines().filter(|line| line.contains("WARN") && line.contains("deleted by")).collect();
+    assert!(warnings.len() == 1 && !warnings[0].contains("d/"), "one warning without names: {warnings:?}");
+    let waited = b.ctl(&["--json", "wait", "--timeout", "1"]);
+    assert!(waited.code == 1 && waited.out.contains("held"), "{waited:?}");
+    a.put("meanwhile", "x");
+    until("other changes flow", || b.get("meanwhile"));
+    let said = b.ok(&["folder", "reject", FOLDER]);
+    assert!(said.contains("30 files that a deleted stay, and go back to it"), "{said}");
+    settle(&[&a, &b]);
+    assert_same(&[&a, &b], 0);
+    assert_eq!((count(&a), b.ctl(&["status", "--check"]).code), (FILES, 0));
+    assert!(b.ok(&["folder", "reject", FOLDER]).contains("nothing was held"));
+}
+
+#[test]
+fn what_a_peer_deletes_at_once_goes_when_approved_here_and_is_kept_as_versions() {
+    let world = World::new();
+    let (a, b) = deleted_unguarded(&world);
+    let said = b.ok(&["folder", "approve", FOLDER]);
+    assert!(said.contains("30 files that a deleted are deleted here"), "{said}");
+    settle(&[&a, &b]);
+    assert_same(&[&a, &b], 0);
+    assert!(!b.at("d").exists());
+    let path = b.at("d/7");
+    let path = path.to_str().expect("text");
+    assert_eq!(b.json(&["versions", path])["versions"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn what_a_peer_replaces_in_great_number_is_held_here_across_a_restart() {
+    const MANY: usize = 1_100;
+    let world = World::new();
+    let (a, mut b) = pair_of(&world);
+    let write = |words: &str| (0..MANY).for_each(|at| a.put(format!("d/{at}"), format!("{words} {at}")));
+    let old = |b: &Device| (0..MANY).filter(|at| b.get(format!("d/{at}")) == Some(format!("old {at}").into())).count();
+    write("old");
+    settle(&[&a, &b]);
+    write("new");
+    // At most 1,000 may be through before it shows how many there are.
+    let paths = |b: &Device| held(b)["paths"].as_u64().expect("a number");
+    until("the rest is held", || (paths(&b) >= 100).then_some(()));
+    b.stop();
+    b.start();
+    crate::apart::meet(&b, &a);
+    let hold = held(&b);
+    assert_eq!((&hold["kind"], &hold["device"]["name"]), (&"replacements_there".into(), &"a".into()));
+    until("what is not held is taken", || (old(&b) as u64 == paths(&b)).then_some(()));
+    assert!(old(&b) >= 100);
+    b.ok(&["folder", "approve", FOLDER]);
+    settle(&[&a, &b]);
+    assert_same(&[&a, &b], 0);
+    assert_eq!(old(&b), 0);
+}
+
+#[test]
+fn a_renamed_directory_is_not_held_anywhere() {
+    let world = World::new();
+    let (a, b) = pair_of(&world);
+    fill(&a);
+    settle(&[&a, &b]);
+    fs::rename(a.at("d"), a.at("e")).expect("a rename");
+    settle(&[&a, &b]);
+    assert_same(&[&a, &b], 0);
+    assert_eq!((count(&b), a.events("held").len() + b.events("held").len()), (0, 0));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! costs nothing.
 
 use super::conflict_name::conflict_name;
-use super::local::{Have, LocalRow, Rows, Want};
+use super::local::{DeclineCode, Have, LocalRow, Rows, Want};
 use super::plan::Step;
 use super::reconcile::{Decision, Rules, bumped, reconcile, revived};
 use crate::model::{Content, Entry, Event, RelPath, Version};
@@ -135,12 +135,17 @@ fn is_open(around: &dyn Around, row: &LocalRow, want: &Want) -> bool {
         && reconcile(row.entry(), &want.entry, around.rules()) != Decision::Nothing
 }
 
+/// A person has to say what becomes of it, and with it of the directory that it is in.
+fn is_held(want: &Want) -> bool {
+    want.declined.as_ref().is_some_and(|decline| decline.code == DeclineCode::WaitingForApproval)
+}
+
 fn open_want_below(around: &dyn Around, dir: &RelPath) -> bool {
     let mut after = dir.clone();
     loop {
         let page = around.rows().wanted(Some(&after), WANTED_PAGE);
         let below = page.iter().take_while(|(path, _)| path.is_below(dir));
-        if below.clone().any(|(_, row)| row.wants.iter().any(|want| is_open(around, row, want))) {
+        if below.clone().any(|(_, row)| row.wants.iter().any(|want| is_open(around, row, want) || is_held(want))) {
             return true;
         }
         match page.last() {

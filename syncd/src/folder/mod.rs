@@ -2,6 +2,7 @@
 //! start-up that settles what a crash left behind before anything else happens.
 
 mod commits;
+mod holds;
 mod log;
 mod look;
 mod report;
@@ -11,6 +12,7 @@ mod task;
 mod troubles;
 mod words;
 
+pub use holds::{answered_words, answers_words, held_words};
 pub use log::{Record, What};
 pub use report::{Report, StopCause, alarm_words};
 pub use shared::{FetchRequest, Outside, ignore_rules};
@@ -112,6 +114,7 @@ impl Folder {
             troubles: troubles::Troubles::default(),
             ignore_applying: false,
             alarms: Vec::new(),
+            holds: holds::Holds::default(),
             stopped: None,
             barriers: Vec::new(),
             log: log::ChangeLog::new(shared::wall_ms),

@@ -1,5 +1,6 @@
 //! A folder's state at one moment, for status, `wait` and events.
 
+use super::holds::held_words;
 use super::log::Record;
 use protocol::model::{DeviceId, RelPath};
 use protocol::sync::engine::{Alarm, FolderMode, Hold, PeerStatus};
@@ -49,7 +50,7 @@ pub struct Report {
     pub stopped: Option<StopCause>,
     /// Paths that do not get on, with the reason and since when (Unix seconds).
     pub problems: Vec<(RelPath, Problem, i64)>,
-    /// Wants that this device declines for good, by rule: ignored, send-only, waiting.
+    /// What waits for a person, and since when (Unix seconds).
     pub holds: Vec<(Hold, i64)>,
     /// Other alarms, in words.
     pub alarms: Vec<(String, i64)>,
@@ -69,20 +70,20 @@ impl Report {
     }
 }
 
-/// An alarm for people.
+/// An alarm for people; `name` names devices.
 #[must_use]
-pub fn alarm_words(alarm: &Alarm) -> String {
+pub fn alarm_words(alarm: &Alarm, name: impl Fn(&DeviceId) -> String) -> String {
     match alarm {
         Alarm::Fork { peer, .. } => format!(
             "device {} and another use one index identity (a copied or restored home): both versions are kept",
-            peer.short()
+            name(peer)
         ),
         Alarm::Diverged { peer } => {
-            format!("after a full comparison this folder still differs from device {}", peer.short())
+            format!("after a full comparison this folder still differs from device {}", name(peer))
         }
-        Alarm::Held(hold) => format!(
-            "{} of {} files were deleted here; nothing is passed on until `syncctl folder approve` or `reject`",
-            hold.files, hold.of
-        ),
+        Alarm::Held(hold) => {
+            let device = hold.peer.as_ref().map_or_else(String::new, name);
+            format!("{}, until `syncctl folder approve` or `reject`", held_words(hold, &device))
+        }
     }
 }

@@ -2,7 +2,8 @@
 
 use super::report::{Report, alarm_words};
 use super::task::Task;
-use protocol::sync::engine::{Alarm, FolderMode};
+use protocol::model::DeviceId;
+use protocol::sync::engine::FolderMode;
 use protocol::sync::{DeclineCode, Rows, Want};
 
 /// Differences counted for status; more are "at least".
@@ -15,10 +16,10 @@ impl Task {
         let mut problems = self.troubles.list();
         let now = self.shared.wall_secs();
         problems.extend(status.retrying.into_iter().map(|(path, problem)| (path, problem, now)));
-        let since = |wanted: fn(&Alarm) -> bool| {
-            self.alarms.iter().find(|(alarm, _)| wanted(alarm)).map_or(now, |(_, since)| *since)
-        };
-        let held_since = since(|alarm| matches!(alarm, Alarm::Held(_)));
+        let holds = status.held.into_iter().map(|hold| {
+            let since = self.holds.since(&hold).unwrap_or(now);
+            (hold, since)
+        });
         Report {
             mode: self.engine.mode(),
             state: rows.state(),
@@ -26,13 +27,8 @@ impl Task {
             idle: self.engine.is_idle(rows),
             stopped: self.stopped.clone(),
             problems,
-            holds: status.held.into_iter().map(|hold| (hold, held_since)).collect(),
-            alarms: self
-                .alarms
-                .iter()
-                .filter(|(alarm, _)| !matches!(alarm, Alarm::Held(_)))
-                .map(|(alarm, since)| (alarm_words(alarm), *since))
-                .collect(),
+            holds: holds.collect(),
+            alarms: self.alarms.iter().map(|(alarm, since)| (alarm_words(alarm, DeviceId::short), *since)).collect(),
             differences: differences(self.engine.mode(), rows),
             peers: status.peers,
             log: self.log.latest(),

@@ -4,6 +4,7 @@
 //!
 //! Invariant: effects are carried out in the order in which the engine gave them, and `advance` sees their rows.
 
+use super::holds::Holds;
 use super::log::{ChangeLog, What};
 use super::look::{Look, LookQueue, Seen};
 use super::report::{Report, StopCause};
@@ -80,7 +81,9 @@ pub(super) struct Task {
     pub(super) troubles: Troubles,
     /// The batch that is being applied brings another `.syncignore`.
     pub(super) ignore_applying: bool,
+    /// Alarms but for holds, with their time.
     pub(super) alarms: Vec<(Alarm, i64)>,
+    pub(super) holds: Holds,
     pub(super) stopped: Option<StopCause>,
     pub(super) barriers: Vec<oneshot::Sender<()>>,
     pub(super) log: ChangeLog,
@@ -119,6 +122,8 @@ impl Task {
 
     fn next_input(&self, busy: bool) -> Turn {
         let wake = self.engine.wake_at().map(|at| at.since(self.now()).max(Duration::from_millis(1)));
+        let reminder = self.holds.next().map(|at| u64::try_from(at - self.shared.wall_secs()).unwrap_or(0).max(1));
+        let wake = wake.into_iter().chain(reminder.map(Duration::from_secs)).min();
         let timer = match (busy, wake) {
             (true, _) => after(Duration::ZERO),
             (false, Some(wait)) => after(wait),
@@ -276,6 +281,7 @@ impl Task {
             let effects = self.engine.advance(self.now(), view);
             if effects.is_empty() {
                 self.note_idle();
+                self.remind();
                 return false;
             }
             self.carry_out(effects);
@@ -294,6 +300,19 @@ impl Task {
                 self.shared.clear_temps();
             }
         }
+    }
+
+    /// What is still held after days is said again. Never approved by itself.
+    fn remind(&mut self) {
+        let due = self.holds.update(&self.engine.held(), self.shared.wall_secs());
+        for hold in due {
+            self.warn(&Alarm::Held(hold));
+        }
+    }
+
+    fn warn(&self, alarm: &Alarm) {
+        tracing::warn!(folder = %self.shared.id(), "{}", super::report::alarm_words(alarm, DeviceId::short));
+        self.shared.alarm(alarm);
     }
 
     fn carry_out(&mut self, effects: Vec<Effect>) {
@@ -336,9 +355,10 @@ impl Task {
             }
             Effect::Scan => self.queue.add(Look::Whole),
             Effect::Alarm(alarm) => {
-                tracing::warn!(folder = %self.shared.id(), "{}", super::report::alarm_words(&alarm));
-                self.shared.alarm(&alarm);
-                self.alarms.push((alarm, self.shared.wall_secs()));
+                self.warn(&alarm);
+                if !matches!(alarm, Alarm::Held(_)) {
+                    self.alarms.push((alarm, self.shared.wall_secs()));
+                }
             }
             Effect::IndexGet { .. } | Effect::Index { .. } | Effect::IndexAck { .. } | Effect::Digest { .. } => {
                 unreachable!("words::outgoing takes every effect that goes to a peer")

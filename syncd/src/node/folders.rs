@@ -1,8 +1,9 @@
 //! Folders come, go, pause and resume; their config files are the truth, their databases can be rebuilt.
 
 use super::Node;
+use super::requests::answer;
 use crate::config::{FolderConfig, Members};
-use crate::control::NewEvent;
+use crate::control::{NewEvent, Reply};
 use crate::disk::fs::{Fs, RealFs};
 use crate::disk::marker::{Marker, MarkerCheck};
 use crate::folder::{Folder, Input, Retention, Setup, open_root};
@@ -257,36 +258,38 @@ impl Node {
         }
     }
 
-    pub(super) fn folder_action(&mut self, name: &str, action: api::FolderAction) -> Result<api::Done, ControlError> {
-        let id = self.find_folder(name)?;
-        let tell = |node: &Self, input: Input| match node.folders[&id].running() {
-            Some(running) => {
-                running.folder.tell(input);
-                Ok(())
-            }
-            None => Err(ControlError::refused("the folder is not running").hint("`syncctl folder resume` starts it")),
+    pub(super) fn folder_action(&mut self, name: &str, action: api::FolderAction, reply: Reply<api::Done>) {
+        let id = match self.find_folder(name) {
+            Ok(id) => id,
+            Err(error) => return answer(reply, Err(error)),
         };
-        let engine = |event| Input::Engine(event);
-        let words = match action {
-            api::FolderAction::Pause => return self.pause_folder(id),
-            api::FolderAction::Resume => return self.resume_folder(id),
-            api::FolderAction::Remove => return self.remove_folder(id),
-            api::FolderAction::Rescan => tell(self, Input::Rescan).map(|()| "looking at every file"),
-            api::FolderAction::Approve => {
-                tell(self, engine(EngineEvent::Approve)).map(|()| "what was held is carried out")
+        let mode = self.folders[&id].config.mode;
+        let result = match action {
+            api::FolderAction::Approve => return self.answer_holds(id, true, reply),
+            api::FolderAction::Reject => return self.answer_holds(id, false, reply),
+            api::FolderAction::Pause => self.pause_folder(id),
+            api::FolderAction::Resume => self.resume_folder(id),
+            api::FolderAction::Remove => self.remove_folder(id),
+            api::FolderAction::Rescan => self.tell(id, Input::Rescan, "looking at every file"),
+            api::FolderAction::Override if mode == api::FolderMode::SendOnly => {
+                self.tell(id, Input::Override, "this device's files overrule")
             }
-            api::FolderAction::Reject => tell(self, engine(EngineEvent::Reject)).map(|()| "what was held is put back"),
-            api::FolderAction::Override => match self.folders[&id].config.mode {
-                api::FolderMode::SendOnly => tell(self, Input::Override).map(|()| "this device's files overrule"),
-                _ => Err(ControlError::refused("only a send-only folder can be overridden")),
-            },
-            api::FolderAction::Revert => match self.folders[&id].config.mode {
-                api::FolderMode::ReceiveOnly => {
-                    tell(self, Input::Revert).map(|()| "local changes go to the versions, the others' files come back")
-                }
-                _ => Err(ControlError::refused("only a receive-only folder can be reverted")),
-            },
-        }?;
+            api::FolderAction::Override => Err(ControlError::refused("only a send-only folder can be overridden")),
+            api::FolderAction::Revert if mode == api::FolderMode::ReceiveOnly => {
+                self.tell(id, Input::Revert, "local changes go to the versions, the others' files come back")
+            }
+            api::FolderAction::Revert => Err(ControlError::refused("only a receive-only folder can be reverted")),
+        };
+        answer(reply, result);
+    }
+
+    pub(super) fn running(&self, id: FolderId) -> Result<&Running, ControlError> {
+        let stopped = || ControlError::refused("the folder is not running").hint("`syncctl folder resume` starts it");
+        self.folders[&id].running().ok_or_else(stopped)
+    }
+
+    fn tell(&self, id: FolderId, input: Input, words: &str) -> Result<api::Done, ControlError> {
+        self.running(id)?.folder.tell(input);
         Ok(api::Done::said(words))
     }
 

@@ -3,6 +3,7 @@
 
 mod files;
 mod folders;
+mod holds;
 mod log;
 mod outside;
 mod pairing;
@@ -228,9 +229,7 @@ impl Node {
                 let words = if idle { "idle" } else { "busy" };
                 named(self, &id).map(|folder| NewEvent::new(EventKind::FolderState, words).folder(folder))
             }
-            Note::Alarm(id, words) => {
-                named(self, &id).map(|folder| NewEvent::new(EventKind::Held, words).folder(folder))
-            }
+            Note::Alarm(id, alarm) => named(self, &id).map(|folder| self.alarm_event(&alarm).folder(folder)),
             Note::Stopped(id, cause) => named(self, &id).map(|folder| match cause {
                 Some(cause) => NewEvent::new(EventKind::Problem, cause.words()).folder(folder),
                 None => NewEvent::new(EventKind::ProblemSolved, "the folder is back").folder(folder),

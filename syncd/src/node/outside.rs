@@ -2,7 +2,7 @@
 //! the node's loop. Nothing here blocks.
 
 use crate::disk::fs::RealFs;
-use crate::folder::{FetchRequest, Outside, Record, StopCause, What, alarm_words};
+use crate::folder::{FetchRequest, Outside, Record, StopCause, What};
 use crate::net::{Session, TrySendError};
 use crate::transfer::Transfer;
 use protocol::model::{DeviceId, FolderId, RelPath};
@@ -20,7 +20,7 @@ pub(super) enum Note {
     /// Idle or busy.
     State(FolderId, bool),
     /// Needs a person.
-    Alarm(FolderId, String),
+    Alarm(FolderId, Alarm),
     /// Stopped, or goes on.
     Stopped(FolderId, Option<StopCause>),
 }
@@ -112,7 +112,7 @@ impl Outside for Exit {
     }
 
     fn alarm(&self, folder: FolderId, alarm: &Alarm) {
-        self.note(Note::Alarm(folder, alarm_words(alarm)));
+        self.note(Note::Alarm(folder, alarm.clone()));
     }
 
     fn stopped(&self, folder: FolderId, cause: Option<StopCause>) {

@@ -11,7 +11,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 /// A client that hung up needs no answer.
-fn answer<T>(reply: Reply<T>, result: Result<T, ControlError>) {
+pub(super) fn answer<T>(reply: Reply<T>, result: Result<T, ControlError>) {
     let _ = reply.send(result);
 }
 
@@ -45,10 +45,7 @@ impl Node {
                 self.folder_status_request(joined, reply);
             }
             Request::FolderPreview { join, reply } => self.preview_request(join, reply),
-            Request::Folder { folder, action, reply } => {
-                let result = self.folder_action(&folder, action);
-                answer(reply, result);
-            }
+            Request::Folder { folder, action, reply } => self.folder_action(&folder, action, reply),
             Request::FolderSet { set, reply } => {
                 let result = self.set_folder(&set);
                 answer(reply, result);

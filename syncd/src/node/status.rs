@@ -1,8 +1,8 @@
 //! The node's state in the control API's words. Folders answer from their own threads, so status is put together
 //! beside the loop.
 
-use super::Node;
 use super::folders::State;
+use super::{Node, holds};
 use crate::control::Reply;
 use crate::folder::{Input, Report};
 use crate::net::{Net, Via};
@@ -168,6 +168,8 @@ async fn assemble(parts: Parts, net: &Net) -> api::Status {
         };
         if let Some(report) = &report {
             fill_folder(&mut folder, report, progress, rate_bps);
+            let held = |(hold, since): &_| holds::held(hold, since_ms(*since), &folder.name, &devices);
+            folder.holds = report.holds.iter().map(held).collect();
         }
         for (device, joined) in shared.get(&id).into_iter().flatten() {
             let peer = report.as_ref().and_then(|report| report.peers.get(device));
@@ -246,21 +248,6 @@ fn fill_folder(folder: &mut api::FolderStatus, report: &Report, progress: Folder
         since_ms: since_ms(*since),
         needs_person: true,
     }));
-    folder.holds = report
-        .holds
-        .iter()
-        .map(|(hold, since)| api::Hold {
-            kind: api::HoldKind::DeletionsHere,
-            device: None,
-            paths: hold.files,
-            of_files: hold.of,
-            since_ms: since_ms(*since),
-            words: format!(
-                "{} of {} files were deleted here and are not passed on: `syncctl folder approve {}` or `reject`",
-                hold.files, hold.of, folder.name
-            ),
-        })
-        .collect();
     if !report.idle && report.state.need_entries > 0 {
         // Of what is being fetched, part is already in temps.
         let left = report.state.need_bytes.saturating_sub(progress.bytes_done);

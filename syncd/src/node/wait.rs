@@ -2,7 +2,7 @@
 //! folder agrees with every connected peer. Runs beside the node's loop and ends when the client hangs up.
 
 use crate::control::Reply;
-use crate::folder::{Input, Report};
+use crate::folder::{Input, Report, held_words};
 use crossbeam_channel::Sender;
 use protocol::model::DeviceId;
 use protocol::sync::DeclineCode;
@@ -98,7 +98,9 @@ fn reasons_of(report: &Report, name: &str, names: &BTreeMap<DeviceId, String>) -
         because("syncing", &needs, None);
     }
     for hold in &report.holds {
-        because("held", &format!("{} deletions wait for `folder approve` or `reject`", hold.0.files), None);
+        let device = hold.0.peer.and_then(|peer| names.get(&peer)).map(String::as_str);
+        let words = held_words(&hold.0, device.unwrap_or("a device"));
+        because("held", &format!("{words}, until `folder approve` or `reject`"), device);
     }
     if !report.problems.is_empty() {
         because("problems", &format!("{} paths cannot be synced here", report.problems.len()), None);

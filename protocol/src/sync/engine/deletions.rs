@@ -1,8 +1,9 @@
 //! Local deletions: they wait until the folder saw none for a while and go out as one batch, unless the content
 //! turned up elsewhere (a move, which goes at once). A batch that looks like an accident is held.
 
+use super::guard::too_many;
 use super::{Alarm, Effect, Engine, FolderMode, View};
-use crate::model::{ContentHash, Entry, RelPath, Timestamp};
+use crate::model::{ContentHash, DeviceId, Entry, RelPath, Timestamp};
 use crate::sync::local::{Change, Have, LocalRow, Observed, Want};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -12,19 +13,34 @@ const QUIET: Duration = Duration::from_millis(500);
 /// But never longer than this.
 const QUIET_CAP: Duration = Duration::from_secs(30);
 /// The guard counts the deletions of this long.
-const GUARD_WINDOW: Duration = Duration::from_secs(600);
+pub(super) const GUARD_WINDOW: Duration = Duration::from_secs(600);
 /// Deletions that are never held on their number alone.
-const GUARD_MIN: u64 = 1000;
+pub(super) const GUARD_MIN: u64 = 1000;
 /// Deleting all of this many files or more is held.
-const GUARD_ALL_MIN: u64 = 10;
+pub(super) const GUARD_ALL_MIN: u64 = 10;
 /// Creations remembered for pairing with a later deletion.
 const CREATED_MAX: usize = 20_000;
 /// Rows in one transaction of a large batch.
 const BATCH_MAX: usize = 4_096;
 
-/// Deletions that wait for a person.
+/// What is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeldWhat {
+    /// Files vanished here; nobody was told yet.
+    DeletionsHere,
+    /// A peer deleted files; they are still here.
+    DeletionsThere,
+    /// A peer gave files new contents; the old ones are still here.
+    ReplacementsThere,
+}
+
+/// Changes that wait for a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hold {
+    /// What they do.
+    pub what: HeldWhat,
+    /// The peer they come from.
+    pub peer: Option<DeviceId>,
     /// How many files.
     pub files: u64,
     /// Of how many.
@@ -67,6 +83,8 @@ impl Deletions {
             return Vec::new();
         }
         vec![Hold {
+            what: HeldWhat::DeletionsHere,
+            peer: None,
             files: self.held_files.min(self.held.len() as u64),
             of: self.held_of,
             sample: self.held.iter().take(10).cloned().collect(),
@@ -287,8 +305,7 @@ impl Engine {
         }
         let lately = self.deletions.published_lately(now);
         let live = live_files(view);
-        let all = files >= live && live >= GUARD_ALL_MIN;
-        all || files + lately > GUARD_MIN.max((live + lately) / 2)
+        too_many(files, lately, live)
     }
 
     pub(super) fn approve(&mut self, now: Timestamp, view: View<'_>) -> Vec<Effect> {
@@ -348,7 +365,7 @@ fn whole_directories(gone: Vec<(RelPath, Entry)>, view: View<'_>) -> (Vec<(RelPa
     (gone.into_iter().filter(|(path, _)| going.contains(path)).collect(), lived_in)
 }
 
-fn live_files(view: View<'_>) -> u64 {
+pub(super) fn live_files(view: View<'_>) -> u64 {
     let totals = view.rows.state().totals;
     totals.files + totals.symlinks
 }

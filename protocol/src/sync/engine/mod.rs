@@ -6,13 +6,14 @@
 
 mod around;
 mod deletions;
+mod guard;
 mod local;
 mod moves;
 mod peers;
 mod pump;
 mod remote;
 
-pub use deletions::Hold;
+pub use deletions::{HeldWhat, Hold};
 pub use peers::{DigestWords, IndexBatch, PeerStatus};
 
 use super::local::{Change, DeclineCode, Disk, Observation, Rows};
@@ -22,6 +23,7 @@ use crate::model::{
     ContentHash, DeviceId, Event as Dot, FileContent, RelPath, ReplicaId, Sequence, Timestamp, Version,
 };
 use deletions::Deletions;
+use guard::Guard;
 use peers::Peer;
 use pump::Pump;
 use std::collections::BTreeMap;
@@ -44,7 +46,7 @@ pub enum FolderMode {
 pub struct Config {
     /// Direction.
     pub mode: FolderMode,
-    /// Whether mass deletions are held for approval.
+    /// Whether mass deletions and replacements are held for approval.
     pub guard: bool,
     /// The decision table's rules; tests switch them off one by one.
     pub rules: Rules,
@@ -258,7 +260,7 @@ pub enum Alarm {
         /// From whom.
         peer: DeviceId,
     },
-    /// Deletions are held until `approve` or `reject`.
+    /// Changes are held until `approve` or `reject`.
     Held(Hold),
 }
 
@@ -277,6 +279,7 @@ pub struct Engine {
     peers: BTreeMap<DeviceId, Peer>,
     pump: Pump,
     deletions: Deletions,
+    guard: Guard,
     /// Declines to tell every peer with the next acknowledgement.
     declined_news: Vec<Declined>,
 }
@@ -323,12 +326,19 @@ impl Engine {
             peers: BTreeMap::new(),
             pump: Pump::default(),
             deletions: Deletions::default(),
+            guard: Guard::new(),
             declined_news: Vec::new(),
         }
     }
 
     /// Takes in what happened. The effects are carried out in order before `advance` is called.
     pub fn handle(&mut self, now: Timestamp, event: Event, view: View<'_>) -> Vec<Effect> {
+        let effects = self.taken_in(now, event, view);
+        self.guard.committing(&effects);
+        effects
+    }
+
+    fn taken_in(&mut self, now: Timestamp, event: Event, view: View<'_>) -> Vec<Effect> {
         match event {
             Event::Observed(found) => self.observed(now, found, view),
             Event::Missing(paths) => self.missing(now, paths, view),
@@ -341,6 +351,7 @@ impl Engine {
             Event::Connected { peer, replica } => self.connected(peer, replica, view),
             Event::Disconnected(peer) => {
                 self.peers.remove(&peer);
+                self.guard.left(now, &peer);
                 Vec::new()
             }
             Event::IndexGet { peer, replica, from, credit } => self.index_asked(peer, replica, from, credit, view),
@@ -358,7 +369,7 @@ impl Engine {
             Event::Started => self.started(view),
             Event::IgnoreChanged => {
                 self.pump.restart();
-                self.undecline(DeclineCode::Ignored, view)
+                self.undecline(&[DeclineCode::Ignored], view)
             }
             Event::Wake => Vec::new(),
         }
@@ -366,7 +377,16 @@ impl Engine {
 
     /// The next things to do. Called until it returns nothing.
     pub fn advance(&mut self, now: Timestamp, view: View<'_>) -> Vec<Effect> {
-        let mut effects = self.publish_deletions(now, view);
+        let effects = self.next(now, view);
+        self.guard.committing(&effects);
+        effects
+    }
+
+    fn next(&mut self, now: Timestamp, view: View<'_>) -> Vec<Effect> {
+        let mut effects = self.keep_guard(now, view);
+        if effects.is_empty() {
+            effects = self.publish_deletions(now, view);
+        }
         if effects.is_empty() {
             effects = self.dispatch(now, view);
         }
@@ -382,7 +402,8 @@ impl Engine {
     /// When `Event::Wake` is due, if ever.
     #[must_use]
     pub fn wake_at(&self) -> Option<Timestamp> {
-        [self.deletions.due(self.scans > 0), self.pump.next_retry()].into_iter().flatten().min()
+        let guard = self.guard.due(|id| self.peers.contains_key(id));
+        [self.deletions.due(self.scans > 0), self.pump.next_retry(), guard].into_iter().flatten().min()
     }
 
     /// For status.
@@ -393,9 +414,15 @@ impl Engine {
             in_flight: self.pump.in_flight(),
             deletions_pending: self.deletions.len(),
             retrying: self.pump.retrying(),
-            held: self.deletions.held(),
+            held: self.held(),
             peers: self.peer_statuses(rows),
         }
+    }
+
+    /// What waits for a person.
+    #[must_use]
+    pub fn held(&self) -> Vec<Hold> {
+        self.deletions.held().into_iter().chain(self.guard.held()).collect()
     }
 
     /// Nothing is scanned, fetched, applied or about to be published.

@@ -231,11 +231,13 @@ impl Engine {
 
     /// The whole index of a source of this want is recorded, so what else it did is known too.
     pub(super) fn is_caught_up(&self, want: &Want, rows: &dyn Rows) -> bool {
-        want.sources.iter().any(|id| {
-            self.peers
-                .get(id)
-                .is_some_and(|peer| peer.head.is_some_and(|head| self.cursor(id, peer.replica, rows) >= head))
-        })
+        want.sources.iter().any(|id| self.is_read(id, rows))
+    }
+
+    /// A connected device's whole index is recorded.
+    pub(super) fn is_read(&self, id: &DeviceId, rows: &dyn Rows) -> bool {
+        let peer = self.peers.get(id);
+        peer.is_some_and(|peer| peer.head.is_some_and(|head| self.cursor(id, peer.replica, rows) >= head))
     }
 
     pub(super) fn declines(&mut self, path: &RelPath, version: &Version, reason: Option<&crate::sync::Decline>) {

@@ -354,7 +354,7 @@ impl Engine {
             self.pump.unsettled = true;
             return vec![Effect::Look { path: path.clone(), subtree: false }];
         }
-        if self.is_about_to_move(&draft, view) {
+        if self.guard.is_counting(want) || self.is_about_to_move(&draft, view) {
             self.pump.unsettled = true;
             return Vec::new();
         }

@@ -13,7 +13,7 @@ const WANTS_PER_PATH_MAX: usize = 64;
 impl Engine {
     pub(super) fn index_received(
         &mut self,
-        _now: Timestamp,
+        now: Timestamp,
         id: DeviceId,
         batch: IndexBatch,
         view: View<'_>,
@@ -29,7 +29,7 @@ impl Engine {
         let mut effects = Vec::new();
         let mut changes = Vec::new();
         for row in batch.rows {
-            self.row_received(id, row, &mut changes, &mut effects, view);
+            self.row_received(now, id, row, &mut changes, &mut effects, view);
         }
         let sequence = at.max(batch.to);
         if sequence > at || view.rows.cursor(&id).is_none_or(|cursor| cursor.replica != replica) {
@@ -49,6 +49,7 @@ impl Engine {
 
     fn row_received(
         &mut self,
+        now: Timestamp,
         id: DeviceId,
         row: Row,
         changes: &mut Vec<Change>,
@@ -67,6 +68,7 @@ impl Engine {
             return;
         }
         let declined = self.declined_at_once(&path, &entry, view);
+        let declined = declined.or_else(|| self.guarded(now, id, &path, &known, &entry));
         if let Some(decline) = &declined {
             self.declines(&path, &entry.version, Some(decline));
         }
@@ -130,10 +132,14 @@ impl Engine {
 
     /// What another mode left behind is decided again: declines of a send-only folder, findings of a receive-only one.
     pub(super) fn started(&mut self, view: View<'_>) -> Vec<Effect> {
-        let mut effects = Vec::new();
-        if self.config.mode != FolderMode::SendOnly {
-            effects = self.undecline(DeclineCode::SendOnly, view);
+        let mut codes = Vec::new();
+        if !self.config.guard {
+            codes.push(DeclineCode::WaitingForApproval);
         }
+        if self.config.mode != FolderMode::SendOnly {
+            codes.push(DeclineCode::SendOnly);
+        }
+        let mut effects = self.undecline(&codes, view);
         if self.config.mode != FolderMode::ReceiveOnly {
             effects.extend(forget_locals(view));
         }
@@ -141,8 +147,8 @@ impl Engine {
         effects
     }
 
-    /// Takes back every decline with this code, so that the wants are decided again.
-    pub(super) fn undecline(&mut self, code: DeclineCode, view: View<'_>) -> Vec<Effect> {
+    /// Takes back every decline with one of these codes, so that the wants are decided again.
+    pub(super) fn undecline(&mut self, codes: &[DeclineCode], view: View<'_>) -> Vec<Effect> {
         let mut changes = Vec::new();
         let mut after = None;
         loop {
@@ -155,7 +161,7 @@ impl Engine {
                 let mut wants = row.wants;
                 let mut changed = false;
                 for want in &mut wants {
-                    if want.declined.as_ref().is_some_and(|decline| decline.code == code) {
+                    if want.declined.as_ref().is_some_and(|decline| codes.contains(&decline.code)) {
                         want.declined = None;
                         changed = true;
                         self.declines(&path, &want.entry.version, None);
@@ -166,15 +172,23 @@ impl Engine {
                 }
             }
         }
-        if changes.is_empty() { Vec::new() } else { vec![Effect::Commit(changes)] }
+        if changes.is_empty() {
+            return Vec::new();
+        }
+        if codes.iter().any(|code| *code != DeclineCode::WaitingForApproval) {
+            self.guard.count_anew();
+        }
+        vec![Effect::Commit(changes)]
     }
 
     pub(super) fn approve_remote(&mut self, view: View<'_>) -> Vec<Effect> {
+        self.guard.approved();
         self.pump.restart();
-        self.undecline(DeclineCode::WaitingForApproval, view)
+        self.undecline(&[DeclineCode::WaitingForApproval], view)
     }
 
     pub(super) fn reject_remote(&mut self, view: View<'_>) -> Vec<Effect> {
+        self.guard.rejected();
         self.assert_ours(DeclineCode::WaitingForApproval, view)
     }
 

@@ -72,9 +72,11 @@ impl Engine {
                 continue;
             };
             let Applying { path, moved_from, entry, displaces_local, replaces_directory } = applying;
+            self.guard.touch(&path);
             let origin = self.pump.land(&path).map_or_else(|| path.clone(), |flight| flight.origin);
             if let Some(from) = &moved_from {
                 self.pump.land(from);
+                self.guard.touch(from);
                 self.pump.moves.tried(from, &entry);
                 self.pump.freshen(from);
                 self.check_record(from, view);

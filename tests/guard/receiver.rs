@@ -1,0 +1,319 @@
+//! One engine over a database in memory, on a disk that does what it is told, and peers whose indexes are written by
+//! the test. What the engine asks for is done before anything else happens.
+
+use protocol::model::{
+    Chunking, Content, ContentHash, DeviceId, Entry, Event as Dot, FileContent, Mode, Mtime, RelPath, ReplicaId, Row,
+    Sequence, Timestamp, Version,
+};
+use protocol::sync::engine::{Alarm, Config, Declined, Effect, Engine, Event, Hold, IndexBatch, View};
+use protocol::sync::{
+    Action, Change, Disk, Fingerprint, Have, Journal, Kind, Observation, Observed, Outcome, Rows, Step,
+};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+use syncd::disk::sim_journal::MemJournal;
+
+/// Rows that a peer puts in one batch.
+const BATCH: usize = 512;
+/// Files in one directory.
+const PER_DIRECTORY: usize = 100;
+
+/// A disk on which stands what the rows say, but for what a user did.
+struct Obedient {
+    store: MemJournal,
+    gone: BTreeSet<RelPath>,
+    written: BTreeMap<RelPath, Fingerprint>,
+}
+
+impl Disk for Obedient {
+    fn is_absent(&self, path: &RelPath) -> bool {
+        self.gone.contains(path) || !self.store.get(path).is_live()
+    }
+
+    fn fingerprint(&self, path: &RelPath) -> Option<Fingerprint> {
+        let written = self.written.get(path).copied();
+        written.or_else(|| self.store.get(path).have.and_then(|have| have.fingerprint))
+    }
+
+    fn is_ignored(&self, _path: &RelPath, _is_directory: bool) -> bool {
+        false
+    }
+}
+
+/// What a peer announces, written by the test.
+pub struct Peer {
+    pub id: DeviceId,
+    replica: ReplicaId,
+    rows: BTreeMap<RelPath, Entry>,
+    counter: u64,
+    sequence: u64,
+}
+
+impl Peer {
+    fn new(number: u8) -> Self {
+        let (id, replica) = (DeviceId([number; 32]), ReplicaId([number; 8]));
+        Self { id, replica, rows: BTreeMap::new(), counter: 0, sequence: 0 }
+    }
+
+    /// Its next row for this path.
+    pub fn sets(&mut self, path: &RelPath, content: Content) -> Row {
+        self.counter += 1;
+        let event = Dot { replica: self.replica, counter: self.counter };
+        let at = Version::of(event);
+        let version = self.rows.get(path).map_or_else(|| at.clone(), |known| known.version.bumped(event));
+        let entry = Entry {
+            version,
+            content,
+            content_at: at.clone(),
+            mode: Mode::new(0o644),
+            mode_at: at,
+            mtime: Mtime::from_secs(1_000_000_000 + self.counter.cast_signed()),
+            ancestors: Vec::new(),
+            found: false,
+        };
+        self.rows.insert(path.clone(), entry.clone());
+        Row { path: path.clone(), entry }
+    }
+
+    /// It has what another has, as that one has it.
+    pub fn copies(&mut self, other: &Self) {
+        self.rows.clone_from(&other.rows);
+    }
+
+    /// It deletes these, files first.
+    pub fn deletes(&mut self, paths: &[RelPath]) -> Vec<Row> {
+        paths.iter().rev().map(|path| self.sets(path, Content::Tombstone)).collect()
+    }
+
+    /// It gives these new contents.
+    pub fn rewrites(&mut self, paths: &[RelPath], with: &str) -> Vec<Row> {
+        paths.iter().map(|path| self.sets(path, text(&format!("{with}{path:?}")))).collect()
+    }
+
+    /// What it announced of this path last.
+    pub fn last(&self, path: &RelPath) -> Row {
+        Row { path: path.clone(), entry: self.rows[path].clone() }
+    }
+
+    /// It puts back what it had, as a person does with a backup.
+    pub fn restores(&mut self, paths: &[RelPath]) -> Vec<Row> {
+        paths.iter().map(|path| self.sets(path, standing(path))).collect()
+    }
+}
+
+/// The device under test.
+pub struct Receiver {
+    pub store: MemJournal,
+    disk: Obedient,
+    engine: Engine,
+    config: Config,
+    /// What the disk and the network answer, before anything else happens.
+    answers: VecDeque<Event>,
+    pub now: Timestamp,
+    /// What a person was told.
+    pub told: Vec<Hold>,
+    /// What peers were told that is not applied here.
+    pub declined: BTreeMap<RelPath, Declined>,
+    /// Paths whose file went away, in order.
+    pub removed: Vec<RelPath>,
+}
+
+impl Receiver {
+    /// It and a first peer have these files, which both wrote together; the peer is connected.
+    pub fn with(files: usize) -> (Self, Peer) {
+        let store = MemJournal::new(ReplicaId([0xaa; 8]));
+        let mut peer = Peer::new(1);
+        let mut changes = vec![Change::Scanned];
+        for path in paths(files).iter().flat_map(|path| [path.parent(), Some(path.clone())]).flatten() {
+            if !peer.rows.contains_key(&path) {
+                let entry = peer.sets(&path, standing(&path)).entry;
+                changes.push(Change::Have { path, have: Have { entry, fingerprint: None, racy: false } });
+            }
+        }
+        store.commit(changes);
+        let config = Config::default();
+        let engine = Engine::new(config.clone(), &store);
+        let disk = Obedient { store: store.clone(), gone: BTreeSet::new(), written: BTreeMap::new() };
+        let (told, declined) = (Vec::new(), BTreeMap::new());
+        let now = Timestamp(1_000_000);
+        let (answers, removed) = (VecDeque::new(), Vec::new());
+        let mut this = Self { store, disk, engine, config, answers, now, told, declined, removed };
+        this.happens(Event::Started);
+        this.meets(&peer);
+        (this, peer)
+    }
+
+    /// A peer that has what `other` has, connected.
+    pub fn meets_another(&mut self, number: u8, other: &Peer) -> Peer {
+        let mut peer = Peer::new(number);
+        peer.copies(other);
+        self.meets(&peer);
+        peer
+    }
+
+    pub fn meets(&mut self, peer: &Peer) {
+        self.happens(Event::Connected { peer: peer.id, replica: peer.replica });
+    }
+
+    pub fn loses(&mut self, peer: &Peer) {
+        self.happens(Event::Disconnected(peer.id));
+    }
+
+    /// A peer announces these rows and has no others.
+    pub fn hears(&mut self, peer: &mut Peer, rows: Vec<Row>) {
+        self.hears_part(peer, rows, 0);
+    }
+
+    /// A peer announces these rows and has `more` than that.
+    pub fn hears_part(&mut self, peer: &mut Peer, rows: Vec<Row>, more: u64) {
+        let head = Sequence(peer.sequence + rows.len() as u64 + more);
+        for rows in rows.chunks(BATCH) {
+            let from = Sequence(peer.sequence);
+            peer.sequence += rows.len() as u64;
+            let to = Sequence(peer.sequence);
+            let batch = IndexBatch { replica: peer.replica, from, to, head, rows: rows.to_vec() };
+            self.happens(Event::Index { peer: peer.id, batch });
+        }
+    }
+
+    pub fn waits(&mut self, time: Duration) {
+        self.now = self.now.after(time);
+        self.happens(Event::Wake);
+    }
+
+    pub fn restarts(&mut self) {
+        self.told.clear();
+        self.engine = Engine::new(self.config.clone(), &self.store);
+        self.happens(Event::Started);
+    }
+
+    /// A person switches the guard and the folder starts again.
+    pub fn guards(&mut self, guard: bool) {
+        self.config.guard = guard;
+        self.restarts();
+    }
+
+    pub fn happens(&mut self, event: Event) {
+        let view = View { rows: &self.store, disk: &self.disk };
+        let effects = self.engine.handle(self.now, event, view);
+        self.carry_out(effects);
+        for _ in 0..100_000 {
+            let view = View { rows: &self.store, disk: &self.disk };
+            let mut effects = self.engine.advance(self.now, view);
+            if effects.is_empty() {
+                let Some(event) = self.answers.pop_front() else {
+                    return;
+                };
+                effects = self.engine.handle(self.now, event, view);
+            }
+            self.carry_out(effects);
+        }
+        panic!("advance does not come to rest");
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Commit(changes) => self.store.commit(changes),
+                Effect::Fetch { path, content, .. } => {
+                    self.answers.push_back(Event::Fetched { path, content: content.hash });
+                }
+                Effect::Apply { actions, counter } => self.apply(&actions, counter),
+                Effect::IndexAck { declined, .. } => {
+                    self.declined.extend(declined.into_iter().map(|it| (it.path.clone(), it)));
+                }
+                Effect::Alarm(Alarm::Held(hold)) => self.told.push(hold),
+                Effect::Alarm(alarm) => panic!("{alarm:?}"),
+                _ => {}
+            }
+        }
+    }
+
+    fn apply(&mut self, actions: &[Action], counter: u64) {
+        let have = |entry: &Entry| Have { entry: entry.clone(), fingerprint: None, racy: false };
+        let mut changes = vec![Change::Counter(counter)];
+        for action in actions {
+            if action.step == Step::Remove && !self.store.get(&action.path).is_directory() {
+                self.removed.push(action.path.clone());
+            }
+            changes.push(Change::Have { path: action.path.clone(), have: have(&action.entry) });
+            if let Step::MoveFrom { from, tombstone, .. } = &action.step {
+                changes.push(Change::Have { path: from.clone(), have: have(tombstone) });
+            }
+        }
+        self.store.commit(changes);
+        let done = actions.iter().map(|action| (action.id, Outcome::Done)).collect();
+        self.answers.push_back(Event::Applied(done));
+    }
+
+    /// A user of this device deletes files.
+    pub fn user_deletes(&mut self, paths: &[RelPath]) {
+        self.disk.gone.extend(paths.iter().cloned());
+        self.happens(Event::Missing(paths.to_vec()));
+        self.waits(Duration::from_secs(1));
+    }
+
+    /// A user of this device writes a file.
+    pub fn user_writes(&mut self, path: &RelPath, words: &str) {
+        let kind = Kind::File;
+        let times = (Mtime::from_secs(2_000_000_000), Mtime::from_secs(2_000_000_000));
+        let (size, mode) = (words.len() as u64, Mode::new(0o644));
+        let fingerprint = Fingerprint { fs: 1, inode: 1, kind, size, mtime: times.0, ctime: times.1, mode };
+        self.disk.written.insert(path.clone(), fingerprint);
+        let content = text(words).file().expect("a file").clone();
+        let observed = Observed::File { fingerprint, content, racy: false };
+        self.happens(Event::Observed(vec![Observation { path: path.clone(), observed, manifest: None }]));
+    }
+
+    pub fn files(&self) -> usize {
+        usize::try_from(self.store.state().totals.files).expect("few files")
+    }
+
+    pub fn directories(&self) -> u64 {
+        self.store.state().totals.directories
+    }
+
+    /// The holds in words: what, how many, of how many, by whom.
+    pub fn held(&self) -> String {
+        words(&self.engine.held())
+    }
+
+    pub fn wake_at(&self) -> Option<Timestamp> {
+        self.engine.wake_at()
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.engine.is_idle(&self.store)
+    }
+
+    pub fn content(&self, path: &RelPath) -> Option<Content> {
+        self.store.get(path).entry().filter(|entry| entry.is_live()).map(|entry| entry.content.clone())
+    }
+}
+
+pub fn words(holds: &[Hold]) -> String {
+    let one = |hold: &Hold| {
+        let peer = hold.peer.map_or(0, |peer| peer.0[0]);
+        format!("{:?} {} of {} by {peer}", hold.what, hold.files, hold.of)
+    };
+    holds.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+pub fn text(words: &str) -> Content {
+    let hash = ContentHash::of(words.as_bytes());
+    Content::File(FileContent { size: words.len() as u64, hash, chunking: Chunking::Whole, chunks: Vec::new() })
+}
+
+/// What stands at a path at first.
+pub fn standing(path: &RelPath) -> Content {
+    if path.parent().is_none() { Content::Directory } else { text(&format!("{path:?}")) }
+}
+
+pub fn path(words: &str) -> RelPath {
+    RelPath::parse(words.as_bytes()).expect("a valid path")
+}
+
+/// The first files, in order.
+pub fn paths(files: usize) -> Vec<RelPath> {
+    (0..files).map(|at| path(&format!("d{:04}/{at:06}", at / PER_DIRECTORY))).collect()
+}
