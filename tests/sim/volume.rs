@@ -231,7 +231,7 @@ impl Files for Volume {
         let is_file = self.fs.tree().get(path).is_some_and(|found| found.kind == Kind::File);
         let done = match thing {
             // Some programs write in place, others rename a new file over the old one.
-            Thing::File(bytes) if is_file && mtime.nanos % 2 == 0 => self.fs.user_write(path, bytes),
+            Thing::File(bytes) if is_file && mtime.nanos.is_multiple_of(2) => self.fs.user_write(path, bytes),
             Thing::File(bytes) => self.fs.user_save(path, bytes),
             Thing::Symlink(target) => self.fs.user_symlink(path, target),
             Thing::Directory => self.fs.user_mkdir(path),

@@ -78,7 +78,8 @@ impl Tally {
 
     fn count_declined(&mut self, path: &RelPath, row: &LocalRow, is_added: bool) {
         for want in row.wants.iter().filter(|want| want.declined.is_some()) {
-            for peer in &want.sources {
+            let again = |nth: usize| want.sources[..nth].contains(&want.sources[nth]);
+            for peer in (0..want.sources.len()).filter(|nth| !again(*nth)).map(|nth| &want.sources[nth]) {
                 let (count, change) = self.declined.entry(*peer).or_default();
                 let (theirs, ours) = (&want.entry, row.entry());
                 if is_added {

@@ -8,12 +8,14 @@ mod device;
 mod fleet;
 mod mount;
 mod programs;
+mod talk;
 mod tree;
 
-pub use device::{Device, Run, World};
+pub use device::{Device, World};
 pub use fleet::{FOLDER, assert_same, join, mesh, pair, pair_of, settle, share};
 pub use mount::Mount;
 pub use programs::Programs;
+pub use talk::Run;
 pub use tree::{Kind, Node, Tree, conflict_copies, differences, set_mode, set_mtime, shown, tree};
 
 use std::io::Write;

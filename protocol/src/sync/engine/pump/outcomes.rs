@@ -158,7 +158,13 @@ impl Engine {
                 effects.push(look);
                 effects
             }
-            Outcome::Failed(problem) => self.failed(now, origin, problem, view),
+            Outcome::Failed(problem) => {
+                let is_blocked = problem.code == ProblemCode::Blocked;
+                let mut effects = self.failed(now, origin, problem, view);
+                // What stands in the way may be news to the scan too.
+                effects.extend(is_blocked.then(|| Effect::Look { path: path.clone(), subtree: false }));
+                effects
+            }
         }
     }
 }
