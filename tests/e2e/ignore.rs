@@ -63,6 +63,22 @@ fn a_local_ignore_file_is_for_this_device_alone() {
     assert!(a.get(".stignore").is_none(), "it is never synced");
 }
 
+/// What a device declined while a rule matched stays declined when only other rules change.
+#[test]
+fn another_rule_does_not_let_in_what_is_still_ignored() {
+    let world = World::new();
+    let (a, b) = pair_of(&world);
+    b.put(".stignore", "big\nhuge\n");
+    settle(&[&a, &b]);
+    a.put("big", "not for b");
+    a.put("huge", "not yet");
+    settle(&[&a, &b]);
+    b.put(".stignore", "big\n");
+    until("what no rule matches comes", || b.get("huge"));
+    settle(&[&a, &b]);
+    assert!(b.get("big").is_none(), "it is still ignored");
+}
+
 #[test]
 fn private_files_of_other_tools_and_ours_stay_at_home() {
     let world = World::new();

@@ -367,10 +367,7 @@ impl Engine {
             Event::Approve => self.approve(now, view),
             Event::Reject => self.reject(view),
             Event::Started => self.started(view),
-            Event::IgnoreChanged => {
-                self.pump.restart();
-                self.undecline(&[DeclineCode::Ignored], view)
-            }
+            Event::IgnoreChanged => self.ignore_changed(view),
             Event::Wake => Vec::new(),
         }
     }

@@ -1,7 +1,7 @@
 //! What peers announce: rows become wants, digests are compared, declines are kept or taken back.
 
 use super::{Alarm, DigestWords, Effect, Engine, FolderMode, IndexBatch, View};
-use crate::model::{DeviceId, Entry, Row, Sequence, Timestamp};
+use crate::model::{DeviceId, Entry, RelPath, Row, Sequence, Timestamp};
 use crate::sync::local::{Change, Cursor, Decline, DeclineCode, LocalRow, Want};
 use crate::sync::reconcile::{is_fork, says_more};
 
@@ -78,14 +78,13 @@ impl Engine {
         }
     }
 
-    fn declined_at_once(&self, path: &crate::model::RelPath, entry: &Entry, view: View<'_>) -> Option<Decline> {
+    fn declined_at_once(&self, path: &RelPath, entry: &Entry, view: View<'_>) -> Option<Decline> {
         if self.config.mode == FolderMode::SendOnly {
             let words = "this device only sends in this folder".to_string();
             return Some(Decline { code: DeclineCode::SendOnly, words });
         }
         if view.disk.is_ignored(path, entry.content.is_directory()) {
-            let words = "an ignore rule of this device matches".to_string();
-            return Some(Decline { code: DeclineCode::Ignored, words });
+            return Some(ignored());
         }
         None
     }
@@ -181,6 +180,42 @@ impl Engine {
         vec![Effect::Commit(changes)]
     }
 
+    /// Other ignore rules hold: what they match is declined, what they no longer match is decided again.
+    pub(super) fn ignore_changed(&mut self, view: View<'_>) -> Vec<Effect> {
+        self.pump.restart();
+        let mut changes = Vec::new();
+        let mut after = None;
+        loop {
+            let page = view.rows.wanted(after.as_ref(), PAGE);
+            let Some((last, _)) = page.last() else {
+                break;
+            };
+            after = Some(last.clone());
+            changes.extend(page.into_iter().filter_map(|(path, row)| self.ignore_row(path, &row, view)));
+        }
+        if changes.is_empty() {
+            return Vec::new();
+        }
+        self.guard.count_anew();
+        vec![Effect::Commit(changes)]
+    }
+
+    fn ignore_row(&mut self, path: RelPath, row: &LocalRow, view: View<'_>) -> Option<Change> {
+        let mut wants = row.wants.clone();
+        for want in &mut wants {
+            let code = want.declined.as_ref().map(|decline| decline.code);
+            let is_matched = view.disk.is_ignored(&path, want.entry.content.is_directory());
+            let declined = match code {
+                None if is_matched => Some(ignored()),
+                Some(DeclineCode::Ignored) if !is_matched => None,
+                _ => continue,
+            };
+            self.declines(&path, &want.entry.version, declined.as_ref());
+            want.declined = declined;
+        }
+        (wants != row.wants).then_some(Change::Wants { path, wants })
+    }
+
     pub(super) fn approve_remote(&mut self, view: View<'_>) -> Vec<Effect> {
         self.guard.approved();
         self.pump.restart();
@@ -248,7 +283,7 @@ impl Engine {
         effects
     }
 
-    fn assert_row(&mut self, path: crate::model::RelPath, row: LocalRow, code: DeclineCode) -> Option<Change> {
+    fn assert_row(&mut self, path: RelPath, row: LocalRow, code: DeclineCode) -> Option<Change> {
         let is_held = |want: &&Want| want.declined.as_ref().is_some_and(|decline| decline.code == code);
         let theirs: Vec<_> = row.wants.iter().filter(is_held).collect();
         if theirs.is_empty() {
@@ -296,6 +331,10 @@ fn wants_with(known: &LocalRow, id: DeviceId, entry: Entry, declined: Option<Dec
         wants.push(Want { entry, sources: vec![id], declined });
     }
     Some(wants)
+}
+
+fn ignored() -> Decline {
+    Decline { code: DeclineCode::Ignored, words: "an ignore rule of this device matches".to_string() }
 }
 
 /// The scan that follows finds what a receive-only folder had noted, and records it as changes.
