@@ -1,6 +1,7 @@
 //! The daemon as a whole: owns the home, the folders, the network and the pairings, wires them together, and shuts
 //! them down in order. One task owns all of it; everything else reaches it by message.
 
+mod addresses;
 mod files;
 mod folders;
 mod holds;
