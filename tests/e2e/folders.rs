@@ -148,7 +148,20 @@ fn a_folder_is_offered_only_to_the_devices_it_was_given_to() {
     let offers = c.json(&["folder", "offers"])["offers"].clone();
     let by: Vec<_> = offers.as_array().into_iter().flatten().flat_map(|offer| offer["devices"].as_array()).collect();
     assert!(!format!("{by:?}").contains("\"a\""), "{offers}");
-    a.ok(&["folder", "set", FOLDER, "devices", "all"]);
+    let words = a.fails(1, &["folder", "set", FOLDER, "devices", "b, nobody"]);
+    assert!(words.contains("nobody"), "{words}");
+    let id = c.json(&["id"])["id"].as_str().expect("an id").to_owned();
+    let named = |value: &str| {
+        let setting = a.json(&["folder", "set", FOLDER, "devices", value]);
+        let mut names: Vec<String> = setting["value"].as_str().expect("text").split(',').map(str::to_owned).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(
+        (named("b"), named(&format!("b, {id}")), named("b")),
+        (vec!["b".to_owned()], vec!["b".to_owned(), "c".to_owned()], vec!["b".to_owned()])
+    );
+    assert_eq!(named("all"), ["all"]);
     until("a offers it to c", || {
         let offers = c.json(&["folder", "offers"])["offers"].clone();
         let devices = offers[0]["devices"].as_array()?;

@@ -1,7 +1,7 @@
 //! Ignored paths stay where they are: ignoring publishes nothing and deletes nothing.
 
 use std::fs;
-use tests::harness::{World, differences, pair_of, settle, until};
+use tests::harness::{FOLDER, World, differences, pair_of, settle, until};
 
 #[test]
 fn ignored_files_are_not_synced_and_the_rules_are() {
@@ -48,6 +48,34 @@ fn ignoring_a_synced_file_deletes_it_nowhere_and_unignoring_compares() {
     until("it is synced again", || (b.get("notes/secret").as_deref() == Some(b"2")).then_some(()));
     settle(&[&a, &b]);
     assert!(differences(&a.tree(), &b.tree()).is_empty(), "{:?}", differences(&a.tree(), &b.tree()));
+}
+
+#[test]
+fn a_deleted_directory_that_is_kept_for_what_is_ignored_says_so() {
+    let world = World::new();
+    let (a, b) = pair_of(&world);
+    b.put(".stignore", "*.o\n");
+    a.put("project/main", "synced");
+    settle(&[&a, &b]);
+    b.put("project/x.o", "of b");
+    b.put("project/y.o", "of b");
+    settle(&[&a, &b]);
+    fs::remove_dir_all(a.at("project")).expect("a directory to delete");
+    let words = "kept: it holds 2 items that are not synced";
+    let problems = || b.folder()["problems"].as_array().expect("a list of problems").clone();
+    let problem = until("the directory is a problem", || {
+        problems().into_iter().find(|problem| problem["path"] == "project" && problem["words"] == words)
+    });
+    assert_eq!((&problem["code"], &problem["needs_person"]), (&"blocked".into(), &true.into()), "{problem}");
+    assert!(b.ok(&["status"]).contains(words));
+    assert!(b.get("project/x.o").is_some() && b.get("project/main").is_none());
+    for name in ["project/x.o", "project/y.o"] {
+        fs::remove_file(b.at(name)).expect("gone");
+    }
+    b.ok(&["folder", "rescan", FOLDER]);
+    until("the directory goes", || (!b.at("project").exists()).then_some(()));
+    until("the problem goes", || problems().is_empty().then_some(()));
+    settle(&[&a, &b]);
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod folders;
 mod guard;
 mod ignore;
 mod index;
+mod limits;
 mod modes;
 mod pairing;
 mod strangers;

@@ -1,6 +1,7 @@
 //! Two devices become a pair, and the many ways in which they must not.
 
-use crate::apart::is_connected;
+use crate::apart::{is_connected, meet};
+use std::fs;
 use std::process::{Command, Stdio};
 use tests::harness::{Device, World, assert_same, pair, settle, share, skip, until};
 
@@ -62,6 +63,35 @@ fn a_code_alone_pairs_two_devices_in_the_same_network() {
     share(&[&a, &b]);
     settle(&[&a, &b]);
     assert_same(&[&a, &b], 0);
+}
+
+/// Nobody tells `b` where `a` is now but `a` itself, on a session that it began.
+#[test]
+fn a_device_that_got_another_port_is_found_there_after_one_meeting() {
+    let world = World::new();
+    let (mut a, mut b) = (world.device("a"), world.device("b"));
+    pair(&a, &b);
+    meet(&a, &b);
+    b.ok(&["device", "address", "a", &a.address()]);
+    a.stop();
+    let before = a.address();
+    a.listen_at("127.0.0.1:0");
+    a.start();
+    assert_ne!(a.address(), before);
+    meet(&b, &a);
+    let learned = |device: &Device| fs::read(device.home().join("keys/pairings")).expect("the pairings");
+    until("the address is kept", || String::from_utf8_lossy(&learned(&b)).contains(&a.address()).then_some(()));
+    assert!(String::from_utf8_lossy(&learned(&b)).contains(&before), "what a person typed stays");
+    for device in [&mut a, &mut b] {
+        device.stop();
+    }
+    // From now on `a` would look for `b` in vain.
+    b.listen_at("127.0.0.1:0");
+    b.start();
+    a.start();
+    meet(&b, &a);
+    let other = &b.json(&["device", "list"])["devices"][0];
+    assert_eq!(other["address"], a.address(), "{other}");
 }
 
 #[test]

@@ -135,7 +135,7 @@ impl Tree {
             return Outcome::DiskMoved;
         }
         if !entry.content.is_directory() && !self.is_empty_or_no_directory(path) {
-            return Outcome::NotEmpty;
+            return Outcome::NotEmpty { items: self.below(path).len() };
         }
         match step {
             Step::InstallFile => {

@@ -58,7 +58,10 @@ pub enum Outcome {
     /// The disk was not as expected and was left (or put back) as it was: look at the path (and `from`) again.
     DiskMoved,
     /// The directory holds something that has no row: look at the subtree again.
-    NotEmpty,
+    NotEmpty {
+        /// How many names are in it, to tell a person; 0: not known.
+        items: usize,
+    },
     /// No verified temp of that content: fetch it again.
     NoContent,
     /// It cannot be done now. Nothing was changed.

@@ -164,7 +164,7 @@ const KEYS: [Own; 14] = [
     Own::new(
         "devices",
         Kind::List,
-        "all, or the ids of those it is offered to",
+        "all, or the names of those it is offered to",
         |f| Some(members_text(&f.members)),
         |f, text| {
             f.members = parse_members(text)?;

@@ -79,9 +79,9 @@ pub struct Settings {
     pub lan: Lan,
     /// Links of relays to use.
     pub relays: Vec<String>,
-    /// Bytes per second to all peers; `None`: no limit.
+    /// Bytes of content per second to all peers together; `None`: no limit.
     pub rate_limit_up: Option<u64>,
-    /// Bytes per second from all peers; `None`: no limit.
+    /// Bytes of content per second from all peers together; `None`: no limit.
     pub rate_limit_down: Option<u64>,
     /// How long replaced and deleted files are kept; 0: not at all.
     pub versions_days: u64,
@@ -200,7 +200,7 @@ const KEYS: [Own; 12] = [
     Own::new(
         "rate_limit_up",
         Kind::Number,
-        "bytes per second to other devices, 0: no limit",
+        "bytes of content per second to all devices together, 0: no limit",
         |s| Some(s.rate_limit_up.unwrap_or(0).to_string()),
         |s, text| {
             s.rate_limit_up = Some(keys::size(text)?).filter(|rate| *rate > 0);
@@ -210,7 +210,7 @@ const KEYS: [Own; 12] = [
     Own::new(
         "rate_limit_down",
         Kind::Number,
-        "bytes per second from other devices, 0: no limit",
+        "bytes of content per second from all devices together, 0: no limit",
         |s| Some(s.rate_limit_down.unwrap_or(0).to_string()),
         |s, text| {
             s.rate_limit_down = Some(keys::size(text)?).filter(|rate| *rate > 0);

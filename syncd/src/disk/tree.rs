@@ -241,7 +241,7 @@ pub(super) fn is_absence(error: &io::Error) -> bool {
 pub(super) fn stop(error: &io::Error, doing: &str) -> Outcome {
     match errno(error) {
         Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::EXIST | Errno::STALE | Errno::ISDIR => Outcome::DiskMoved,
-        Errno::NOTEMPTY => Outcome::NotEmpty,
+        Errno::NOTEMPTY => Outcome::NotEmpty { items: 0 },
         _ => Outcome::Failed(problem(error, doing)),
     }
 }

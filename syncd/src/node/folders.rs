@@ -10,7 +10,7 @@ use crate::folder::{Folder, Input, Retention, Setup, open_root};
 use crate::store::{OpenError, Store};
 use crate::transfer::{Compression, Notice};
 use anyhow::Result;
-use protocol::model::{FolderId, ReplicaId};
+use protocol::model::{DeviceId, FolderId, ReplicaId};
 use protocol::sync::Rows;
 use protocol::sync::engine::{Config as EngineConfig, Event as EngineEvent, FolderMode};
 use protocol::sync::reconcile::Rules;
@@ -367,13 +367,38 @@ impl Node {
         let id = self.find_folder(&set.folder)?;
         let path = self.home.folder(&id);
         let settings = self.config.settings().clone();
+        let is_devices = set.key == "devices";
+        let value = if is_devices { self.device_ids(&set.value)? } else { set.value.clone() };
         let slot = self.folders.get_mut(&id).expect("just found");
-        let setting = slot.config.set(&path, &set.key, &set.value, &settings)?;
+        let mut setting = slot.config.set(&path, &set.key, &value, &settings)?;
+        if let (true, Members::Only(devices)) = (is_devices, &slot.config.members) {
+            let names: Vec<String> = devices.iter().map(|device| named(&self.pairings, device)).collect();
+            setting.value = names.join(",");
+        }
         if !matches!(slot.state, State::Paused) {
             self.restart_folder(id);
         }
         Ok(setting)
     }
+
+    /// `folder set NAME devices` as the file has it: names become ids. An id counts also when it is not paired yet.
+    fn device_ids(&self, value: &str) -> Result<String, ControlError> {
+        if matches!(value.trim(), "all" | "default") {
+            return Ok(value.to_owned());
+        }
+        let id = |word: &str| match word.parse::<DeviceId>() {
+            Ok(id) => Ok(id.to_string()),
+            Err(_) => self.find_device(word).map(|id| id.to_string()),
+        };
+        let words = value.split(',').map(str::trim).filter(|word| !word.is_empty());
+        Ok(words.map(id).collect::<Result<Vec<_>, _>>()?.join(","))
+    }
+}
+
+/// A device as `folder set NAME devices` takes it: its name, or its id where there is none that says the same.
+fn named(pairings: &crate::keys::Pairings, id: &DeviceId) -> String {
+    let clear = |pairing: &&crate::keys::Pairing| !pairing.name.contains(',') && pairing.name.trim() == pairing.name;
+    pairings.get(id).filter(clear).map_or_else(|| id.to_string(), |pairing| pairing.name.clone())
 }
 
 /// The folder as the transfer sees it; what it says comes back as inputs.

@@ -1,6 +1,7 @@
 //! The daemon as a whole: owns the home, the folders, the network and the pairings, wires them together, and shuts
 //! them down in order. One task owns all of it; everything else reaches it by message.
 
+mod addresses;
 mod files;
 mod folders;
 mod holds;
@@ -123,6 +124,8 @@ impl Daemon {
         let asked = Arc::clone(&grants);
         let grant: crate::transfer::Grant = Arc::new(move |peer, folder| asked.allows(peer, folder));
         let transfer = Arc::new(Transfer::start(grant).context("the transfer threads cannot start")?);
+        let settings = config.settings();
+        transfer.set_limits(settings.rate_limit_up, settings.rate_limit_down);
         let router = Arc::new(Router::default());
         let (exit, notes) = Exit::new(Arc::clone(&router), Arc::clone(&transfer));
         let stop = CancellationToken::new();

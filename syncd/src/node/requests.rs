@@ -99,6 +99,10 @@ impl Node {
             "relays" => self.net.set_relays(relays(&setting.value)?).await,
             "name" => self.net.set_name(&self.config.settings().name),
             "lan" => self.net.set_lan(super::lan_mode(self.config.settings())).await,
+            "rate_limit_up" | "rate_limit_down" => {
+                let settings = self.config.settings();
+                self.transfer.set_limits(settings.rate_limit_up, settings.rate_limit_down);
+            }
             "versions_days" | "versions_max" | "scan_interval_s" | "watch" | "mass_delete_guard" => {
                 let running: Vec<_> =
                     self.folders.iter().filter(|(_, slot)| slot.running().is_some()).map(|(id, _)| *id).collect();

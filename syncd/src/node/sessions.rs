@@ -1,6 +1,7 @@
 //! Peers come and go: what they are told about folders, and which folders meet on a session.
 
 use super::Node;
+use super::addresses::with_met;
 use super::folders::State;
 use crate::control::NewEvent;
 use crate::folder::{Input, folder_of};
@@ -14,9 +15,6 @@ use std::collections::BTreeMap;
 /// Inputs of a folder that may wait before the peer that sends more is cut off.
 const BACKLOG_MAX: usize = 50_000;
 
-/// Addresses remembered of a device.
-const LEARNED_MAX: usize = 4;
-
 /// What is known of a connected peer.
 pub(super) struct Peer {
     pub(super) session: Session,
@@ -28,11 +26,21 @@ pub(super) struct Peer {
     met: BTreeMap<FolderId, ReplicaId>,
 }
 
+impl Peer {
+    /// One of its sessions that are up.
+    pub(super) fn session(&self, id: SessionId) -> Option<&Session> {
+        std::iter::once(&self.session).chain(&self.others).find(|live| live.id() == id)
+    }
+}
+
 impl Node {
     pub(super) async fn net_event(&mut self, event: NetEvent) {
         match event {
             NetEvent::SessionUp(session) => self.session_up(session),
             NetEvent::SessionDown { peer, session, reason } => self.session_down(peer, session, &reason.to_string()),
+            NetEvent::Message { session, peer, message: Message::Addresses(named), .. } => {
+                self.addresses_named(session, peer, &named.addresses).await;
+            }
             NetEvent::Message { session, peer, req, message } => self.message(session, peer, req, message),
             NetEvent::Pairing(event) => self.pairing_event(event).await,
             NetEvent::Skew { peer, ahead_secs } => {
@@ -81,10 +89,8 @@ impl Node {
         let now = super::wall_ms();
         let saved = self.pairings.update(id, |pairing| {
             pairing.last_seen_ms = Some(now);
-            if let Some(address) = address.map(|address| address.to_string()) {
-                pairing.learned.retain(|known| *known != address);
-                pairing.learned.insert(0, address);
-                pairing.learned.truncate(LEARNED_MAX);
+            if let Some(address) = address {
+                pairing.learned = with_met(&pairing.learned, address);
             }
         });
         if let Err(error) = saved {
@@ -137,8 +143,7 @@ impl Node {
         let Some(peer) = self.peers.get(&id) else {
             return;
         };
-        let mut all = std::iter::once(&peer.session).chain(&peer.others);
-        let Some(on) = all.find(|live| live.id() == session).cloned() else {
+        let Some(on) = peer.session(session).cloned() else {
             return;
         };
         match message {

@@ -1,7 +1,7 @@
 //! One content on its way: who may be asked for it, and which of its chunks nobody was asked for yet.
 
 use super::Folder;
-use super::layout::{Layout, Missing, Run};
+use super::layout::{Layout, Missing, Portion, Run};
 use crate::disk::fs::Fs;
 use protocol::model::{DeviceId, FileContent, RelPath};
 use protocol::sync::{Problem, ProblemCode};
@@ -179,7 +179,7 @@ impl<F: Fs> Fetch<F> {
     }
 
     /// Takes the next run for a device; each device begins away from the others.
-    pub fn take(&mut self, device: DeviceId, bytes_max: u64) -> Option<Run> {
+    pub fn take(&mut self, device: DeviceId, portion: Portion) -> Option<Run> {
         let State::Chunks { layout, missing } = &mut self.state else { return None };
         let others_began = self.sources.0.iter().any(|(other, source)| *other != device && source.at.is_some());
         let source = self.sources.0.get_mut(&device)?;
@@ -188,7 +188,7 @@ impl<F: Fs> Fetch<F> {
             None => missing.stretch(from).or_else(|| missing.stretch(0)),
             Some(ranges) => ranges.iter().find_map(|(first, end)| missing.stretch_within(*first, *end)),
         };
-        let run = missing.take(stretch?, layout, bytes_max)?;
+        let run = missing.take(stretch?, layout, portion)?;
         source.at = Some(run.first + run.count);
         self.missing_len -= u64::from(run.len);
         Some(run)

@@ -67,6 +67,15 @@ pub(super) struct Run {
     pub len: u32,
 }
 
+/// Bytes that a run may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Portion {
+    /// Its first chunk.
+    pub first: u64,
+    /// All of them, if they are several.
+    pub all: u64,
+}
+
 /// Chunk numbers that nobody was asked for: disjoint stretches, first to end (exclusive).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Missing(BTreeMap<u32, u32>);
@@ -107,12 +116,12 @@ impl Missing {
         self.stretch(first).filter(|(start, _)| *start < end).map(|(start, until)| (start, until.min(end)))
     }
 
-    /// Takes a run of at most `bytes_max` bytes from the front of a stretch; `None` when not one chunk fits.
-    pub fn take(&mut self, (first, end): (u32, u32), layout: &Layout, bytes_max: u64) -> Option<Run> {
+    /// Takes a run of at most `portion` from the front of a stretch; `None` when not one chunk fits.
+    pub fn take(&mut self, (first, end): (u32, u32), layout: &Layout, portion: Portion) -> Option<Run> {
         let mut bytes = 0;
         let fitting = (first..end).take_while(|index| {
             bytes += u64::from(layout.chunk(*index).len);
-            bytes <= bytes_max
+            bytes <= if *index == first { portion.first } else { portion.all }
         });
         let count = u32::try_from(fitting.count()).expect("a stretch has at most u32 chunks");
         if count == 0 {

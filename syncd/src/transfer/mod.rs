@@ -9,6 +9,7 @@ mod exchange;
 mod fetch;
 mod layout;
 mod meter;
+mod pace;
 mod pool;
 mod read;
 mod scheduler;
@@ -228,6 +229,12 @@ impl<F: Fs> Transfer<F> {
     /// It is over.
     pub fn session_down(&self, session: SessionId) {
         self.tell(Told::SessionDown(session));
+    }
+
+    /// Bytes of content a second to and from all devices together, from now on; `None`: no limit.
+    pub fn set_limits(&self, up: Option<u64>, down: Option<u64>) {
+        self.server.limit(up);
+        self.tell(Told::Limit(down));
     }
 
     /// What a peer is still fetching itself and can already serve.

@@ -3,6 +3,7 @@
 
 use super::fetch::{Fetch, State};
 use super::layout::{Layout, Missing, Run};
+use super::pace::Pace;
 use super::worker::{Completion, Ending, Job, Spec};
 use super::{Folder, Grant, Notice};
 use crate::disk::fs::Fs;
@@ -13,6 +14,7 @@ use protocol::wire::data::RecordCode;
 use protocol::wire::message::{CloseCode, Message, Partial};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -53,6 +55,8 @@ pub(super) enum Told<F: Fs> {
     Ended(Arc<Plan>, Received, Ending),
     /// Nothing came for a while.
     Stalled(u64),
+    /// Bytes a second from all peers together.
+    Limit(Option<u64>),
 }
 
 /// A content, the path that needs it, and where `sources` have it.
@@ -138,6 +142,10 @@ pub(super) struct Scheduler<F: Fs> {
     budget: Arc<Semaphore>,
     grant: Grant,
     last_id: u64,
+    /// How fast content is asked for.
+    pace: Pace,
+    /// When it may be asked for again; `None`: nothing waits for that.
+    due: Option<Instant>,
 }
 
 /// Runs until every handle of the transfer is gone.
@@ -161,6 +169,8 @@ pub(super) async fn run<F: Fs>(
         budget: Arc::new(Semaphore::new(BLOCK_BYTES_MAX)),
         grant,
         last_id: 0,
+        pace: Pace::unlimited(Instant::now()),
+        due: None,
     };
     let mut reports = Vec::new();
     loop {
@@ -168,6 +178,7 @@ pub(super) async fn run<F: Fs>(
             biased;
             () = stop.cancelled() => break,
             count = told.recv_many(&mut reports, REPORTS_AT_ONCE) => if count == 0 { break },
+            () = until(scheduler.due) => {}
         }
         for report in reports.drain(..) {
             scheduler.take_in(report);
@@ -176,6 +187,13 @@ pub(super) async fn run<F: Fs>(
     }
     for request in scheduler.requests.values() {
         request.cancel();
+    }
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -217,6 +235,7 @@ impl<F: Fs> Scheduler<F> {
             }
             Told::Ended(plan, received, ending) => self.ended(&plan, &received, ending),
             Told::Stalled(request) => self.stalled(request),
+            Told::Limit(rate) => self.pace.set(Instant::now(), rate),
         }
     }
 

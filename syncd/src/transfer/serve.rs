@@ -1,17 +1,18 @@
 //! Answers peers: who may have what, how much at a time, and how it is packed. Reading happens in the pool; blocks
 //! wait for the link, never the other way round.
-//! Invariant: a peer has at most `RUNNING_MAX` requests executing and `REQUESTS_OPEN_MAX` waiting; nothing is read
+//! Invariant: a peer has at most `RUNNING_MAX` requests for content and `LISTS_MAX` for lists executing and `REQUESTS_OPEN_MAX` waiting; nothing is read
 //! for a folder that is not shared with it at that moment.
 
 use super::compress::Deflater;
 use super::meter::WireMeter;
+use super::pace::Gate;
 use super::pool::Pool;
 use super::read::{self, Reading, Shelf};
 use super::{Compression, Folder, Folders, Grant};
 use crate::disk::fs::Fs;
 use crate::net::{DataSink, Session, SinkError};
 use bytes::Bytes;
-use protocol::limits::{DATA_BLOCK_TARGET, MANIFEST_CHUNKS_MAX, REQUESTS_OPEN_MAX};
+use protocol::limits::{DATA_BLOCK_TARGET, DATA_PAYLOAD_LEN_MAX, MANIFEST_CHUNKS_MAX, REQUESTS_OPEN_MAX};
 use protocol::model::DeviceId;
 use protocol::wire::data::{BLOCK_HEADER_LEN, BlockWriter};
 use protocol::wire::message::{ChunkErrorCode, ChunkGet, ManifestGet, ManifestPart, Message, capability};
@@ -27,6 +28,8 @@ const RUNNING_MAX: u32 = 16;
 /// A request takes one of these places for each of so many bytes, so that large runs are read one after the other, in
 /// file order, while small ones overlap.
 const BYTES_PER_PLACE: u64 = 256 * 1024;
+/// Chunk lists of one peer that are read at a time. They do not wait behind content, which a limit may slow down.
+const LISTS_MAX: usize = 4;
 /// Above this rate, in bytes a second, compressing would only slow the link down (zstd level 1: 400 MB/s a core).
 const FAST_LINK: u64 = 150_000_000;
 /// A send that took no longer did not wait for the link.
@@ -44,12 +47,15 @@ pub(super) struct Server<F: Fs> {
     /// As many as threads at most: contexts are large.
     deflaters: Mutex<Vec<Deflater>>,
     wire: Arc<WireMeter>,
+    /// What the limit lets through, of content only.
+    up: Gate,
 }
 
 /// A peer that asks.
 struct Visitor<F: Fs> {
     open: AtomicUsize,
     places: Semaphore,
+    lists: Semaphore,
     shelf: Arc<Shelf<F>>,
     /// Requests so far; tells whether the shelf was used.
     served: AtomicU64,
@@ -98,6 +104,7 @@ impl<F: Fs> Visitor<F> {
         Self {
             open: AtomicUsize::new(0),
             places: Semaphore::new(RUNNING_MAX as usize),
+            lists: Semaphore::new(LISTS_MAX),
             shelf: Arc::default(),
             served: AtomicU64::new(0),
             sweeping: AtomicBool::new(false),
@@ -119,7 +126,13 @@ impl<F: Fs> Server<F> {
     pub fn start(folders: Folders<F>, grant: Grant, wire: Arc<WireMeter>, threads: usize) -> io::Result<Self> {
         let deflaters = (0..threads).map(|_| Deflater::new()).collect::<io::Result<_>>()?;
         let pool = Pool::start("serve", threads)?;
-        Ok(Self { folders, grant, pool, visitors: Mutex::default(), deflaters: Mutex::new(deflaters), wire })
+        let (visitors, deflaters) = (Mutex::default(), Mutex::new(deflaters));
+        Ok(Self { folders, grant, pool, visitors, deflaters, wire, up: Gate::open() })
+    }
+
+    /// Bytes a second to all peers together, from now on.
+    pub fn limit(&self, rate: Option<u64>) {
+        self.up.set(rate);
     }
 
     pub fn serve(self: Arc<Self>, session: Session, req: u32, message: Message) {
@@ -142,7 +155,11 @@ impl<F: Fs> Server<F> {
                 return;
             };
             let places = u32::try_from(bytes / BYTES_PER_PLACE).unwrap_or(RUNNING_MAX).clamp(1, RUNNING_MAX);
-            let Ok(_place) = visit.0.places.acquire_many(places).await else { return };
+            let place = match &message {
+                Message::ManifestGet(_) => visit.0.lists.acquire().await,
+                _ => visit.0.places.acquire_many(places).await,
+            };
+            let Ok(_place) = place else { return };
             match message {
                 Message::ManifestGet(get) => self.list(&session, req, &visit.0, folder, get).await,
                 Message::ChunkGet(get) => {
@@ -200,9 +217,23 @@ impl<F: Fs> Server<F> {
 
     async fn send(&self, sink: &mut DataSink, visitor: &Visitor<F>, block: Bytes, last: bool) -> Result<(), SinkError> {
         let (began, len) = (Instant::now(), block.len());
-        sink.send(block, last).await?;
+        let mut rest = block;
+        loop {
+            let part = rest.split_to(rest.len().min(DATA_PAYLOAD_LEN_MAX));
+            let (part_len, end) = (part.len(), rest.is_empty());
+            tokio::select! {
+                biased;
+                () = self.up.pass(part_len) => {}
+                () = sink.cancelled() => return Err(SinkError::Cancelled),
+            }
+            sink.send(part, last && end).await?;
+            self.wire.add_sent(part_len);
+            if end {
+                break;
+            }
+        }
+        // A limit counts as a slow link: fewer bytes go faster.
         visitor.link.measure(len, began.elapsed());
-        self.wire.add_sent(len);
         Ok(())
     }
 

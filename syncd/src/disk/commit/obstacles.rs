@@ -30,6 +30,18 @@ impl<F: Fs> Batch<'_, F> {
         }
     }
 
+    /// Why a directory could not be removed.
+    pub(super) fn stays(&self, at: &At<F>, error: &io::Error) -> Outcome {
+        let fs = self.tree.fs;
+        match stop(error, "cannot remove the directory") {
+            Outcome::NotEmpty { .. } => {
+                let listed = fs.open_child(&at.dir, &at.name).and_then(|dir| fs.list(&dir));
+                Outcome::NotEmpty { items: listed.map_or(0, |names| names.len()) }
+            }
+            other => other,
+        }
+    }
+
     /// Why the directory of a path could not be opened.
     pub(super) fn unreachable(&mut self, path: &RelPath, error: &io::Error) -> Outcome {
         let mut above = path.parent();

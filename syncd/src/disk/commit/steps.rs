@@ -117,7 +117,7 @@ impl<F: Fs> Batch<'_, F> {
     fn replace_directory(&mut self, action: &Action, at: &At<F>, have: &Have) -> Stopped<()> {
         let fs = self.tree.fs;
         let found = self.must_be(at, have)?;
-        fs.rmdir(&at.dir, &at.name).map_err(|error| stop(&error, "cannot remove the directory"))?;
+        fs.rmdir(&at.dir, &at.name).map_err(|error| self.stays(at, &error))?;
         self.tree.forget_dir(&action.path);
         self.tree.touch(&action.path);
         fs.rename_noreplace((&self.tree.hold, &hold_name(action.id)), at.pair()).map_err(|error| {
@@ -226,7 +226,7 @@ impl<F: Fs> Batch<'_, F> {
         let at = self.target(&action.path)?;
         if have.entry.content.is_directory() {
             self.must_be(&at, have)?;
-            self.tree.fs.rmdir(&at.dir, &at.name).map_err(|error| stop(&error, "cannot remove the directory"))?;
+            self.tree.fs.rmdir(&at.dir, &at.name).map_err(|error| self.stays(&at, &error))?;
             self.tree.forget_dir(&action.path);
             self.tree.touch(&action.path);
             return Ok(gone);

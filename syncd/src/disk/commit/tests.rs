@@ -83,7 +83,7 @@ const REAL: [(&str, Prepare, &[Outcome], &str); 17] = [
             std::fs::write(root.join("d/mine"), "x").unwrap();
             vec![w.remove(1, "d")]
         },
-        &[Outcome::NotEmpty],
+        &[Outcome::NotEmpty { items: 1 }],
         "d/ d/mine=x",
     ),
     (
@@ -130,7 +130,7 @@ const REAL: [(&str, Prepare, &[Outcome], &str); 17] = [
             std::fs::write(root.join("a/mine"), "x").unwrap();
             vec![w.install(1, "a", b"new")]
         },
-        &[Outcome::NotEmpty],
+        &[Outcome::NotEmpty { items: 1 }],
         "a/ a/mine=x",
     ),
     (

@@ -1,16 +1,19 @@
 //! Who is asked for what next. Requests are packed: many small files in one, or a long run of one large file, and each
-//! link has several under way. Invariant: on no link is more asked for than `REQUEST_BYTES_OPEN_MAX`.
+//! link has several under way. Under a limit, what is asked for fits into the rate, so that what comes does too and nothing
+//! open has to wait. Invariant: on no link is more asked for than `REQUEST_BYTES_OPEN_MAX`.
 
 use super::{FetchId, Link, Plan, PlanItem, Scheduler};
 use crate::disk::fs::Fs;
 use crate::net::SessionId;
 use crate::transfer::exchange::{self, Exchange};
 use crate::transfer::fetch::State;
+use crate::transfer::layout::Portion;
 use protocol::limits::{FILES_PER_REQUEST_MAX, REQUEST_BYTES_MAX, REQUEST_BYTES_OPEN_MAX, REQUESTS_OPEN_MAX};
 use protocol::model::{DeviceId, FolderId};
 use protocol::wire::message::{ChunkGet, ChunkItem};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Bytes at which a request of several files is sent.
@@ -38,7 +41,12 @@ impl<F: Fs> Scheduler<F> {
     /// Makes all requests that fit: idle links first, relayed ones last.
     pub(super) fn dispatch(&mut self) {
         self.ask_for_lists();
+        self.due = None;
         loop {
+            if let Some(due) = self.pace.due(Instant::now()) {
+                self.due = Some(due).filter(|_| self.ready.iter().any(|queue| !queue.is_empty()));
+                return;
+            }
             let mut order: Vec<_> =
                 self.links.values().map(|link| (link.relayed, link.bytes, link.session.id())).collect();
             order.sort_unstable();
@@ -82,6 +90,7 @@ impl<F: Fs> Scheduler<F> {
         let request = self.take_id();
         let link = self.links.get_mut(&session).expect("dispatch names links that exist");
         let bytes = items.iter().map(|(item, _)| u64::from(item.run.len)).sum();
+        self.pace.spend(Instant::now(), bytes);
         link.bytes += bytes;
         link.requests += 1;
         let stop = CancellationToken::new();
@@ -128,8 +137,10 @@ impl<F: Fs> Scheduler<F> {
                 && paths_len + fetch.origin.as_bytes().len() <= PATHS_LEN_MAX;
             let largest =
                 if fetch.missing_len() > BATCH_LEN && items.is_empty() { REQUEST_BYTES_MAX } else { BATCH_LEN };
-            let fits = (room - bytes).min(largest.saturating_sub(bytes));
-            let run = if suits { fetch.take(link.device, fits) } else { None };
+            let all = (room - bytes).min(largest.min(self.pace.portion()).saturating_sub(bytes));
+            // Not one chunk may fit into a portion; then it is asked for alone.
+            let first = if items.is_empty() { room.min(largest) } else { all };
+            let run = if suits { fetch.take(link.device, Portion { first, all }) } else { None };
             if let Some(run) = run {
                 folder = Some(fetch.folder.id);
                 bytes += u64::from(run.len);

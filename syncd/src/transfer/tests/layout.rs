@@ -1,7 +1,7 @@
 //! The arithmetic of chunk lists.
 
 use super::noise;
-use crate::transfer::layout::{ChunkIndex, Layout, Missing, Run, chunk_count_max, is_zeros};
+use crate::transfer::layout::{ChunkIndex, Layout, Missing, Portion, Run, chunk_count_max, is_zeros};
 use protocol::model::{Chunking, Manifest};
 use std::sync::Arc;
 
@@ -22,10 +22,13 @@ fn stretches_join_and_split() {
     assert_eq!(missing.stretch_within(7, 20), None);
     assert_eq!(missing.stretch_within(6, 22), Some((6, 7)));
     let one = u64::from(layout.chunk(2).len);
-    let run = missing.take((2, 7), &layout, one).expect("one chunk fits");
+    let run = missing.take((2, 7), &layout, Portion { first: one, all: one }).expect("one chunk fits");
     assert_eq!(run, Run { first: 2, count: 1, offset: layout.offset(2), len: layout.chunk(2).len });
     assert_eq!((missing.stretch(0), missing.stretch(2)), (Some((0, 2)), Some((3, 7))));
-    assert_eq!(missing.take((0, 2), &layout, 1), None);
+    assert_eq!(missing.take((0, 2), &layout, Portion { first: 1, all: one }), None);
+    missing.insert(2, 1);
+    let run = missing.take((2, 7), &layout, Portion { first: one, all: 1 }).expect("the first chunk fits");
+    assert_eq!((run.first, run.count), (2, 1));
     missing.insert(2, 1);
     assert_eq!(missing.stretch(0), Some((0, 7)));
     assert_eq!(missing.middle(), 3);

@@ -147,8 +147,12 @@ impl Engine {
                 self.pump.fail(now, origin, problem, Some(DISK_MOVED_RETRY));
                 vec![Effect::Look { path: path.clone(), subtree: false }]
             }
-            Outcome::NotEmpty => {
-                let words = "the directory holds something that is not synced".to_string();
+            Outcome::NotEmpty { items } => {
+                let words = match items {
+                    0 => "kept: it holds something that is not synced".to_string(),
+                    1 => "kept: it holds 1 item that is not synced".to_string(),
+                    _ => format!("kept: it holds {items} items that are not synced"),
+                };
                 let problem = Problem { code: ProblemCode::Blocked, words };
                 let look = Effect::Look { path: path.clone(), subtree: true };
                 if self.pump.fail(now, origin, problem.clone(), None) < NOT_EMPTY_MAX {
