@@ -4,7 +4,9 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, symlink};
-use tests::harness::{World, assert_same, differences, noise, pair_of, set_mode, set_mtime, settle, tree, until};
+use tests::harness::{
+    FOLDER, World, assert_same, differences, noise, pair_of, set_mode, set_mtime, settle, tree, until,
+};
 
 #[test]
 fn unusual_names_arrive_byte_for_byte() {
@@ -225,4 +227,24 @@ fn what_is_no_file_is_listed_and_left_alone() {
     fs::remove_file(a.at("socket")).expect("gone");
     settle(&[&a, &b]);
     assert_eq!(a.folder()["problems_total"], 0);
+}
+
+#[test]
+fn links_that_lead_out_can_be_refused() {
+    let world = World::new();
+    let (a, b) = pair_of(&world);
+    b.ok(&["folder", "set", FOLDER, "links", "inside"]);
+    a.put("d/file", "1");
+    symlink("/etc/passwd", a.at("d/out")).expect("a link");
+    symlink("../d/file", a.at("d/in")).expect("a link");
+    until("it is listed", || {
+        let problems = b.folder()["problems"].clone();
+        problems.as_array()?.iter().find(|problem| problem["code"] == "blocked").cloned()
+    });
+    until("what stays inside is taken", || fs::read_link(b.at("d/in")).ok());
+    assert!(fs::symlink_metadata(b.at("d/out")).is_err());
+    b.ok(&["folder", "set", FOLDER, "links", "all"]);
+    until("it is taken", || fs::read_link(b.at("d/out")).ok());
+    settle(&[&a, &b]);
+    assert_same(&[&a, &b], 0);
 }

@@ -2,6 +2,7 @@
 //! place among the versions.
 
 use super::Retention;
+use super::links;
 use super::shared::Shared;
 use super::task::Input;
 use crate::disk::{commit, versions};
@@ -18,6 +19,7 @@ pub(super) struct Committer {
     pub(super) batches: Receiver<(Vec<Action>, u64)>,
     pub(super) inbox: Sender<Input>,
     pub(super) retention: Retention,
+    pub(super) links_inside: bool,
 }
 
 impl Committer {
@@ -46,7 +48,12 @@ impl Committer {
             let problem = Problem { code: ProblemCode::Io, words: cause.words() };
             return vec![Outcome::Failed(problem); actions.len()];
         }
-        commit(self.shared.fs(), self.shared.store(), actions, counter, self.shared.wall_secs())
+        let refused = |action: &Action| links::refused(action).filter(|_| self.links_inside);
+        let taken: Vec<Action> = actions.iter().filter(|action| refused(action).is_none()).cloned().collect();
+        let done = commit(self.shared.fs(), self.shared.store(), &taken, counter, self.shared.wall_secs());
+        let mut done = done.into_iter();
+        let outcome = |action| refused(action).or_else(|| done.next()).expect("one outcome an action");
+        actions.iter().map(outcome).collect()
     }
 
     fn keep_house(&self) {

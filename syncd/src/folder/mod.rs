@@ -3,6 +3,7 @@
 
 mod commits;
 mod holds;
+mod links;
 mod log;
 mod look;
 mod report;
@@ -71,6 +72,8 @@ pub struct Setup {
     pub fs: Arc<RealFs>,
     /// How long versions are kept and how many bytes of them.
     pub retention: Retention,
+    /// Whether links of others that lead out of the folder are refused.
+    pub links_inside: bool,
     /// The ways out.
     pub outside: Arc<dyn Outside>,
 }
@@ -88,7 +91,8 @@ impl Folder {
     /// # Errors
     /// When the root or its marker is not what it should be, or recovery cannot finish.
     pub fn start(setup: Setup) -> Result<Self> {
-        let Setup { id, root, marker, engine, watch, scan_interval, store, fs, retention, outside } = setup;
+        let Setup { id, root, marker, engine, watch, scan_interval, store, fs, retention, links_inside, outside } =
+            setup;
         match marker.check(&*fs).with_context(|| format!("cannot read the marker in {}", root.display()))? {
             MarkerCheck::Ok => {}
             MarkerCheck::Foreign => bail!("{}", StopCause::MarkerForeign.words()),
@@ -129,7 +133,7 @@ impl Folder {
             interval: scan_interval,
         };
         let looker = Looker { shared: Arc::clone(&shared), queue: Arc::clone(&queue), out: seen_out };
-        let committer = commits::Committer { shared, batches, inbox: inbox.clone(), retention };
+        let committer = commits::Committer { shared, batches, inbox: inbox.clone(), retention, links_inside };
         let threads = vec![
             spawn("folder", move || task.run())?,
             spawn("scan", move || scanner.run())?,

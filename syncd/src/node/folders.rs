@@ -2,7 +2,7 @@
 
 use super::Node;
 use super::requests::answer;
-use crate::config::{FolderConfig, Members};
+use crate::config::{FolderConfig, Links, Members};
 use crate::control::{NewEvent, Reply};
 use crate::disk::fs::{Fs, RealFs};
 use crate::disk::marker::{Marker, MarkerCheck};
@@ -120,6 +120,7 @@ impl Node {
             store: Arc::clone(&store),
             fs: Arc::clone(&fs),
             retention: retention(&effective, &fs),
+            links_inside: config.links == Links::Inside,
             outside: Arc::clone(&self.exit) as Arc<dyn crate::folder::Outside>,
         };
         let folder = Folder::start(setup)?;
