@@ -335,5 +335,5 @@ fn installing(action: &Action) -> Change {
         _ => None,
     };
     let Action { id, path, entry, expected, .. } = action.clone();
-    Change::Installing(Installing { id, path, entry, expected, moved_from })
+    Change::Installing(Installing { id, path, entry, expected, moved_from, inode: None })
 }

@@ -157,6 +157,11 @@ impl Oracle {
         event.moved_from.clone_from(&known.moved_from);
     }
 
+    /// A user took this away, whether or not it still stood there.
+    pub fn replaced(&mut self, path: &RelPath, content: &Content) {
+        self.supersede(path, content.identity());
+    }
+
     /// Users rename these, with all in them, in the middle of a batch. A batch works in directories that it has opened,
     /// so a change in one that is renamed meanwhile is as if it had been made just before.
     pub fn renamed_within(&mut self, renames: &[(RelPath, RelPath)]) {
@@ -342,7 +347,9 @@ impl Oracle {
         ours.into_iter().any(|(id, event)| {
             self.events.iter().enumerate().any(|(other_id, other)| {
                 let concurrent = !event.past.has(other_id) && !other.past.has(id);
-                other_id != id && concurrent && near(other) && other.after != event.after
+                // Equal bytes agree at one path; at two, one above the other, they do not.
+                let differs = other.after != event.after || base(&other.path) != *lineage;
+                other_id != id && concurrent && near(other) && differs
             })
         })
     }

@@ -286,6 +286,8 @@ pub struct Installing {
     pub expected: Option<Have>,
     /// Of a move: the old path, its fingerprint there and the tombstone to record.
     pub moved_from: Option<(RelPath, Have, Entry)>,
+    /// Inode of the object that comes there; `None` for one that is made in place.
+    pub inode: Option<u64>,
 }
 
 /// Journal row: a displaced object in `hold/<id>`, until it has become a version or a conflict copy.

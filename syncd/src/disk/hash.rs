@@ -202,11 +202,11 @@ impl Cutter {
     }
 }
 
-/// Whether a change after `started` could leave the same time stamps.
+/// Whether a change after `started` could leave the same time stamps: it would stamp the ctime anew, so only one
+/// within the same tick. A ctime in the future, of a clock that was wrong, is left behind by any change.
 fn is_racy(fingerprint: &Fingerprint, started: Mtime, granularity: Duration) -> bool {
     let nanos = |at: Mtime| i128::from(at.secs) * 1_000_000_000 + i128::from(at.nanos);
-    let granularity = i128::try_from(granularity.as_nanos()).unwrap_or(i128::MAX);
-    nanos(fingerprint.mtime).max(nanos(fingerprint.ctime)) >= nanos(started) - granularity
+    (nanos(started) - nanos(fingerprint.ctime)).unsigned_abs() <= granularity.as_nanos()
 }
 
 /// The wall clock as a time stamp.

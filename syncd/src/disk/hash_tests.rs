@@ -58,17 +58,20 @@ fn what_is_no_file() {
 }
 
 #[test]
-fn racy_is_at_or_after_the_last_tick() {
+fn racy_is_within_a_tick_of_the_last_change() {
     let at = |secs: i64, nanos: u32| Mtime { secs, nanos };
     let zero = Duration::ZERO;
     let second = Duration::from_secs(1);
     let rows = [
         (at(10, 0), at(10, 0), at(10, 0), zero, true),
-        (at(9, 999_999_999), at(9, 0), at(10, 0), zero, false),
-        (at(9, 0), at(3, 0), at(10, 0), second, true),
+        (at(9, 999_999_999), at(9, 999_999_999), at(10, 0), zero, false),
         (at(3, 0), at(9, 0), at(10, 0), second, true),
-        (at(8, 999_999_999), at(8, 0), at(10, 0), second, false),
-        (at(4_000_000_000, 0), at(8, 0), at(10, 0), second, true),
+        // A time that was set is no time of a change.
+        (at(10, 0), at(3, 0), at(10, 0), second, false),
+        (at(8, 0), at(8, 999_999_999), at(10, 0), second, false),
+        (at(4_000_000_000, 0), at(8, 0), at(10, 0), second, false),
+        // A clock that was wrong: any change leaves it behind.
+        (at(3, 0), at(4_000_000_000, 0), at(10, 0), second, false),
         (at(-5, 0), at(i64::MIN, 0), at(10, 0), second, false),
     ];
     let base = {

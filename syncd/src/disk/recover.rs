@@ -200,18 +200,15 @@ impl<F: Fs> Settling<'_, F> {
         }
     }
 
-    /// Nothing is in `hold/` and the path has the new bytes: put there by us, unless an exchange would have left the
-    /// old object behind, or the time of the file says that somebody wrote the same bytes.
+    /// Nothing is in `hold/` and the path has the new bytes. An exchange would have left the old object behind, and
+    /// another inode is a file of somebody who wrote the same bytes.
     fn came_from_us(&mut self, row: &Installing) -> io::Result<bool> {
         let expected = row.expected.as_ref().map(|have| &have.entry.content);
         if expected.is_some_and(|content| content.is_live() && !content.is_directory()) {
             return Ok(false);
         }
         let at = self.tree.at(&row.path)?;
-        let found = self.must_stat(&at)?;
-        let before = row.moved_from.as_ref().and_then(|(_, have, _)| have.fingerprint);
-        let as_before = before.is_some_and(|before| before.mtime == found.mtime);
-        Ok(found.kind == Kind::Symlink || as_before || is_rounded(found.mtime, row.entry.mtime))
+        Ok(Some(self.must_stat(&at)?.inode) == row.inode)
     }
 
     /// The displaced object is an edit that no scan saw: it returns to its path, as this device's next version,

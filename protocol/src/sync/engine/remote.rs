@@ -3,7 +3,7 @@
 use super::{Alarm, DigestWords, Effect, Engine, FolderMode, IndexBatch, View};
 use crate::model::{DeviceId, Entry, RelPath, Row, Sequence, Timestamp};
 use crate::sync::local::{Change, Cursor, Decline, DeclineCode, LocalRow, Want};
-use crate::sync::reconcile::{is_fork, says_more};
+use crate::sync::reconcile::{Decision, Rules, is_fork, reconcile, says_more};
 
 /// Wants in one page when all of them are gone through.
 const PAGE: usize = 512;
@@ -73,7 +73,7 @@ impl Engine {
             self.declines(&path, &entry.version, Some(decline));
         }
         self.pump.wanted(&path, &known, &entry);
-        if let Some(wants) = wants_with(&known, id, entry, declined) {
+        if let Some(wants) = wants_with(&known, id, entry, declined, &self.config.rules) {
             changes.push(Change::Wants { path, wants });
         }
     }
@@ -312,15 +312,24 @@ fn nothing_here(theirs: &Entry) -> crate::sync::Have {
 }
 
 /// The maximal wants of a path after `entry` was heard from `id`; `None` when nothing changes.
-fn wants_with(known: &LocalRow, id: DeviceId, entry: Entry, declined: Option<Decline>) -> Option<Vec<Want>> {
+fn wants_with(
+    known: &LocalRow,
+    id: DeviceId,
+    entry: Entry,
+    declined: Option<Decline>,
+    rules: &Rules,
+) -> Option<Vec<Want>> {
     let mut wants = known.wants.clone();
     for want in &mut wants {
         if want.entry.version == entry.version {
-            if want.sources.contains(&id) {
-                return None;
+            let is_new = !want.sources.contains(&id);
+            want.sources.extend(is_new.then_some(id));
+            // The events behind equal values that met in another order there.
+            if let Decision::Adopt(merged) = reconcile(Some(&want.entry), &entry, rules) {
+                want.entry = merged;
+                return Some(wants);
             }
-            want.sources.push(id);
-            return Some(wants);
+            return is_new.then_some(wants);
         }
         if entry.version.is_within(&want.entry.version) {
             return None;

@@ -42,7 +42,7 @@ pub fn commit<F: Fs, J: Journal + ?Sized>(
     let rows: Vec<ActionId> = pairs().filter(changes_disk).map(|action| action.id).collect();
     if !rows.is_empty() {
         let mut changes = vec![Change::Counter(counter)];
-        changes.extend(pairs().filter(changes_disk).map(|action| Change::Installing(installing(action))));
+        changes.extend(pairs().filter(changes_disk).map(|action| Change::Installing(batch.installing(action))));
         journal.commit(changes);
     }
 
@@ -84,21 +84,23 @@ struct Applied {
     racy: bool,
 }
 
-fn installing(action: &Action) -> Installing {
-    let moved_from = match &action.step {
-        Step::MoveFrom { from, from_have, tombstone } => Some((from.clone(), from_have.clone(), tombstone.clone())),
-        _ => None,
-    };
-    let (path, entry, expected) = (action.path.clone(), action.entry.clone(), action.expected.clone());
-    Installing { id: action.id, path, entry, expected, moved_from }
-}
-
 /// The object that an action expects at its path, if any.
 fn expected(action: &Action) -> Option<&Have> {
     action.expected.as_ref().filter(|have| have.entry.is_live())
 }
 
 impl<F: Fs> Batch<'_, F> {
+    fn installing(&self, action: &Action) -> Installing {
+        let moved_from = match &action.step {
+            Step::MoveFrom { from, from_have, tombstone } => Some((from.clone(), from_have.clone(), tombstone.clone())),
+            _ => None,
+        };
+        let comes = moved_from.as_ref().and_then(|(_, have, _)| have.fingerprint);
+        let comes = self.staged.get(&action.id).map(|staged| staged.fingerprint).or(comes);
+        let (path, entry, expected) = (action.path.clone(), action.entry.clone(), action.expected.clone());
+        Installing { id: action.id, path, entry, expected, moved_from, inode: comes.map(|comes| comes.inode) }
+    }
+
     /// The barrier and the second transaction.
     fn record<J: Journal + ?Sized>(
         mut self,

@@ -288,7 +288,8 @@ fn any_change() -> impl Strategy<Value = Change> {
         1 => (0..99u64).prop_map(Change::Counter),
         1 => (id(), any_path(), any_entry(), proptest::option::of(any_have())).prop_map(|(id, path, entry, expected)| {
             let moved_from = expected.clone().map(|have| (path.clone(), have, entry.clone()));
-            Change::Installing(Installing { id, path, entry, expected, moved_from })
+            let inode = Some(id.0);
+            Change::Installing(Installing { id, path, entry, expected, moved_from, inode })
         }),
         1 => id().prop_map(Change::Installed),
         1 => (id(), any_path(), any_content()).prop_map(|(id, path, content)| {
