@@ -66,7 +66,7 @@ fn run_in(world: &mut World, scenario: &Scenario, demand: Demand) -> Result<Summ
     }
     world.say(|| "-- heal".to_string());
     heal(world);
-    let settled = settle(world);
+    let settled = settle(world).and_then(|()| release(world));
     if demand == Demand::All {
         settled?;
         alike(world)?;
@@ -161,6 +161,22 @@ fn in_sync(world: &World, at: usize, other: usize) -> bool {
 
 fn state(world: &World) -> String {
     world.devices.iter().map(super::words::device).collect()
+}
+
+/// What batches displaced finds its place; an edit among it comes back as a conflict copy, which the scan finds.
+fn release(world: &mut World) -> Result<(), Violation> {
+    let mut came_back = false;
+    for device in &world.devices {
+        let before = device.drive.objects();
+        device.drive.release(&device.store);
+        came_back |= device.drive.objects() != before;
+    }
+    if came_back {
+        world.say(|| "-- released".to_string());
+        connect_and_scan(world);
+        settle(world)?;
+    }
+    Ok(())
 }
 
 type Seen = BTreeMap<RelPath, (Identity, Mode, Option<Mtime>)>;

@@ -324,12 +324,7 @@ impl Device {
     pub fn tell_deeds(&self, deeds: &[Deed], oracle: &mut Oracle) {
         let applied = self.drive.applied();
         let first_contact = !self.store.state().scanned;
-        for (nth, deed) in deeds.iter().enumerate() {
-            // Within one batch the sync may have put something else there since this user's last act.
-            let earlier = deeds[..nth].iter().rfind(|earlier| earlier.path == deed.path);
-            if let Some(replaced) = earlier.and_then(|earlier| earlier.after.as_ref()) {
-                oracle.replaced(&deed.path, replaced);
-            }
+        for deed in deeds {
             let row = self.store.get(&deed.path);
             let of_row = || row.entry().map(|entry| entry.content.identity());
             let recorded = applied.get(&deed.path).copied().or_else(of_row);

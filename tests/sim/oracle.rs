@@ -157,11 +157,6 @@ impl Oracle {
         event.moved_from.clone_from(&known.moved_from);
     }
 
-    /// A user took this away, whether or not it still stood there.
-    pub fn replaced(&mut self, path: &RelPath, content: &Content) {
-        self.supersede(path, content.identity());
-    }
-
     /// Users rename these, with all in them, in the middle of a batch. A batch works in directories that it has opened,
     /// so a change in one that is renamed meanwhile is as if it had been made just before.
     pub fn renamed_within(&mut self, renames: &[(RelPath, RelPath)]) {
@@ -341,7 +336,8 @@ impl Oracle {
             other == *lineage || other.is_below(lineage) || lineage.is_below(&other)
         };
         let ours = self.events.iter().enumerate();
-        let ours = ours.filter(|(_, event)| event.after == Some(content) && base(&event.path) == *lineage);
+        let is_here = |event: &Happened| base(&event.path) == *lineage || event.is_from(lineage);
+        let ours = ours.filter(|(_, event)| event.after == Some(content) && is_here(event));
         // The copy itself is no reason for the copy.
         let ours = ours.filter(|(_, event)| event.did != Did::System);
         ours.into_iter().any(|(id, event)| {
