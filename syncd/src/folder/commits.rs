@@ -48,12 +48,18 @@ impl Committer {
             let problem = Problem { code: ProblemCode::Io, words: cause.words() };
             return vec![Outcome::Failed(problem); actions.len()];
         }
-        let refused = |action: &Action| links::refused(action).filter(|_| self.links_inside);
-        let taken: Vec<Action> = actions.iter().filter(|action| refused(action).is_none()).cloned().collect();
-        let done = commit(self.shared.fs(), self.shared.store(), &taken, counter, self.shared.wall_secs());
-        let mut done = done.into_iter();
-        let outcome = |action| refused(action).or_else(|| done.next()).expect("one outcome an action");
-        actions.iter().map(outcome).collect()
+        if !self.links_inside {
+            return self.carry_out(actions, counter);
+        }
+        let refused: Vec<Option<Outcome>> = actions.iter().map(links::refused).collect();
+        let taken = actions.iter().zip(&refused).filter(|(_, refused)| refused.is_none());
+        let taken: Vec<Action> = taken.map(|(action, _)| action.clone()).collect();
+        let mut done = self.carry_out(&taken, counter).into_iter();
+        refused.into_iter().map(|refused| refused.or_else(|| done.next()).expect("one outcome an action")).collect()
+    }
+
+    fn carry_out(&self, actions: &[Action], counter: u64) -> Vec<Outcome> {
+        commit(self.shared.fs(), self.shared.store(), actions, counter, self.shared.wall_secs())
     }
 
     fn keep_house(&self) {

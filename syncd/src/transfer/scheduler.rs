@@ -303,19 +303,20 @@ impl<F: Fs> Scheduler<F> {
     }
 
     /// Ends a fetch without a word. Requests that serve nothing else are withdrawn.
-    fn forget(&mut self, id: FetchId) {
-        let Some(fetch) = self.fetches.remove(&id) else { return };
+    fn forget(&mut self, id: FetchId) -> Option<Fetch<F>> {
+        let fetch = self.fetches.remove(&id)?;
         self.by_content.remove(&(fetch.folder.id, fetch.content.hash));
         for path in &fetch.paths {
             self.by_path.remove(&(fetch.folder.id, path.clone()));
         }
         fetch.folder.meter.settle(fetch.content.size);
         self.give(fetch.worker, Job::Drop(id));
-        for request in fetch.alone {
-            if let Some(request) = self.requests.get(&request) {
+        for request in &fetch.alone {
+            if let Some(request) = self.requests.get(request) {
                 request.cancel();
             }
         }
+        Some(fetch)
     }
 
     fn session_down(&mut self, session: SessionId) {
@@ -350,36 +351,35 @@ impl<F: Fs> Scheduler<F> {
     }
 
     fn fail(&mut self, id: FetchId, problem: Problem) {
-        let Some(fetch) = self.fetches.get(&id) else { return };
-        for path in &fetch.paths {
-            (fetch.folder.notify)(Notice::FetchFailed { path: path.clone(), problem: problem.clone() });
+        let Some(fetch) = self.forget(id) else { return };
+        for path in fetch.paths {
+            (fetch.folder.notify)(Notice::FetchFailed { path, problem: problem.clone() });
         }
-        self.forget(id);
     }
 
     fn completed(&mut self, id: FetchId, completion: Completion) {
-        let Some(fetch) = self.fetches.get_mut(&id) else { return };
         match completion {
             Completion::Verified(manifest) => {
-                for path in &fetch.paths {
-                    let (path, content, manifest) = (path.clone(), fetch.content.hash, manifest.clone());
+                let Some(fetch) = self.forget(id) else { return };
+                for path in fetch.paths {
+                    let (content, manifest) = (fetch.content.hash, manifest.clone());
                     (fetch.folder.notify)(Notice::Fetched { path, content, manifest });
                 }
-                self.forget(id);
             }
             Completion::Failed(problem) => self.fail(id, problem),
-            Completion::Spoiled => match fetch.list_from.take() {
-                // Another source may have the true list.
-                Some(liar) => {
-                    fetch.mute(liar);
-                    self.reopen(id);
-                }
-                None => {
-                    let words = "its announced chunks do not make up its announced content".to_owned();
-                    self.fail(id, Problem { code: ProblemCode::Io, words });
-                }
-            },
+            Completion::Spoiled => self.spoiled(id),
         }
+    }
+
+    /// Another source may have the true list.
+    fn spoiled(&mut self, id: FetchId) {
+        let Some(fetch) = self.fetches.get_mut(&id) else { return };
+        if let Some(liar) = fetch.list_from.take() {
+            fetch.mute(liar);
+            return self.reopen(id);
+        }
+        let words = "its announced chunks do not make up its announced content".to_owned();
+        self.fail(id, Problem { code: ProblemCode::Io, words });
     }
 
     fn reopen(&mut self, id: FetchId) {

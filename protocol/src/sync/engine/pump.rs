@@ -113,11 +113,7 @@ impl Pump {
     }
 
     pub(super) fn is_applying_below(&self, dir: &RelPath) -> bool {
-        let mut below = self.flights.range(dir.clone()..).skip_while(|(path, _)| *path == dir);
-        below
-            .by_ref()
-            .take_while(|(path, _)| path.is_below(dir))
-            .any(|(_, flight)| flight.state == FlightState::Applying)
+        below(&self.flights, dir).any(|(_, flight)| flight.state == FlightState::Applying)
     }
 
     pub(super) fn is_in_flight(&self, path: &RelPath) -> bool {
@@ -162,10 +158,8 @@ impl Pump {
 
     /// What failed because of what stood above it may work now.
     fn retry_below(&mut self, dir: &RelPath) {
-        let below = self.retry.range(dir.clone()..).skip_while(|(path, _)| *path == dir);
-        let below: Vec<RelPath> =
-            below.take_while(|(path, _)| path.is_below(dir)).map(|(path, _)| path.clone()).collect();
-        for path in below {
+        let failed: Vec<RelPath> = below(&self.retry, dir).map(|(path, _)| path.clone()).collect();
+        for path in failed {
             self.retry.remove(&path);
             self.freshen(&path);
         }
@@ -466,6 +460,12 @@ impl Engine {
         draft.step = Step::MoveFrom { from: from.clone(), from_have, tombstone: source.entry };
         Some(Due { draft, moved_from: Some(from), events: 2, displaces_local: false })
     }
+}
+
+/// What is kept for paths below a directory; paths sort with their directory first.
+fn below<'m, T>(map: &'m BTreeMap<RelPath, T>, dir: &RelPath) -> impl Iterator<Item = (&'m RelPath, &'m T)> {
+    let from = map.range(dir.clone()..).skip_while(move |(path, _)| *path == dir);
+    from.take_while(move |(path, _)| path.is_below(dir))
 }
 
 /// What a record says to stand on disk does so, as far as one look tells: an edit that no scan has seen comes first.

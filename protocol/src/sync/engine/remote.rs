@@ -1,11 +1,12 @@
 //! What peers announce: rows become wants, digests are compared, declines are kept or taken back.
 
+use super::around::all_wanted;
 use super::{Alarm, DigestWords, Effect, Engine, FolderMode, IndexBatch, View};
 use crate::model::{DeviceId, Entry, RelPath, Row, Sequence, Timestamp};
 use crate::sync::local::{Change, Cursor, Decline, DeclineCode, LocalRow, Want};
 use crate::sync::reconcile::{Decision, Rules, is_fork, reconcile, says_more};
 
-/// Wants in one page when all of them are gone through.
+/// Local findings in one page when all of them are gone through.
 const PAGE: usize = 512;
 /// Most concurrent wants kept for one path: one per device that edited it unseen by the others.
 const WANTS_PER_PATH_MAX: usize = 64;
@@ -149,26 +150,18 @@ impl Engine {
     /// Takes back every decline with one of these codes, so that the wants are decided again.
     pub(super) fn undecline(&mut self, codes: &[DeclineCode], view: View<'_>) -> Vec<Effect> {
         let mut changes = Vec::new();
-        let mut after = None;
-        loop {
-            let page = view.rows.wanted(after.as_ref(), PAGE);
-            let Some((last, _)) = page.last() else {
-                break;
-            };
-            after = Some(last.clone());
-            for (path, row) in page {
-                let mut wants = row.wants;
-                let mut changed = false;
-                for want in &mut wants {
-                    if want.declined.as_ref().is_some_and(|decline| codes.contains(&decline.code)) {
-                        want.declined = None;
-                        changed = true;
-                        self.declines(&path, &want.entry.version, None);
-                    }
+        for (path, row) in all_wanted(view.rows) {
+            let mut wants = row.wants;
+            let mut changed = false;
+            for want in &mut wants {
+                if want.declined.as_ref().is_some_and(|decline| codes.contains(&decline.code)) {
+                    want.declined = None;
+                    changed = true;
+                    self.declines(&path, &want.entry.version, None);
                 }
-                if changed {
-                    changes.push(Change::Wants { path, wants });
-                }
+            }
+            if changed {
+                changes.push(Change::Wants { path, wants });
             }
         }
         if changes.is_empty() {
@@ -183,16 +176,8 @@ impl Engine {
     /// Other ignore rules hold: what they match is declined, what they no longer match is decided again.
     pub(super) fn ignore_changed(&mut self, view: View<'_>) -> Vec<Effect> {
         self.pump.restart();
-        let mut changes = Vec::new();
-        let mut after = None;
-        loop {
-            let page = view.rows.wanted(after.as_ref(), PAGE);
-            let Some((last, _)) = page.last() else {
-                break;
-            };
-            after = Some(last.clone());
-            changes.extend(page.into_iter().filter_map(|(path, row)| self.ignore_row(path, &row, view)));
-        }
+        let changes: Vec<Change> =
+            all_wanted(view.rows).filter_map(|(path, row)| self.ignore_row(path, &row, view)).collect();
         if changes.is_empty() {
             return Vec::new();
         }
@@ -229,18 +214,8 @@ impl Engine {
 
     /// What this device does not apply for `code` is overruled: our entries at the join and one event of ours.
     pub fn assert_ours(&mut self, code: DeclineCode, view: View<'_>) -> Vec<Effect> {
-        let mut changes = Vec::new();
-        let mut after = None;
-        loop {
-            let page = view.rows.wanted(after.as_ref(), PAGE);
-            let Some((last, _)) = page.last() else {
-                break;
-            };
-            after = Some(last.clone());
-            for (path, row) in page {
-                changes.extend(self.assert_row(path, row, code));
-            }
-        }
+        let mut changes: Vec<Change> =
+            all_wanted(view.rows).filter_map(|(path, row)| self.assert_row(path, row, code)).collect();
         if !changes.is_empty() {
             changes.push(Change::Counter(self.counter));
             return vec![Effect::Commit(changes)];

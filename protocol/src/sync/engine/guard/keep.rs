@@ -3,6 +3,7 @@
 
 use super::{Held, Incoming, Loss, Recall, Sweep, too_many};
 use crate::model::{Content, DeviceId, Entry, RelPath, Timestamp};
+use crate::sync::engine::around::all_wanted;
 use crate::sync::engine::deletions::{GUARD_MIN, GUARD_WINDOW, live_files};
 use crate::sync::engine::guard::Guard;
 use crate::sync::engine::{Alarm, Effect, Engine, HeldWhat, View};
@@ -259,17 +260,9 @@ impl Engine {
                 held.directories.clear();
             }
         }
-        let mut after = None;
-        loop {
-            let page = view.rows.wanted(after.as_ref(), PAGE);
-            let Some((last, _)) = page.last() else {
-                break;
-            };
-            after = Some(last.clone());
-            for (path, row) in &page {
-                for want in &row.wants {
-                    self.recall_want(now, what, path, row, want);
-                }
+        for (path, row) in all_wanted(view.rows) {
+            for want in &row.wants {
+                self.recall_want(now, what, &path, &row, want);
             }
         }
         let live = live_files(view);
