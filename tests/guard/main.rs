@@ -448,3 +448,17 @@ fn a_device_that_is_removed_takes_its_hold_along() {
     receiver.loses(&peer);
     assert_eq!((receiver.held(), declined_rows(&receiver), receiver.files()), (String::new(), 0, 30));
 }
+
+/// A deletion waits for the create that would take its content along, and only for one that is going to come.
+#[test]
+fn what_was_deleted_here_holds_up_no_deletion_there() {
+    let (mut receiver, mut peer) = Receiver::with(2);
+    let [one, other] = [&paths(2)[0], &paths(2)[1]];
+    let alike = vec![peer.sets(one, text("alike")), peer.sets(other, text("alike"))];
+    receiver.hears(&mut peer, alike);
+    receiver.user_deletes(std::slice::from_ref(other));
+    let apart = vec![peer.chmods(other), peer.sets(one, Content::Tombstone)];
+    receiver.hears(&mut peer, apart);
+    assert_eq!((receiver.content(one), receiver.content(other)), (None, None));
+    assert_eq!(receiver.removed, std::slice::from_ref(one));
+}

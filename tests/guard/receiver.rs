@@ -90,6 +90,17 @@ impl Peer {
         paths.iter().map(|path| self.sets(path, text(&format!("{with}{path:?}")))).collect()
     }
 
+    /// It changes the mode of a file and nothing else.
+    pub fn chmods(&mut self, path: &RelPath) -> Row {
+        let mut entry = self.rows[path].clone();
+        self.counter += 1;
+        let event = Dot { replica: self.replica, counter: self.counter };
+        (entry.version, entry.mode, entry.mode_at) =
+            (entry.version.bumped(event), Mode::new(0o600), Version::of(event));
+        self.rows.insert(path.clone(), entry.clone());
+        Row { path: path.clone(), entry }
+    }
+
     /// What it announced of this path last.
     pub fn last(&self, path: &RelPath) -> Row {
         Row { path: path.clone(), entry: self.rows[path].clone() }

@@ -2,7 +2,7 @@
 //! way. `Crashed` runs through it like an error: what follows does not happen.
 
 use super::drive::{Batch, Drive, Turn};
-use super::oracle::{Known, Oracle};
+use super::oracle::{Identity, Known, Oracle};
 use super::rng::Rng;
 use super::scenario::Act;
 use super::user::{Deed, User, moved};
@@ -328,10 +328,19 @@ impl Device {
             let row = self.store.get(&deed.path);
             let of_row = || row.entry().map(|entry| entry.content.identity());
             let recorded = applied.get(&deed.path).copied().or_else(of_row);
+            // What a batch put there counts only for what came after it.
+            let before = deed.before.as_ref().unwrap_or(&Content::Tombstone).identity();
+            let recorded = if recorded == Some(before) { recorded } else { self.given_over(&deed.path).or(recorded) };
             let (moved_from, was_about_to_go) = (self.moving_to(&deed.path), self.is_given_before(&deed.path));
             let known = Known { recorded, first_contact, moved_from, was_about_to_go };
             oracle.user(self.number, &deed.path, deed.before.as_ref(), deed.after.as_ref(), &known);
         }
+    }
+
+    /// What the batch that is out takes to be at a path.
+    fn given_over(&self, path: &RelPath) -> Option<Identity> {
+        let (action, _) = self.given.iter().find(|(action, _)| action.path == *path)?;
+        Some(action.expected.as_ref()?.entry.content.identity())
     }
 
     /// Whether the batch that is out acts on what was at `path` before a user's rename within it.

@@ -11,16 +11,22 @@ const MARK: &[u8] = b".sync-conflict-";
 /// 10000-01-01T00:00:00Z.
 const YEAR_10000_SECS: i64 = 253_402_300_800;
 
-/// The names that a copy beside `path` may have, best first; `hash` is its content's (`Content::identity`). Fewer
-/// than three only where a longer path would not be valid.
-#[must_use]
-pub fn conflict_paths(path: &RelPath, hash: &ContentHash, mtime: Mtime) -> Vec<RelPath> {
+/// Names with the whole hash and a number, for when all names without hold something else: whoever edits a copy while
+/// its conflict is being resolved takes its name away, again and again.
+const NUMBERED_MAX: usize = 100;
+
+/// The names that a copy beside `path` may have, best first; `hash` is its content's (`Content::identity`). None at
+/// all where a longer path would not be valid.
+pub fn conflict_paths(path: &RelPath, hash: &ContentHash, mtime: Mtime) -> impl Iterator<Item = RelPath> {
     let hash = hash.to_hex();
-    let names = HASH_DIGITS.iter().map(|digits| conflict_name(path.name(), mtime, &hash[..*digits]));
-    names.filter_map(|name| path.with_name(&name).ok()).collect()
+    let short = hash.clone();
+    let plain = HASH_DIGITS.into_iter().map(move |digits| short[..digits].to_owned());
+    let numbered = (2..=NUMBERED_MAX).map(move |number| format!("{hash}-{number}"));
+    let names = plain.chain(numbered).map(move |ending| conflict_name(path.name(), mtime, &ending));
+    names.filter_map(|name| path.with_name(&name).ok())
 }
 
-/// One conflict name. The stem is cut at a character so that the whole fits into 255 bytes.
+/// One conflict name, with `hash` at the end of its stem. The stem is cut at a character so that the whole fits into 255 bytes.
 #[must_use]
 pub fn conflict_name(name: &[u8], mtime: Mtime, hash: &str) -> Vec<u8> {
     let fixed = MARK.len() + 15 + 1 + hash.len();
@@ -143,10 +149,14 @@ mod tests {
     fn paths_keep_their_directory() {
         let path = RelPath::parse(b"a/b.txt").unwrap();
         let hash = ContentHash::of(b"t");
-        let paths = conflict_paths(&path, &hash, Mtime::from_secs(0));
+        let paths: Vec<RelPath> = conflict_paths(&path, &hash, Mtime::from_secs(0)).collect();
         let hash = hash.to_hex();
-        let expected = HASH_DIGITS.map(|n| format!("a/b.sync-conflict-19700101-000000-{}.txt", &hash[..n]));
-        assert_eq!(paths.iter().map(RelPath::display).collect::<Vec<_>>(), expected);
+        let endings =
+            HASH_DIGITS.map(|n| hash[..n].to_owned()).into_iter().chain([format!("{hash}-2"), format!("{hash}-3")]);
+        let expected: Vec<_> = endings.map(|hash| format!("a/b.sync-conflict-19700101-000000-{hash}.txt")).collect();
+        assert_eq!(paths[..5].iter().map(RelPath::display).collect::<Vec<_>>(), expected);
+        let different: std::collections::BTreeSet<_> = paths.iter().collect();
+        assert_eq!((paths.len(), different.len()), (102, 102));
     }
 
     #[test]

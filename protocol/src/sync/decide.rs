@@ -2,7 +2,7 @@
 //! a conflict copy). Deciding again after the first action is recorded gives the second, so a crash in between
 //! costs nothing.
 
-use super::conflict_name::conflict_name;
+use super::conflict_name::conflict_paths;
 use super::local::{DeclineCode, Have, LocalRow, Rows, Want};
 use super::plan::Step;
 use super::reconcile::{Decision, Rules, bumped, reconcile, revived};
@@ -130,7 +130,7 @@ fn directory_lives(around: &dyn Around, path: &RelPath, row: &LocalRow, want: &W
 
 /// Whether this device is going to act on a want. What it declines for good, or what the other side has to write,
 /// may stay for long and must hold up nothing else: that side may be waiting for us.
-fn is_open(around: &dyn Around, row: &LocalRow, want: &Want) -> bool {
+pub(super) fn is_open(around: &dyn Around, row: &LocalRow, want: &Want) -> bool {
     want.declined.as_ref().is_none_or(|decline| decline.code.passes())
         && reconcile(row.entry(), &want.entry, around.rules()) != Decision::Nothing
 }
@@ -183,18 +183,10 @@ fn parent_first(around: &dyn Around, path: &RelPath, want: &Want, event: Event) 
 
 /// Wanted rows read at a time when a directory is asked for wants below it.
 const WANTED_PAGE: usize = 64;
-/// Hex digits of the content hash that a conflict name tries, shortest first.
-const HASH_DIGITS: [usize; 3] = [7, 16, 64];
 
 /// Puts `loser`'s content beside `path` under a free conflict name. `None`: it is already there.
 fn conflict_copy(around: &dyn Around, path: &RelPath, loser: &Entry, event: Event) -> Option<Plan> {
-    let hash = loser.content.identity().1.to_hex();
-    for digits in HASH_DIGITS {
-        let name = conflict_name(path.name(), loser.mtime, &hash[..digits]);
-        // A name that is valid at `path` stays valid: at most 255 bytes, no slash. Only the whole path may grow too long.
-        let Ok(copy_path) = path.with_name(&name) else {
-            return Some(Plan::Wait);
-        };
+    for copy_path in conflict_paths(path, &loser.content.identity().1, loser.mtime) {
         let row = around.rows().get(&copy_path);
         if row.entry().is_some_and(|entry| entry.content.same(&loser.content)) {
             return None;
@@ -209,7 +201,7 @@ fn conflict_copy(around: &dyn Around, path: &RelPath, loser: &Entry, event: Even
         }
         return Some(draft(&copy_path, &row, copy_of(loser, row.entry(), event), true));
     }
-    // All three names hold other content: a 256-bit collision, or someone at work. The loser stays where it is.
+    // No name is free, or the path would grow too long. The loser stays where it is.
     Some(Plan::Wait)
 }
 

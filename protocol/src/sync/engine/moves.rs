@@ -1,9 +1,10 @@
 //! Moves among what peers announce: a file that goes at one path and comes with the same content at another.
 //! Only hints, kept in memory: without them the content is copied or fetched, and nothing is lost.
 
+use super::around::Surroundings;
 use super::{Engine, View};
 use crate::model::{ContentHash, Entry, RelPath};
-use crate::sync::decide::{Draft, Plan};
+use crate::sync::decide::{Draft, Plan, is_open};
 use crate::sync::local::{Have, LocalRow};
 use crate::sync::plan::Step;
 use std::collections::BTreeMap;
@@ -75,7 +76,8 @@ impl Engine {
         }
     }
 
-    /// A file that is to go while its content is about to come at another path: the create will take it along.
+    /// A file that is to go while its content is about to come at another path: the create will take it along. What
+    /// is not going to come here after all holds up nothing.
     pub(super) fn is_about_to_move(&self, draft: &Draft, view: View<'_>) -> bool {
         let standing = draft.expected.as_ref().filter(|_| draft.step == Step::Remove);
         let Some(file) = standing.and_then(|have| have.entry.content.file()) else {
@@ -86,10 +88,14 @@ impl Engine {
             return false;
         };
         let row = view.rows.get(to);
+        let around = Surroundings { engine: self, view };
         let comes = |entry: &Entry| entry.content.file().is_some_and(|coming| coming.hash == file.hash);
         moves.going.get(&file.hash) == Some(&draft.path)
             && !row.is_live()
             && !self.pump.is_retried(to)
-            && row.wants.iter().any(|want| want.declined.is_none() && comes(&want.entry))
+            && row
+                .wants
+                .iter()
+                .any(|want| want.declined.is_none() && comes(&want.entry) && is_open(&around, &row, want))
     }
 }

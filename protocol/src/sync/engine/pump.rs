@@ -401,7 +401,7 @@ impl Engine {
                 self.pump.freshen(&origin);
                 continue;
             };
-            if due.draft.step == Step::Record && !stands(&due.draft, view) {
+            if due.draft.step == Step::Record && !self.stands(&due.draft, view) {
                 effects.extend(self.outcome(now, &path, &origin, Outcome::DiskMoved, view));
                 continue;
             }
@@ -460,22 +460,26 @@ impl Engine {
         draft.step = Step::MoveFrom { from: from.clone(), from_have, tombstone: source.entry };
         Some(Due { draft, moved_from: Some(from), events: 2, displaces_local: false })
     }
+
+    /// What a record says to stand on disk does so, as far as one look tells: an edit that no scan has seen comes first.
+    /// What could have been edited without a trace is read again before. Without history nothing is recorded as gone
+    /// while something stands there: found on top of that, old bytes would look like a new edit.
+    fn stands(&self, draft: &Draft, view: View<'_>) -> bool {
+        if !draft.entry.is_live() {
+            return self.history || view.disk.fingerprint(&draft.path).is_none();
+        }
+        let Some(have) = &draft.expected else {
+            return true;
+        };
+        let is_as = |expected| view.disk.fingerprint(&draft.path).is_some_and(|now| now.unchanged_since(&expected));
+        !have.racy && have.fingerprint.is_none_or(is_as)
+    }
 }
 
 /// What is kept for paths below a directory; paths sort with their directory first.
 fn below<'m, T>(map: &'m BTreeMap<RelPath, T>, dir: &RelPath) -> impl Iterator<Item = (&'m RelPath, &'m T)> {
     let from = map.range(dir.clone()..).skip_while(move |(path, _)| *path == dir);
     from.take_while(move |(path, _)| path.is_below(dir))
-}
-
-/// What a record says to stand on disk does so, as far as one look tells: an edit that no scan has seen comes first.
-/// What could have been edited without a trace is read again before.
-fn stands(draft: &Draft, view: View<'_>) -> bool {
-    let Some(have) = draft.expected.as_ref().filter(|_| draft.entry.is_live()) else {
-        return true;
-    };
-    let is_as = |expected| view.disk.fingerprint(&draft.path).is_some_and(|now| now.unchanged_since(&expected));
-    !have.racy && have.fingerprint.is_none_or(is_as)
 }
 
 /// A record without a change on disk keeps what is known of the disk.
