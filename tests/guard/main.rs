@@ -462,3 +462,23 @@ fn what_was_deleted_here_holds_up_no_deletion_there() {
     assert_eq!((receiver.content(one), receiver.content(other)), (None, None));
     assert_eq!(receiver.removed, std::slice::from_ref(one));
 }
+
+/// The other one edited a file, the first one deleted that edit with all the rest: what is held of the first takes the
+/// place of what the other announced, and the two differ until a person answers, without anybody being wrong.
+#[test]
+fn what_is_held_of_one_device_is_no_alarm_about_another() {
+    let (mut receiver, mut peer) = Receiver::with(30);
+    let mut another = receiver.meets_another(2, &peer);
+    let edit = another.sets(&paths(30)[7], text("an edit"));
+    peer.copies(&another);
+    let rows = everything(&mut peer, 30);
+    receiver.hears(&mut peer, rows);
+    assert_eq!(receiver.held(), "DeletionsThere 30 of 30 by 1");
+    receiver.hears(&mut another, vec![edit]);
+    for _ in 0..3 {
+        receiver.compares(&another);
+    }
+    assert!(!receiver.digests[&another.id].idle, "the other one shall not cry of it either");
+    receiver.compares(&peer);
+    assert!(receiver.digests[&peer.id].idle, "what is declined of this one counts as held");
+}

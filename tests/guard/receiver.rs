@@ -2,10 +2,10 @@
 //! the test. What the engine asks for is done before anything else happens.
 
 use protocol::model::{
-    Chunking, Content, ContentHash, DeviceId, Entry, Event as Dot, FileContent, Mode, Mtime, RelPath, ReplicaId, Row,
-    Sequence, Timestamp, Version,
+    Chunking, Content, ContentHash, DeviceId, Digest, Entry, Event as Dot, FileContent, Mode, Mtime, RelPath, ReplicaId,
+    Row, Sequence, Timestamp, Version,
 };
-use protocol::sync::engine::{Alarm, Config, Declined, Effect, Engine, Event, Hold, IndexBatch, View};
+use protocol::sync::engine::{Alarm, Config, Declined, DigestWords, Effect, Engine, Event, Hold, IndexBatch, View};
 use protocol::sync::{
     Action, Change, Disk, Fingerprint, Have, Journal, Kind, Observation, Observed, Outcome, Rows, Step,
 };
@@ -127,6 +127,10 @@ pub struct Receiver {
     pub declined: BTreeMap<RelPath, Declined>,
     /// Paths whose file went away, in order.
     pub removed: Vec<RelPath>,
+    /// Peers whose index was asked for from its beginning.
+    asked: BTreeSet<DeviceId>,
+    /// The last digest that each peer was sent.
+    pub digests: BTreeMap<DeviceId, DigestWords>,
 }
 
 impl Receiver {
@@ -145,10 +149,19 @@ impl Receiver {
         let config = Config::default();
         let engine = Engine::new(config.clone(), &store);
         let disk = Obedient { store: store.clone(), gone: BTreeSet::new(), written: BTreeMap::new() };
-        let (told, declined) = (Vec::new(), BTreeMap::new());
-        let now = Timestamp(1_000_000);
-        let (answers, removed) = (VecDeque::new(), Vec::new());
-        let mut this = Self { store, disk, engine, config, answers, now, told, declined, removed };
+        let mut this = Self {
+            store,
+            disk,
+            engine,
+            config,
+            answers: VecDeque::new(),
+            now: Timestamp(1_000_000),
+            told: Vec::new(),
+            declined: BTreeMap::new(),
+            removed: Vec::new(),
+            asked: BTreeSet::new(),
+            digests: BTreeMap::new(),
+        };
         this.happens(Event::Started);
         this.meets(&peer);
         (this, peer)
@@ -185,6 +198,32 @@ impl Receiver {
             let batch = IndexBatch { replica: peer.replica, from, to, head, rows: rows.to_vec() };
             self.happens(Event::Index { peer: peer.id, batch });
         }
+    }
+
+    /// A peer that has read everything, and whose whole index was read as often as asked for, says what it holds.
+    pub fn compares(&mut self, peer: &Peer) {
+        if self.asked.remove(&peer.id) {
+            let rows = peer.rows.keys().map(|path| peer.last(path)).collect();
+            let (from, head) = (Sequence(0), Sequence(peer.sequence));
+            let batch = IndexBatch { replica: peer.replica, from, to: head, head, rows };
+            self.happens(Event::Index { peer: peer.id, batch });
+        }
+        let (replica, head) = (self.store.state().replica, self.store.state().head);
+        self.happens(Event::IndexGet { peer: peer.id, replica, from: head, credit: 2 });
+        self.happens(Event::IndexAck { peer: peer.id, replica, sequence: head, declined: Vec::new() });
+        let mut digest = Digest::default();
+        for (path, entry) in peer.rows.iter().filter(|(_, entry)| entry.is_live()) {
+            digest.add(path, entry);
+        }
+        let words = DigestWords {
+            replica: peer.replica,
+            head: Sequence(peer.sequence),
+            your_replica: replica,
+            your_applied: head,
+            digest,
+            idle: true,
+        };
+        self.happens(Event::Digest { peer: peer.id, words });
     }
 
     pub fn waits(&mut self, time: Duration) {
@@ -234,6 +273,12 @@ impl Receiver {
                     self.declined.extend(declined.into_iter().map(|it| (it.path.clone(), it)));
                 }
                 Effect::Alarm(Alarm::Held(hold)) => self.told.push(hold),
+                Effect::IndexGet { peer, from: Sequence(0), .. } => {
+                    self.asked.insert(peer);
+                }
+                Effect::Digest { peer, words } => {
+                    self.digests.insert(peer, words);
+                }
                 Effect::Alarm(alarm) => panic!("{alarm:?}"),
                 _ => {}
             }

@@ -245,7 +245,7 @@ fn rows_are_true(world: &World) -> Result<(), Violation> {
 fn no_alarm(world: &World) -> Result<(), Violation> {
     for device in &world.devices {
         if let Some(alarm) = device.alarms.iter().find(|alarm| !matches!(alarm, Alarm::Held(_))) {
-            return fails("no alarm", format!("device {}: {alarm:?}", device.number));
+            return fails("no alarm", format!("device {}: {alarm:?}\n{}", device.number, state(world)));
         }
     }
     Ok(())

@@ -396,6 +396,9 @@ pub trait Rows {
     /// Digest over live rows as compared with `peer`: what it announced and this device declines counts in place of
     /// what stands at the path. What others announced does not, for `peer` may never have heard of it.
     fn effective_digest(&self, peer: &DeviceId) -> Digest;
+    /// Whether something may be declined here that `peer` did not announce, or announced at an older version: then
+    /// digests may differ though nobody is wrong.
+    fn declines_others(&self, peer: &DeviceId) -> bool;
     /// Paths with a receive-only finding, in order after `after`, at most `limit`.
     fn locals(&self, after: Option<&RelPath>, limit: usize) -> Vec<(RelPath, Observed)>;
 }

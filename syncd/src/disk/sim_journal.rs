@@ -328,6 +328,12 @@ impl Rows for MemJournal {
         digest
     }
 
+    fn declines_others(&self, peer: &DeviceId) -> bool {
+        let state = self.lock();
+        let mut declined = state.rows.values().flat_map(|row| row.wants.iter().filter(|want| want.declined.is_some()));
+        declined.any(|want| !want.sources.contains(peer))
+    }
+
     fn locals(&self, after: Option<&RelPath>, limit: usize) -> Vec<(RelPath, Observed)> {
         let state = self.lock();
         let rows = state.rows.iter().filter(|(path, _)| Some(*path) > after);

@@ -219,6 +219,10 @@ impl Rows for Store {
         self.tally().effective(peer)
     }
 
+    fn declines_others(&self, peer: &DeviceId) -> bool {
+        self.tally().declines_others(peer)
+    }
+
     fn locals(&self, after: Option<&RelPath>, limit: usize) -> Vec<(RelPath, Observed)> {
         self.read("list receive-only findings", |txn| {
             let found = Span::below(None, after).iter(&txn.open_table(LOCALS)?)?.take(limit);

@@ -76,6 +76,12 @@ impl Tally {
         self.declined.get(peer).map_or(self.digest, |(_, change)| self.digest.plus(change))
     }
 
+    /// Whether something is declined that not every device here announced, `peer` perhaps among them.
+    pub(super) fn declines_others(&self, peer: &DeviceId) -> bool {
+        let theirs = self.declined.get(peer);
+        self.declined.values().any(|declined| Some(declined) != theirs)
+    }
+
     fn count_declined(&mut self, path: &RelPath, row: &LocalRow, is_added: bool) {
         for want in row.wants.iter().filter(|want| want.declined.is_some()) {
             let again = |nth: usize| want.sources[..nth].contains(&want.sources[nth]);

@@ -178,13 +178,16 @@ impl Engine {
             let Some(applied) = applied.filter(|_| current) else {
                 continue;
             };
+            let digest = view.rows.effective_digest(id);
+            // What is declined of others is still to come where it takes the place of what this peer announced.
+            let agreed = peer.digest.as_ref().is_some_and(|theirs| theirs.digest == digest);
             let words = DigestWords {
                 replica,
                 head: state.head,
                 your_replica: peer.replica,
                 your_applied: applied.sequence,
-                digest: view.rows.effective_digest(id),
-                idle,
+                digest,
+                idle: agreed || !view.rows.declines_others(id),
             };
             if peer.digest_sent.as_ref() != Some(&words) {
                 peer.digest_sent = Some(words.clone());

@@ -115,6 +115,9 @@ impl Engine {
             peer.mismatches = 0;
             return Vec::new();
         }
+        if view.rows.declines_others(&id) {
+            return Vec::new();
+        }
         peer.mismatches += 1;
         match peer.mismatches {
             1 => {
