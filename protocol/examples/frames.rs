@@ -1,6 +1,6 @@
 //! How fast frames are sealed and opened on one core: `cargo run --release -p protocol --example frames`.
 
-use protocol::limits::DATA_PAYLOAD_LEN_MAX;
+use protocol::limits::{DATA_PAYLOAD_LEN_MAX, PROTOCOL_VERSIONS};
 use protocol::wire::frame::{Opener, Sealer};
 use protocol::wire::handshake::{HelloHead, Initiator, Params, Responder};
 use protocol::wire::identity::Identity;
@@ -19,6 +19,7 @@ fn channel() -> (Sealer, Opener) {
         expected: None,
         hello: HelloHead::default(),
         channel_binding: [0; 32],
+        versions: PROTOCOL_VERSIONS,
     };
     let (initiator, first) = Initiator::start(&params(&a), &[5; 128]).expect("honest");
     let (responder, second) = Responder::start(&params(&b), &first, &[6; 96]).expect("honest");

@@ -1,6 +1,7 @@
 //! Replays the transcript that `tests/noise/handshake.py` made with an independent Noise, X25519, AEAD and ML-KEM:
 //! both ends of ours must send the same bytes, and take the other's.
 
+use protocol::limits::PROTOCOL_VERSIONS;
 use protocol::model::DeviceId;
 use protocol::wire::frame::{FrameError, Opener, Sealer};
 use protocol::wire::handshake::{CheckNumber, Established, HelloHead, Initiator, Params, Responder};
@@ -72,6 +73,7 @@ fn replay(run: &Value) -> (Established, Established) {
         expected: (!pairing).then(|| their.public()),
         hello,
         channel_binding: [0; 32],
+        versions: PROTOCOL_VERSIONS,
     };
     let (initiator, first) = Initiator::start(&params(&a, &b), &bytes(run, "random_initiator")).expect("honest");
     assert!(first[..] == unhex(text(run, "message_1")), "{name}: message 1");

@@ -7,7 +7,6 @@ use super::identity::{Identity, PublicIdentity};
 use super::kdf::{Secret32, kdf};
 use super::knock::{Context, Knock};
 use super::noise::{self, Role};
-use crate::limits::PROTOCOL_VERSIONS;
 use crate::model::DeviceId;
 use ml_kem::{B32, Decapsulate, DecapsulationKey768, EncapsulationKey768, KeyExport, Seed};
 use snow::HandshakeState;
@@ -48,13 +47,13 @@ pub enum HandshakeError {
     #[error("a handshake message did not verify")]
     Unverified,
     /// The versions of the two sides do not overlap.
-    #[error("the other device speaks versions {min} to {max} of the protocol, this one {} to {}",
-        PROTOCOL_VERSIONS.0, PROTOCOL_VERSIONS.1)]
+    #[error("the other device speaks versions {} to {} of the protocol, this one {} to {}: update the older one",
+        theirs.0, theirs.1, ours.0, ours.1)]
     Versions {
-        /// Lowest that the other side speaks.
-        min: u8,
-        /// Highest that the other side speaks.
-        max: u8,
+        /// First and last that the other side speaks.
+        theirs: (u8, u8),
+        /// First and last that we speak.
+        ours: (u8, u8),
     },
     /// The ML-KEM key is not a canonical encoding (FIPS 203, section 7.2).
     #[error("the other device's ML-KEM key is malformed")]
@@ -147,6 +146,8 @@ pub struct Params<'a> {
     pub hello: HelloHead,
     /// Zeros over TCP and relays.
     pub channel_binding: [u8; 32],
+    /// First and last protocol version that this side speaks.
+    pub versions: (u8, u8),
 }
 
 impl Params<'_> {
@@ -198,6 +199,7 @@ pub struct Initiator {
     own: PublicIdentity,
     expected: Option<PublicIdentity>,
     hello: HelloHead,
+    versions: (u8, u8),
 }
 
 impl Initiator {
@@ -218,8 +220,7 @@ impl Initiator {
         let own = params.own.public();
 
         let mut payload = [0; PAYLOAD_1_LEN];
-        payload[0] = PROTOCOL_VERSIONS.0;
-        payload[1] = PROTOCOL_VERSIONS.1;
+        (payload[0], payload[1]) = params.versions;
         payload[4..4 + EK_LEN].copy_from_slice(&ek);
         payload[4 + EK_LEN..].copy_from_slice(&commitment(&nonce, &own.id()));
 
@@ -227,7 +228,8 @@ impl Initiator {
         let mut message = [0; MESSAGE_1_LEN];
         write_exact(&mut noise, &payload, &mut message)?;
         let ek_hash = *blake3::hash(&ek).as_bytes();
-        Ok((Self { noise, kem, ek_hash, nonce, own, expected: params.expected, hello: params.hello }, message))
+        let Params { expected, hello, versions, .. } = *params;
+        Ok((Self { noise, kem, ek_hash, nonce, own, expected, hello, versions }, message))
     }
 
     /// Reads message 2 and makes message 3. The responder's static key is checked before anything of ours is sent.
@@ -248,8 +250,8 @@ impl Initiator {
             return Err(HandshakeError::WrongDevice);
         }
         let version = payload[0];
-        if version < PROTOCOL_VERSIONS.0 || version > PROTOCOL_VERSIONS.1 {
-            return Err(HandshakeError::Versions { min: version, max: version });
+        if version < self.versions.0 || version > self.versions.1 {
+            return Err(HandshakeError::Versions { theirs: (version, version), ours: self.versions });
         }
         let h2 = handshake_hash(&self.noise);
         let ct = &payload[4..4 + CT_LEN];
@@ -295,7 +297,7 @@ impl Responder {
         let mut noise = params.begin(false, Secret32::new(array(random)))?;
         let mut payload = [0; PAYLOAD_1_LEN];
         read_exact(&mut noise, message, &mut payload)?;
-        let version = choose_version(payload[0], payload[1])?;
+        let version = choose_version((payload[0], payload[1]), params.versions)?;
         let ek = &payload[4..4 + EK_LEN];
         let (ct, psk3) = encapsulate(ek, &random[32..64])?;
         noise.set_psk(3, psk3.expose())?;
@@ -347,10 +349,10 @@ impl Responder {
 }
 
 /// The highest version that both sides speak.
-fn choose_version(min: u8, max: u8) -> Result<u8, HandshakeError> {
-    let chosen = max.min(PROTOCOL_VERSIONS.1);
-    if min > max || chosen < min || chosen < PROTOCOL_VERSIONS.0 {
-        return Err(HandshakeError::Versions { min, max });
+fn choose_version(theirs: (u8, u8), ours: (u8, u8)) -> Result<u8, HandshakeError> {
+    let chosen = theirs.1.min(ours.1);
+    if theirs.0 > theirs.1 || chosen < theirs.0 || chosen < ours.0 {
+        return Err(HandshakeError::Versions { theirs, ours });
     }
     Ok(chosen)
 }

@@ -1,7 +1,7 @@
 //! What the network is told when it starts: who we are, where to listen, whom we know and how to find them.
 //! Times and ports that tests shorten are in [`Tuning`]; its defaults are the protocol's.
 
-use protocol::limits::NAME_LEN_MAX;
+use protocol::limits::{NAME_LEN_MAX, PROTOCOL_VERSIONS};
 use protocol::model::DeviceId;
 use protocol::wire::beacon;
 use protocol::wire::handshake::HelloHead;
@@ -77,7 +77,7 @@ impl PeerConfig {
     }
 }
 
-/// Times and ports; the defaults are the protocol's, tests shorten them.
+/// Times, ports and versions; the defaults are the protocol's, tests change them.
 #[derive(Clone, Copy, Debug)]
 pub struct Tuning {
     /// UDP port of beacons.
@@ -94,6 +94,8 @@ pub struct Tuning {
     pub relay_after: Duration,
     /// First wait after a failure; the steps of the back-off are multiples of it.
     pub backoff_unit: Duration,
+    /// First and last protocol version that this device speaks.
+    pub versions: (u8, u8),
     /// When a session asks whether its peer is there, and when it stops asking.
     pub liveness: Liveness,
 }
@@ -132,6 +134,7 @@ impl Default for Tuning {
             connect_wait: Duration::from_secs(5),
             relay_after: Duration::from_secs(3),
             backoff_unit: Duration::from_secs(1),
+            versions: PROTOCOL_VERSIONS,
             liveness: Liveness::default(),
         }
     }

@@ -4,12 +4,13 @@
 
 use super::config::{Own, unix_now};
 use super::event::InviteId;
-use super::greet::{Greeted, Path, hear, read_knock};
+use super::greet::{Greeted, Heard, Path, hear, read_knock};
 use super::halfopen::HalfOpen;
 use super::keys::{Keys, Who};
 use super::rate::Bucket;
 use protocol::limits::{INVITE_ATTEMPTS_MAX, KNOCK_SLACK_WINDOWS, KNOCK_WIDE_SLACK_WINDOWS};
 use protocol::model::Timestamp;
+use protocol::wire::handshake::HandshakeError;
 use protocol::wire::knock::{Candidate, Knock, Match, ReplayCache};
 use protocol::wire::message::CloseCode;
 use std::collections::BTreeMap;
@@ -51,6 +52,8 @@ pub(super) struct Admitted {
 pub(super) enum Arrival {
     /// Somebody came in.
     Greeted(Who, Box<Greeted>),
+    /// Somebody who knows the secret cannot be talked to; why, in words.
+    Misfit(Who, String),
     /// Three runs of an invite have failed.
     Spent(InviteId),
 }
@@ -275,7 +278,7 @@ async fn connection(
     arrivals: mpsc::Sender<Arrival>,
 ) {
     let until = Instant::now() + own.tuning.drain;
-    let Some((admitted, heard)) = recognise(&mut stream, &own, &door).await else {
+    let Some((admitted, heard)) = recognise(&mut stream, &own, &door, &arrivals).await else {
         drain(&mut stream, until).await;
         return;
     };
@@ -293,14 +296,26 @@ async fn connection(
     }
 }
 
-async fn recognise(stream: &mut TcpStream, own: &Own, door: &DoorHandle) -> Option<(Admitted, super::greet::Heard)> {
+async fn recognise(
+    stream: &mut TcpStream,
+    own: &Own,
+    door: &DoorHandle,
+    arrivals: &mpsc::Sender<Arrival>,
+) -> Option<(Admitted, Heard)> {
     let knock = read_knock(stream, own.tuning.knock_wait).await?;
     let admitted = door.admit(knock, None).await?;
-    let heard = hear(stream, &knock, own, &admitted.keys).await;
-    if heard.is_none() {
-        door.run_failed(admitted.keys.who).await;
+    match hear(stream, &knock, own, &admitted.keys).await {
+        Ok(heard) => Some((admitted, heard)),
+        Err(error) => {
+            let who = admitted.keys.who;
+            if let HandshakeError::Versions { .. } = error {
+                // The hub is gone only at shutdown.
+                let _ = arrivals.send(Arrival::Misfit(who, error.to_string())).await;
+            }
+            door.run_failed(who).await;
+            None
+        }
     }
-    heard.map(|heard| (admitted, heard))
 }
 
 /// Reads and forgets until `until`. Closing at a certain byte, or at once, is what gives silent ports away.

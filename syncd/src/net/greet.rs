@@ -7,7 +7,7 @@ use super::event::{Via, close_words};
 use super::keys::Keys;
 use anyhow::{Context as _, Result, bail};
 use protocol::wire::handshake::{
-    CheckNumber, Established, Initiator, MESSAGE_1_LEN, MESSAGE_2_LEN, MESSAGE_3_LEN, Params, Responder,
+    CheckNumber, Established, HandshakeError, Initiator, MESSAGE_1_LEN, MESSAGE_2_LEN, MESSAGE_3_LEN, Params, Responder,
 };
 use protocol::wire::identity::PublicIdentity;
 use protocol::wire::knock::{KNOCK_LEN, Knock};
@@ -92,8 +92,8 @@ pub(super) async fn ask(mut stream: TcpStream, path: Path, own: &Own, keys: &Key
         Ok(Err(error)) if error.kind() == ErrorKind::UnexpectedEof => bail!("it closed the connection unanswered"),
         Ok(Err(error)) => Err(error).context("it broke the connection off"),
         Err(_) => bail!(
-            "something listens there but does not answer: it no longer knows this device, is another one, \
-             or one of the two clocks is wrong by more than 12 hours"
+            "something listens there but does not answer: it no longer knows this device, is another one, speaks \
+             another version of the protocol, or one of the two clocks is wrong by more than 12 hours"
         ),
     }
 }
@@ -122,12 +122,18 @@ pub(super) struct Heard {
     reply: Box<[u8; MESSAGE_2_LEN]>,
 }
 
-/// Reads message 1 behind a knock that `keys` matched. `None`: stay silent.
-pub(super) async fn hear(stream: &mut TcpStream, knock: &Knock, own: &Own, keys: &Keys) -> Option<Heard> {
+/// Reads message 1 behind a knock that `keys` matched. After an error stay silent.
+pub(super) async fn hear(
+    stream: &mut TcpStream,
+    knock: &Knock,
+    own: &Own,
+    keys: &Keys,
+) -> Result<Heard, HandshakeError> {
     let mut message_1 = Box::new([0; MESSAGE_1_LEN]);
-    timeout(own.tuning.knock_wait, stream.read_exact(&mut *message_1)).await.ok()?.ok()?;
-    let (responder, reply) = Responder::start(&params(own, keys, knock), &message_1, &random()).ok()?;
-    Some(Heard { responder, reply: Box::new(reply) })
+    let read = timeout(own.tuning.knock_wait, stream.read_exact(&mut *message_1)).await;
+    read.ok().and_then(Result::ok).ok_or(HandshakeError::Unverified)?;
+    let (responder, reply) = Responder::start(&params(own, keys, knock), &message_1, &random())?;
+    Ok(Heard { responder, reply: Box::new(reply) })
 }
 
 impl Heard {
@@ -163,6 +169,7 @@ fn params<'a>(own: &'a Own, keys: &'a Keys, knock: &'a Knock) -> Params<'a> {
         expected: keys.expected,
         hello: own.head(),
         channel_binding: [0; 32],
+        versions: own.tuning.versions,
     }
 }
 

@@ -111,10 +111,10 @@ impl Stay {
         let who = self.keys.who;
         let admitted = self.door.admit(knock, Some(who)).await.context("somebody else knocked")?;
         match hear(&mut stream, &knock, &self.own, &admitted.keys).await {
-            Some(heard) => Ok((stream, admitted, heard)),
-            None => {
+            Ok(heard) => Ok((stream, admitted, heard)),
+            Err(error) => {
                 self.door.run_failed(who).await;
-                bail!("the handshake did not verify")
+                Err(error.into())
             }
         }
     }

@@ -101,6 +101,8 @@ pub(super) struct Pursuit {
     relays_from: Instant,
     unit: Duration,
     pub(super) last_error: Option<String>,
+    /// Why the other end, when it came to us, could not be let in: says more than its silence when we go there.
+    pub(super) misfit: Option<String>,
 }
 
 impl Pursuit {
@@ -121,6 +123,7 @@ impl Pursuit {
             relays_from: now + own.tuning.relay_after,
             unit: own.tuning.backoff_unit,
             last_error: None,
+            misfit: None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Frames over an in-memory stream: cut anywhere they come out whole, and one changed byte ends the channel.
 
 use super::*;
+use crate::limits::PROTOCOL_VERSIONS;
 use crate::wire::handshake::{HelloHead, Initiator, Params, Responder};
 use crate::wire::identity::Identity;
 use crate::wire::kdf::{Secret32, UnixSeconds};
@@ -20,6 +21,7 @@ fn channel() -> (Transport, Transport) {
         expected: None,
         hello: HelloHead::default(),
         channel_binding: [0; 32],
+        versions: PROTOCOL_VERSIONS,
     };
     let (initiator, first) = Initiator::start(&params(&a), &[5; 128]).expect("honest");
     let (responder, second) = Responder::start(&params(&b), &first, &[6; 96]).expect("honest");

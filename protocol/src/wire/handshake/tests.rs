@@ -1,6 +1,7 @@
 //! Two ends of a handshake in one thread: it completes, and every way to spoil it fails silently.
 
 use super::*;
+use crate::limits::PROTOCOL_VERSIONS;
 use crate::wire::kdf::UnixSeconds;
 
 struct Side {
@@ -9,6 +10,7 @@ struct Side {
     psk: Secret32,
     knock: Knock,
     context: Context,
+    versions: (u8, u8),
 }
 
 impl Side {
@@ -21,6 +23,7 @@ impl Side {
             expected: self.expected,
             hello: HelloHead { instance: [7; 16], boot: [8; 8], capabilities: 0x0102_0304 },
             channel_binding: [0; 32],
+            versions: self.versions,
         }
     }
 }
@@ -37,7 +40,8 @@ fn sides(context: Context) -> (Side, Side) {
         Context::Session => (Some(a.public()), Some(b.public())),
         Context::Pairing | Context::Relay => (None, None),
     };
-    let side = |identity, expected| Side { identity, expected, psk: Secret32::new([9; 32]), knock, context };
+    let versions = PROTOCOL_VERSIONS;
+    let side = |identity, expected| Side { identity, expected, psk: Secret32::new([9; 32]), knock, context, versions };
     (side(a, expect_b), side(b, expect_a))
 }
 
@@ -127,10 +131,20 @@ fn the_initiator_is_bound_to_its_commitment() {
 
 #[test]
 fn versions_must_overlap() {
-    for (min, max, chosen) in
-        [(1, 1, Some(1)), (0, 9, Some(1)), (1, 200, Some(1)), (2, 3, None), (0, 0, None), (3, 1, None)]
-    {
-        assert_eq!(choose_version(min, max).ok(), chosen, "{min}..{max}");
+    for (theirs, ours, chosen) in [
+        ((1, 1), (1, 1), Some(1)),
+        ((0, 9), (1, 1), Some(1)),
+        ((1, 200), (1, 1), Some(1)),
+        ((1, 2), (1, 3), Some(2)),
+        ((2, 3), (1, 1), None),
+        ((0, 0), (1, 1), None),
+        ((3, 1), (1, 1), None),
+    ] {
+        let (mut a, mut b) = sides(Context::Session);
+        (a.versions, b.versions) = (theirs, ours);
+        let expected = chosen.map_or(Err(HandshakeError::Versions { theirs, ours }), |chosen| Ok((chosen, chosen)));
+        let found = shake(&a, &b, |_, _| {}).map(|(at_a, at_b)| (at_a.version, at_b.version));
+        assert_eq!(found, expected, "{theirs:?} {ours:?}");
     }
 }
 

@@ -97,7 +97,7 @@ impl Hub {
         }
     }
 
-    fn fail_invite(&mut self, id: InviteId, words: String) {
+    pub(super) fn fail_invite(&mut self, id: InviteId, words: String) {
         if self.invites.remove(&id).is_some() {
             self.report(NetEvent::Pairing(PairingEvent::Failed { invite: id, words }));
             self.refresh();

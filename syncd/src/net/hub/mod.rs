@@ -135,6 +135,7 @@ impl Hub {
                 },
                 Some(arrival) = self.parts.arrivals.recv() => match arrival {
                     Arrival::Greeted(who, greeted) => self.greeted(who, *greeted),
+                    Arrival::Misfit(who, words) => self.misfit(who, words),
                     Arrival::Spent(invite) => self.spent(invite),
                 },
                 Some(outcome) = self.attempts.join_next() => {

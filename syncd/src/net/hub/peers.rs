@@ -76,7 +76,7 @@ impl Peer {
             peer: self.config.id(),
             connected: self.live.as_ref().map(Session::connected),
             paused: self.config.paused,
-            last_error: self.pursuit.last_error.clone(),
+            last_error: self.pursuit.misfit.clone().or_else(|| self.pursuit.last_error.clone()),
             clock_ahead_secs: self.ahead_secs,
         }
     }
@@ -175,6 +175,18 @@ impl Hub {
         peer.pursuit.restart(Instant::now(), self.parts.own.tuning.relay_after);
     }
 
+    /// Whoever it is knows the secret, and cannot be talked to.
+    pub(super) fn misfit(&mut self, who: Who, words: String) {
+        match who {
+            Who::Invite(invite) => self.fail_invite(invite, words),
+            Who::Peer(id) => {
+                if let Some(peer) = self.peers.get_mut(&id).filter(|peer| peer.live.is_none()) {
+                    peer.pursuit.misfit = Some(words);
+                }
+            }
+        }
+    }
+
     /// A handshake is complete.
     pub(super) fn greeted(&mut self, who: Who, greeted: Greeted) {
         match who {
@@ -228,7 +240,7 @@ impl Hub {
                 // A better path is sought in the background, beginning with the first step of the back-off.
                 peer.pursuit.retry_later(now, relay_after);
             }
-            peer.pursuit.last_error = None;
+            (peer.pursuit.last_error, peer.pursuit.misfit) = (None, None);
             peer.ahead_secs = Some(ahead);
             peer.renewing = false;
             peer.live = Some(session);

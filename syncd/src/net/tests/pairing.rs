@@ -124,6 +124,17 @@ async fn paired_devices_find_each_other_by_beacon() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_shows_a_code_is_told_of_a_device_of_another_version() {
+    let (mut shows, joins) = (Setup::new(72).start(), Setup::new(73));
+    let joins = Setup { tuning: Tuning { versions: (2, 3), ..joins.tuning }, ..joins }.start();
+    let code = code();
+    shows.net.open_invite(code.clone(), LIVES).await.expect("an invite");
+    joins.net.join_invite(bare(&code), Some(shows.endpoint()), LIVES).await.expect("an attempt");
+    let words = shows.failed().await;
+    assert!(words.contains("versions 2 to 3 of the protocol, this one 1 to 1"), "{words}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn either_side_may_decline() {
     for shown_declines in [true, false] {
         let (mut shows, mut joins) = (Setup::new(40).start(), Setup::new(41).start());

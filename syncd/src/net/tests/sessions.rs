@@ -272,6 +272,25 @@ async fn a_copied_identity_is_refused_and_named() {
     assert!(words.contains("one identity"), "{words}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_of_another_version_is_named_on_both_sides() {
+    let new = |setup: Setup| Setup { tuning: Tuning { versions: (2, 3), ..setup.tuning }, ..setup };
+    let older = Setup::new(70).peer(71, &[]).start();
+    let newer = new(Setup::new(71).peer(70, &[older.address()])).start();
+    older.net.set_addresses(newer.id(), Vec::new(), vec![newer.address()]).await;
+    for (device, expected) in
+        [(&older, "versions 2 to 3 of the protocol, this one 1 to 1"), (&newer, "this one 2 to 3")]
+    {
+        let named = async {
+            while !device.net.status().await[0].last_error.as_ref().is_some_and(|words| words.contains(expected)) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(PATIENCE, named).await.unwrap_or_else(|_| panic!("{expected}"));
+        assert!(device.net.status().await[0].connected.is_none());
+    }
+}
+
 /// A peer that shakes hands and then only listens.
 async fn mute_peer(own: u8, device: &Device) -> crate::net::greet::Greeted {
     let (identity, peer) = (identity(own), peer_config(own, device.seed, &[]));

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::net::keys::Keys;
+use protocol::limits::PROTOCOL_VERSIONS;
 use protocol::wire::handshake::{Initiator, MESSAGE_2_LEN, Params};
 use protocol::wire::knock::{Context, Knock};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -28,6 +29,7 @@ fn opening(own: u8, other: u8) -> Vec<u8> {
         expected: keys.expected,
         hello: Default::default(),
         channel_binding: [0; 32],
+        versions: PROTOCOL_VERSIONS,
     };
     let (_, message_1) = Initiator::start(&params, &random()).expect("honest parameters");
     [knock.0.as_slice(), &message_1].concat()
