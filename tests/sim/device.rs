@@ -327,12 +327,13 @@ impl Device {
         for deed in deeds {
             let row = self.store.get(&deed.path);
             let of_row = || row.entry().map(|entry| entry.content.identity());
-            let recorded = applied.get(&deed.path).copied().or_else(of_row);
+            let put = applied.get(&deed.path).copied();
+            let recorded = put.or_else(of_row);
             // What a batch put there counts only for what came after it.
             let before = deed.before.as_ref().unwrap_or(&Content::Tombstone).identity();
             let recorded = if recorded == Some(before) { recorded } else { self.given_over(&deed.path).or(recorded) };
             let (moved_from, was_about_to_go) = (self.moving_to(&deed.path), self.is_given_before(&deed.path));
-            let known = Known { recorded, first_contact, moved_from, was_about_to_go };
+            let known = Known { recorded, put, first_contact, moved_from, was_about_to_go };
             oracle.user(self.number, &deed.path, deed.before.as_ref(), deed.after.as_ref(), &known);
         }
     }

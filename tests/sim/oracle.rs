@@ -44,6 +44,8 @@ enum Did {
 pub struct Known {
     /// The last content there that a scan or an action recorded.
     pub recorded: Option<Identity>,
+    /// What the batch that is out has put there: to write that again is a touch as well.
+    pub put: Option<Identity>,
     /// No whole scan has ended under this database.
     pub first_contact: bool,
     /// The sync was moving a file from there to here. What was written into it meanwhile may have been written
@@ -150,7 +152,8 @@ impl Oracle {
         }
         self.happened(device, path, Did::User, before, after);
         let event = self.events.last_mut().expect("just recorded");
-        event.superseded = known.was_about_to_go || (after.is_some() && after == known.recorded);
+        event.superseded =
+            known.was_about_to_go || (after.is_some() && (after == known.recorded || after == known.put));
         event.first_contact = known.first_contact;
         // What a tombstone says was there.
         event.before = known.recorded.or(event.before);
@@ -333,7 +336,7 @@ impl Oracle {
     fn has_conflict(&self, lineage: &RelPath, content: Identity) -> bool {
         let near = |event: &Happened| {
             let other = base(&event.path);
-            other == *lineage || other.is_below(lineage) || lineage.is_below(&other)
+            other == *lineage || other.is_below(lineage) || lineage.is_below(&other) || event.is_from(lineage)
         };
         let ours = self.events.iter().enumerate();
         let is_here = |event: &Happened| base(&event.path) == *lineage || event.is_from(lineage);

@@ -282,8 +282,8 @@ impl<F: Fs> Batch<'_, F> {
         self.set_attrs(action, &at, before, have.racy)
     }
 
-    /// Mode and mtime in place. An mtime that we set hides a write within the same window, so the next scan
-    /// hashes such a file again (`racy`).
+    /// Mode and mtime in place. An mtime that we set, or one as young as our own change, hides a write within the same
+    /// window, so the next scan hashes such a file again (`racy`).
     fn set_attrs(&mut self, action: &Action, at: &At<F>, before: Fingerprint, racy: bool) -> Stopped<Applied> {
         let fs = self.tree.fs;
         let is_directory = before.kind == Kind::Directory;
@@ -302,8 +302,10 @@ impl<F: Fs> Batch<'_, F> {
         };
         let after = fs.stat(&at.dir, &at.name).ok().flatten().filter(undisturbed);
         let changed = Fingerprint { mode, mtime: mtime.unwrap_or(before.mtime), ..before };
-        let racy = racy || mtime.is_some() && before.kind == Kind::File;
-        Ok(Applied { fingerprint: Some(after.unwrap_or(changed)), racy })
+        let fingerprint = after.unwrap_or(changed);
+        let hides = mtime.is_some() || fingerprint.is_young(fs.granularity());
+        let racy = racy || hides && before.kind == Kind::File;
+        Ok(Applied { fingerprint: Some(fingerprint), racy })
     }
 
     fn move_from(&mut self, action: &Action, from: &RelPath, from_have: &Have) -> Stopped<Applied> {

@@ -3,10 +3,11 @@
 use crate::disk::fs::sim::{Fault, OpKind};
 use crate::disk::fs::{Errno, Fs, RealFs, SimFs};
 use crate::disk::testing::{REMOTE_MTIME, World, path};
-use protocol::model::{Content, Mode};
+use protocol::model::{Content, Mode, Mtime};
 use protocol::sync::{Action, Journal, Kind, Outcome, ProblemCode, Rows, Step};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::time::Duration;
 
 /// Prepares a real tree, and says what comes from the peer.
 type Prepare = fn(&Path, &World<RealFs>) -> Vec<Action>;
@@ -284,6 +285,28 @@ fn a_change_that_is_not_durable_is_not_recorded() {
     assert_eq!(world.journal.installing().len(), 1);
     crate::disk::recover(&*world.fs, &world.journal, 0).unwrap();
     assert_eq!(world.journal.held().len(), 1, "settled by the next start");
+}
+
+/// With time stamps of whole seconds, a write right after our chmod leaves the stamps that the chmod left.
+#[test]
+fn a_file_as_young_as_our_own_chmod_is_hashed_again() {
+    for (mtime, racy) in [(0, false), (3600, true)] {
+        let world = World::simulated();
+        world.fs.set_tick(1_000_000_000);
+        world.fs.user_write(&path("a"), b"one").unwrap();
+        let written = world.fs.now().secs;
+        world.fs.user_touch(&path("a"), Mtime::from_secs(written + mtime)).unwrap();
+        world.scan("a");
+        world.fs.advance(Duration::from_secs(3600));
+        let mut chmod = world.chmod(1, "a", 0o600);
+        chmod.entry.mtime = world.have("a").entry.mtime;
+        assert_eq!(world.commit(&[chmod]), [Outcome::Done]);
+        assert_eq!(world.have("a").racy, racy, "an mtime {mtime} s after the write");
+        let recorded = world.have("a").fingerprint;
+        world.fs.user_write(&path("a"), b"two").unwrap();
+        world.scan("a");
+        assert_eq!(world.have("a").fingerprint == recorded, racy, "nothing else would tell");
+    }
 }
 
 #[test]
