@@ -1,7 +1,9 @@
 //! One device: a real engine over a database and a disk in memory, with everything that its shell would have under
 //! way. `Crashed` runs through it like an error: what follows does not happen.
 
+use super::database::Database;
 use super::drive::{Batch, Drive, Turn};
+use super::flaw::Flaw;
 use super::oracle::{Identity, Known, Oracle};
 use super::rng::Rng;
 use super::scenario::Act;
@@ -11,7 +13,6 @@ use protocol::model::{Content, DeviceId, Entry, FileContent, RelPath, ReplicaId,
 use protocol::sync::engine::{Alarm, Config, Effect, Engine, Event, View};
 use protocol::sync::{Action, Change, Journal, Outcome, Rows, Step};
 use std::collections::VecDeque;
-use syncd::disk::sim_journal::MemJournal;
 
 /// The daemon died at this point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +44,7 @@ pub struct Device {
     /// Its id.
     pub id: DeviceId,
     /// Its database.
-    pub store: MemJournal,
+    pub store: Database,
     /// Its files.
     pub drive: Drive,
     /// The running core; `None` while the daemon is down.
@@ -77,11 +78,11 @@ pub struct Device {
 impl Device {
     /// A device with an empty folder whose daemon is not running.
     #[must_use]
-    pub fn new(number: usize, replica: ReplicaId, drive: Drive) -> Self {
+    pub fn new(number: usize, replica: ReplicaId, drive: Drive, flaw: Option<Flaw>) -> Self {
         Self {
             number,
             id: DeviceId([number as u8 + 1; 32]),
-            store: MemJournal::new(replica),
+            store: Database::new(replica, flaw),
             drive,
             engine: None,
             fetches: Vec::new(),
@@ -102,6 +103,7 @@ impl Device {
 
     /// The daemon starts: what was under way is settled, then a whole scan begins.
     pub fn boot(&mut self, config: Config, oracle: &mut Oracle) {
+        self.store.start();
         self.drive.recover(&self.store);
         for (action, is_peers) in std::mem::take(&mut self.given) {
             if self.store.get(&action.path).entry() == Some(&action.entry) {
@@ -122,19 +124,21 @@ impl Device {
         self.outbox.clear();
         self.batch = None;
         self.renames.clear();
-        self.drive.end(std::mem::take(&mut self.by_power), rng);
+        let power = std::mem::take(&mut self.by_power);
+        self.store.end(power);
+        self.drive.end(power, rng);
     }
 
     /// The database goes, with what recovery would have needed it for.
     pub fn lose_index(&mut self, replica: ReplicaId) {
-        self.store = MemJournal::new(replica);
+        self.store = Database::new(replica, self.store.flaw());
         self.drive.forget();
         self.given.clear();
         self.renames.clear();
     }
 
     /// Another device's database and files come here.
-    pub fn become_clone(&mut self, of: &(MemJournal, Drive)) {
+    pub fn become_clone(&mut self, of: &(Database, Drive)) {
         (self.store, self.drive) = (of.0.fork(), of.1.fork());
         self.given.clear();
     }
@@ -175,7 +179,15 @@ impl Device {
         for effect in effects {
             self.may_die()?;
             match effect {
-                Effect::Commit(changes) => self.commit(changes, advancing, oracle),
+                Effect::Commit(mut changes) => {
+                    if self.store.flaw() == Some(Flaw::OneTransaction) && changes.len() > 1 {
+                        let rest = changes.split_off(changes.len() / 2);
+                        self.commit(changes, advancing, oracle);
+                        self.may_die()?;
+                        changes = rest;
+                    }
+                    self.commit(changes, advancing, oracle);
+                }
                 Effect::Fetch { path, origin, content, sources } => {
                     self.fetches.push(Fetch { path, origin, content, sources });
                 }

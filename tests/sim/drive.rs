@@ -1,5 +1,6 @@
 //! A device's disk in either profile, and what its shell does with it: scans, looks and batches.
 
+use super::database::Database;
 use super::oracle::Identity;
 use super::rng::Rng;
 use super::tree::{Node, Tree};
@@ -11,7 +12,6 @@ use protocol::sync::{Action, ActionId, Change, Disk, Have, Installing, Journal, 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use syncd::disk::scan::ScanEvent;
-use syncd::disk::sim_journal::MemJournal;
 
 /// Paths that one event of a scan tells of: few, so that other things happen in between.
 const SCAN_PAGE: usize = 3;
@@ -108,7 +108,7 @@ impl Drive {
     }
 
     /// Displaced objects find their place.
-    pub fn release(&self, store: &MemJournal) {
+    pub fn release(&self, store: &Database) {
         if let Self::Disk(volume) = self {
             volume.release(store);
         }
@@ -130,7 +130,7 @@ impl Drive {
     }
 
     /// What a start settles before anything else.
-    pub fn recover(&mut self, store: &MemJournal) {
+    pub fn recover(&mut self, store: &Database) {
         match self {
             Self::Flat(flat) => {
                 let mut changes = std::mem::take(&mut flat.executed);
@@ -142,7 +142,7 @@ impl Drive {
     }
 
     /// A batch begins.
-    pub fn start(&self, store: &MemJournal, batch: &Batch) {
+    pub fn start(&self, store: &Database, batch: &Batch) {
         if let Self::Flat(_) = self {
             let mut changes: Vec<Change> = batch.actions.iter().map(installing).collect();
             changes.push(Change::Counter(batch.counter));
@@ -151,7 +151,7 @@ impl Drive {
     }
 
     /// The batch goes on: one action of the simple tree, or all of them through the commit protocol.
-    pub fn act(&mut self, store: &MemJournal, batch: &mut Batch, dies_after: Option<u64>, races: Vec<Race>) -> Turn {
+    pub fn act(&mut self, store: &Database, batch: &mut Batch, dies_after: Option<u64>, races: Vec<Race>) -> Turn {
         match self {
             Self::Flat(flat) => flat.act(store, batch),
             Self::Disk(volume) => {
@@ -208,7 +208,7 @@ impl Drive {
     }
 
     /// The next part of a whole scan, as the engine hears it.
-    pub fn scan(&mut self, store: &MemJournal) -> Vec<Event> {
+    pub fn scan(&mut self, store: &Database) -> Vec<Event> {
         match self {
             Self::Flat(flat) => flat.scan(store),
             Self::Disk(volume) => {
@@ -223,7 +223,7 @@ impl Drive {
     }
 
     /// Looks at one path.
-    pub fn look(&self, store: &MemJournal, path: &RelPath, subtree: bool) -> Vec<Event> {
+    pub fn look(&self, store: &Database, path: &RelPath, subtree: bool) -> Vec<Event> {
         match self {
             Self::Flat(flat) => flat.look(store, path, subtree),
             Self::Disk(volume) => told(volume.look(store, path, subtree)),
@@ -247,7 +247,7 @@ fn told(found: Vec<ScanEvent>) -> Vec<Event> {
 }
 
 impl Flat {
-    fn act(&mut self, store: &MemJournal, batch: &mut Batch) -> Turn {
+    fn act(&mut self, store: &Database, batch: &mut Batch) -> Turn {
         if let Some(action) = batch.actions.pop_front() {
             let outcome = self.tree.execute(&action, &self.temps);
             if outcome == Outcome::Done {
@@ -274,7 +274,7 @@ impl Flat {
         records
     }
 
-    fn scan(&mut self, store: &MemJournal) -> Vec<Event> {
+    fn scan(&mut self, store: &Database) -> Vec<Event> {
         let Some(at) = self.scan.take() else {
             self.scan = Some(None);
             return vec![Event::ScanStarted];
@@ -289,7 +289,7 @@ impl Flat {
         self.report(store, page)
     }
 
-    fn look(&self, store: &MemJournal, path: &RelPath, subtree: bool) -> Vec<Event> {
+    fn look(&self, store: &Database, path: &RelPath, subtree: bool) -> Vec<Event> {
         let is_directory = self.tree.get(path).is_some_and(|node| node.content.is_directory());
         let is_new = is_directory && !store.get(path).is_directory();
         let mut paths: BTreeSet<RelPath> = [path.clone()].into();
@@ -302,7 +302,7 @@ impl Flat {
         self.report(store, paths.into_iter().collect())
     }
 
-    fn report(&self, store: &MemJournal, paths: Vec<RelPath>) -> Vec<Event> {
+    fn report(&self, store: &Database, paths: Vec<RelPath>) -> Vec<Event> {
         let mut found = Vec::new();
         let mut missing = Vec::new();
         for path in paths {

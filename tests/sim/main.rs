@@ -1,12 +1,14 @@
 //! Many seeds, or one with its trace: `sim --seeds N [--start S] [--jobs J] [--profile flat|disk|mixed]`,
-//! `sim --seed S`. `--without RULE` switches a rule off, `--clones` copies a device in each run.
+//! `sim --seed S`. `--without NAME` leaves out what a mutant lacks, `--clones` copies a device in each run.
+//! `sim --mutants [--seeds N]` says how many runs it takes to notice each mutant.
 
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 use tests::sim::check::{Demand, Violation, run};
-use tests::sim::scenario::{Profile, SWITCHES, Scenario, Switch};
+use tests::sim::flaw::{MUTANTS, Mutant, mutant};
+use tests::sim::scenario::{Profile, Scenario};
 use tests::sim::shrink::shrink;
 
 /// What was asked for.
@@ -18,7 +20,8 @@ struct Args {
     jobs: u64,
     keep_going: bool,
     profiles: Profiles,
-    without: Option<Switch>,
+    without: Option<Mutant>,
+    mutants: bool,
     clones: bool,
 }
 
@@ -40,8 +43,8 @@ impl Args {
             Profiles::Flat | Profiles::Mixed => Profile::Flat,
         };
         let mut scenario = Scenario::draw(seed, profile);
-        if let Some((_, switch)) = self.without {
-            switch(&mut scenario.config);
+        if let Some(mutant) = self.without {
+            (mutant.set)(&mut scenario.config);
         }
         if self.clones { scenario.with_clone() } else { scenario }
     }
@@ -56,9 +59,14 @@ fn parse() -> Result<Args, String> {
     let mut args = Args { seeds: 1000, jobs: 1, ..Args::default() };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
-        if word == "--keep-going" || word == "--clones" {
-            args.keep_going |= word == "--keep-going";
-            args.clones |= word == "--clones";
+        let switch = match word.as_str() {
+            "--keep-going" => Some(&mut args.keep_going),
+            "--clones" => Some(&mut args.clones),
+            "--mutants" => Some(&mut args.mutants),
+            _ => None,
+        };
+        if let Some(switch) = switch {
+            *switch = true;
             continue;
         }
         let value = words.next().ok_or(format!("{word} needs a value"))?;
@@ -72,8 +80,7 @@ fn parse() -> Result<Args, String> {
             "--profile" if value == "disk" => args.profiles = Profiles::Disk,
             "--profile" if value == "mixed" => args.profiles = Profiles::Mixed,
             "--without" => {
-                let known = SWITCHES.into_iter().find(|(name, _)| *name == value);
-                args.without = Some(known.ok_or_else(|| format!("no rule is called {value}"))?);
+                args.without = Some(mutant(&value).ok_or_else(|| format!("no mutant is called {value}"))?);
             }
             _ => return Err(format!("unknown argument {word} {value}")),
         }
@@ -91,9 +98,28 @@ fn main() -> ExitCode {
     };
     std::panic::set_hook(Box::new(|_| {}));
     match args.seed {
+        _ if args.mutants => mutants(&args),
         Some(seed) => replay(&args, seed),
         None => many(&args),
     }
+}
+
+/// Every mutant, with the number of runs until one noticed it, and what that run missed.
+fn mutants(args: &Args) -> ExitCode {
+    let mut all = true;
+    println!("{:<18} {:<6} {:>7}  {:<22} seconds", "without", "disk", "runs", "missed");
+    for mutant in MUTANTS.into_iter().filter(|mutant| args.without.is_none_or(|only| only.name == mutant.name)) {
+        let begun = Instant::now();
+        let caught = mutant.caught_within(args.seeds, usize::try_from(args.jobs).unwrap_or(1));
+        all &= caught.is_some();
+        let (runs, property) = match &caught {
+            Some(caught) => ((caught.seed + 1).to_string(), caught.violation.property),
+            None => ("-".to_owned(), "NOT CAUGHT"),
+        };
+        let disk = format!("{:?}", mutant.profile).to_lowercase();
+        println!("{:<18} {disk:<6} {runs:>7}  {property:<22} {:.1}", mutant.name, begun.elapsed().as_secs_f64());
+    }
+    if all { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn replay(args: &Args, seed: u64) -> ExitCode {

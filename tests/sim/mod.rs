@@ -5,8 +5,12 @@
 //! The checker works out happens-before by itself. A failing run is made small by `shrink`.
 
 pub mod check;
+pub mod database;
 pub mod device;
 pub mod drive;
+pub mod flaw;
+pub mod flawed_fs;
+pub mod hunt;
 pub mod oracle;
 pub mod rng;
 pub mod scenario;

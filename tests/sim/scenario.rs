@@ -1,6 +1,7 @@
 //! What one run does, as data: a swarm configuration and a list of steps, both drawn from the seed. Each step
 //! draws its own chance from the seed and its number, so that dropping one leaves the others as they were.
 
+use super::flaw::Flaw;
 use super::rng::Rng;
 use protocol::sync::reconcile::Rules;
 use std::fmt;
@@ -57,21 +58,9 @@ pub struct Config {
     pub reuse_replica: bool,
     /// Device 1 starts as a copy of device 0, index and all, after this many steps.
     pub clone_after: Option<u32>,
+    /// What every device does wrong: a test of the oracle.
+    pub flaw: Option<Flaw>,
 }
-
-/// A rule that looks optional, and how to do without it.
-pub type Switch = (&'static str, fn(&mut Config));
-
-/// All of them, by the name that the command line knows.
-pub const SWITCHES: [Switch; 7] = [
-    ("resolver_bumps", |config| config.rules.resolver_bumps = false),
-    ("metadata_bumps", |config| config.rules.metadata_bumps = false),
-    ("content_at", |config| config.rules.content_at = false),
-    ("free_name", |config| config.rules.free_name = false),
-    ("own_replica", |config| config.reuse_replica = true),
-    ("forks", |config| config.rules.forks = false),
-    ("revive", |config| config.rules.revive = false),
-];
 
 /// One thing that happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -291,6 +280,7 @@ impl Scenario {
             guard: rng.chance(20),
             reuse_replica: false,
             clone_after: None,
+            flaw: None,
         };
         let mut steps = Vec::new();
         let mut add = |what| steps.push(Step { id: steps.len() as u32 + 1, what });

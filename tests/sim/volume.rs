@@ -2,6 +2,9 @@
 //! is killed or loses its power at any operation and on both sides of any transaction. Users act also in the middle
 //! of a batch. What users did is durable at once: they are careful programs; what syncd did is as durable as it made it.
 
+use super::database::Database;
+use super::flaw::Flaw;
+use super::flawed_fs::FlawedFs;
 use super::rng::Rng;
 use super::scenario::Act;
 use super::user::{Deed, Files, Object, Thing, User};
@@ -16,7 +19,7 @@ use syncd::disk::fs::sim::{Fault, SimFs, crash, until_crash};
 use syncd::disk::hash::HashOptions;
 use syncd::disk::ignore::Ignore;
 use syncd::disk::scan::{Next, ScanEvent, Scanner};
-use syncd::disk::sim_journal::{CommitPoint, MemJournal};
+use syncd::disk::sim_journal::CommitPoint;
 use syncd::disk::{Stage, commit, recover, versions};
 
 /// Seconds after which displaced objects have surely left `hold/`.
@@ -25,7 +28,7 @@ const HOLD_OVER_SECS: u64 = 700;
 /// One device's volume.
 #[derive(Clone)]
 pub struct Volume {
-    fs: Arc<SimFs>,
+    fs: Arc<FlawedFs>,
     /// Time stamps are multiples of this.
     tick: Duration,
 }
@@ -52,8 +55,8 @@ pub struct Ran {
 impl Volume {
     /// An empty volume with a prepared folder.
     #[must_use]
-    pub fn new(tick: Duration, ahead: Duration) -> Self {
-        let fs = SimFs::new();
+    pub fn new(tick: Duration, ahead: Duration, flaw: Option<Flaw>) -> Self {
+        let fs = FlawedFs::new(SimFs::new(), flaw);
         fs.prepare_private().expect("a fresh volume");
         fs.set_tick(u64::try_from(tick.as_nanos()).expect("a tick is short"));
         fs.advance(ahead);
@@ -87,12 +90,15 @@ impl Volume {
     }
 
     /// What a start settles.
-    pub fn recover(&self, store: &MemJournal) {
+    pub fn recover(&self, store: &Database) {
+        if self.fs.flaw() == Some(Flaw::KeptHold) {
+            self.fs.empty_hold().expect("the simulated disk answers");
+        }
         recover(&*self.fs, store, self.now().secs).expect("the simulated disk answers");
     }
 
     /// Displaced objects find their place, long after.
-    pub fn release(&self, store: &MemJournal) {
+    pub fn release(&self, store: &Database) {
         self.advance(Duration::from_secs(HOLD_OVER_SECS));
         versions::release(&*self.fs, store, self.now().secs).expect("the simulated disk answers");
     }
@@ -107,6 +113,12 @@ impl Volume {
     pub fn stage(&self, bytes: &[u8]) {
         let Content::File(content) = Thing::File(bytes.to_vec()).content() else { return };
         let stage = Stage::new(Arc::clone(&self.fs)).expect("the private directory stands");
+        if self.fs.flaw() == Some(Flaw::VerifiedTemps) {
+            let left = stage.find(&content).expect("a temp opens");
+            if left.is_some_and(|temp| temp.len_left().ok() == Some(content.size)) {
+                return;
+            }
+        }
         let temp = stage.open(&content).expect("a temp opens");
         temp.write_at(bytes, 0).expect("the volume has room");
         stage.finish(&temp).expect("the bytes are the content");
@@ -115,7 +127,7 @@ impl Volume {
     /// Carries out a batch. `dies_after` counts file system operations and transactions.
     pub fn act(
         &self,
-        store: &MemJournal,
+        store: &Database,
         actions: &[Action],
         counter: u64,
         dies_after: Option<u64>,
@@ -151,12 +163,12 @@ impl Volume {
     }
 
     /// The whole folder against its rows, in batches as they come. The last says whether all of it was seen.
-    pub fn scan(&self, store: &MemJournal) -> Vec<ScanEvent> {
+    pub fn scan(&self, store: &Database) -> Vec<ScanEvent> {
         self.scanner(store, |scanner, out| scanner.scan(None, &mut |events| out.extend(events)))
     }
 
     /// One path, with what is below it where asked or where a directory is new.
-    pub fn look(&self, store: &MemJournal, path: &RelPath, subtree: bool) -> Vec<ScanEvent> {
+    pub fn look(&self, store: &Database, path: &RelPath, subtree: bool) -> Vec<ScanEvent> {
         self.scanner(store, |scanner, out| {
             if subtree {
                 scanner.scan(Some(path), &mut |events| out.extend(events));
@@ -170,8 +182,8 @@ impl Volume {
 
     fn scanner(
         &self,
-        store: &MemJournal,
-        run: impl FnOnce(&Scanner<'_, SimFs>, &mut Vec<ScanEvent>),
+        store: &Database,
+        run: impl FnOnce(&Scanner<'_, FlawedFs>, &mut Vec<ScanEvent>),
     ) -> Vec<ScanEvent> {
         let (ignore, cancel, clock) = (Ignore::default(), AtomicBool::new(false), || self.fs.now());
         let hash = HashOptions { now: &clock, granularity: self.fs.granularity(), cancel: &cancel };

@@ -93,7 +93,7 @@ impl World {
         let parse = |path: &&str| RelPath::parse(path.as_bytes()).expect("the simulator's paths are valid");
         let mut world = Self {
             devices: (0..config.devices)
-                .map(|number| Device::new(number, replica(number), drive(config, number)))
+                .map(|number| Device::new(number, replica(number), drive(config, number), config.flaw))
                 .collect(),
             oracle: Oracle::new(config.devices),
             now: Timestamp(1000),
@@ -389,7 +389,7 @@ fn drive(config: &Config, number: usize) -> Drive {
         Profile::Flat => Drive::Flat(Flat::default()),
         Profile::Disk => {
             let ahead = u64::try_from(1000 + config.skew_secs[number]).unwrap_or_default();
-            Drive::Disk(Volume::new(Duration::from_micros(config.tick_us), Duration::from_secs(ahead)))
+            Drive::Disk(Volume::new(Duration::from_micros(config.tick_us), Duration::from_secs(ahead), config.flaw))
         }
     }
 }
