@@ -7,7 +7,7 @@ mod state;
 mod tests;
 mod user;
 
-pub use user::{Found, UserFile};
+pub use user::{Found, Place, UserFile};
 
 use super::{Area, Errno, Fs, Listed, Private, RootId, Space};
 use protocol::model::path::PRIVATE_DIR;

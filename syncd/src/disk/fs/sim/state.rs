@@ -247,7 +247,7 @@ impl State {
         }
         let live = &self.live[&inode];
         let disk = self.disk.get_mut(&inode).expect("every live inode is on disk");
-        (disk.mode, disk.mtime) = (live.mode, live.mtime);
+        (disk.mode, disk.mtime, disk.ctime) = (live.mode, live.mtime, live.ctime);
         if !matches!(live.node, Node::Directory(_)) && !self.unsynced.contains(&inode) {
             disk.node = live.node.clone();
         }
@@ -311,7 +311,7 @@ impl State {
             let live = self.live[&inode].clone();
             let disk = self.disk.get_mut(&inode).expect("every live inode is on disk");
             if choose(2) == 1 {
-                (disk.mode, disk.mtime) = (live.mode, live.mtime);
+                (disk.mode, disk.mtime, disk.ctime) = (live.mode, live.mtime, live.ctime);
             }
             if let (Node::File(durable), Node::File(bytes)) = (&mut disk.node, live.node) {
                 *durable = torn(durable, &bytes, choose);
