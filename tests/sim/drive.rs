@@ -10,7 +10,9 @@ use protocol::model::{ContentHash, FileContent, Mtime, RelPath};
 use protocol::sync::engine::Event;
 use protocol::sync::{Action, ActionId, Change, Disk, Have, Installing, Journal, Observation, Outcome, Rows, Step};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
 use std::time::Duration;
+use syncd::disk::fs::sim::UserFile;
 use syncd::disk::scan::ScanEvent;
 
 /// Paths that one event of a scan tells of: few, so that other things happen in between.
@@ -45,14 +47,23 @@ pub struct Batch {
     pub counter: u64,
 }
 
+/// What else happened in a turn.
+#[derive(Default)]
+pub struct Meanwhile {
+    /// What users did.
+    pub deeds: Vec<Deed>,
+    /// A file that was missing for a moment while it was replaced.
+    pub vanished: Option<RelPath>,
+}
+
 /// How far a batch came in one turn.
 pub enum Turn {
     /// More is to come.
-    Going(Vec<Deed>),
+    Going,
     /// It is recorded.
-    Over(Vec<Deed>),
+    Over(Meanwhile),
     /// The process was killed in it.
-    Killed(Vec<Deed>),
+    Killed(Meanwhile),
 }
 
 impl Drive {
@@ -130,12 +141,16 @@ impl Drive {
     }
 
     /// What a start settles before anything else.
-    pub fn recover(&mut self, store: &Database) {
+    ///
+    /// # Errors
+    /// When the disk does not answer: the daemon does not start.
+    pub fn recover(&mut self, store: &Database) -> io::Result<()> {
         match self {
             Self::Flat(flat) => {
                 let mut changes = std::mem::take(&mut flat.executed);
                 changes.extend(store.installing().into_iter().map(|row| Change::Installed(row.id)));
                 store.commit(changes);
+                Ok(())
             }
             Self::Disk(volume) => volume.recover(store),
         }
@@ -157,12 +172,13 @@ impl Drive {
             Self::Disk(volume) => {
                 let actions: Vec<Action> = batch.actions.drain(..).collect();
                 let ran = volume.act(store, &actions, batch.counter, dies_after, races);
+                let meanwhile = Meanwhile { deeds: ran.deeds, vanished: ran.vanished };
                 match ran.outcomes {
                     Some(outcomes) => {
                         batch.outcomes = outcomes;
-                        Turn::Over(ran.deeds)
+                        Turn::Over(meanwhile)
                     }
-                    None => Turn::Killed(ran.deeds),
+                    None => Turn::Killed(meanwhile),
                 }
             }
         }
@@ -182,10 +198,14 @@ impl Drive {
     }
 
     /// A content came.
-    pub fn stage(&mut self, content: ContentHash, bytes: &[u8]) {
+    ///
+    /// # Errors
+    /// What the disk answers.
+    pub fn stage(&mut self, content: ContentHash, bytes: &[u8]) -> io::Result<()> {
         match self {
             Self::Flat(flat) => {
                 flat.temps.insert(content);
+                Ok(())
             }
             Self::Disk(volume) => volume.stage(bytes),
         }
@@ -201,6 +221,40 @@ impl Drive {
         }
     }
 
+    /// The bytes of a file, where the disk has any.
+    #[must_use]
+    pub fn read(&self, path: &RelPath) -> Vec<u8> {
+        match self {
+            Self::Flat(_) => Vec::new(),
+            Self::Disk(volume) => volume.read(path),
+        }
+    }
+
+    /// What is kept outside the tree without a path of its own.
+    #[must_use]
+    pub fn recovered(&self) -> Vec<Identity> {
+        match self {
+            Self::Flat(_) => Vec::new(),
+            Self::Disk(volume) => volume.recovered(),
+        }
+    }
+
+    /// Faults end.
+    pub fn heal(&self) {
+        if let Self::Disk(volume) = self {
+            volume.heal();
+        }
+    }
+
+    /// Opens a file for a program that keeps it open, where the disk has such.
+    #[must_use]
+    pub fn open(&self, path: &RelPath) -> Option<UserFile> {
+        match self {
+            Self::Flat(_) => None,
+            Self::Disk(volume) => volume.open(path),
+        }
+    }
+
     /// Whether a whole scan is in the middle.
     #[must_use]
     pub const fn is_scanning(&self) -> bool {
@@ -208,16 +262,16 @@ impl Drive {
     }
 
     /// The next part of a whole scan, as the engine hears it.
-    pub fn scan(&mut self, store: &Database) -> Vec<Event> {
+    pub fn scan(&mut self, store: &Database, races: Vec<Race>) -> (Vec<Event>, Vec<Deed>) {
         match self {
-            Self::Flat(flat) => flat.scan(store),
+            Self::Flat(flat) => (flat.scan(store), Vec::new()),
             Self::Disk(volume) => {
-                let found = volume.scan(store);
+                let (found, deeds) = volume.scan(store, races);
                 let whole = found.iter().all(|event| !matches!(event, ScanEvent::Done { complete: false }));
                 let mut events = vec![Event::ScanStarted];
                 events.extend(told(found));
                 events.push(Event::ScanEnded { whole });
-                events
+                (events, deeds)
             }
         }
     }
@@ -254,13 +308,13 @@ impl Flat {
                 self.executed.extend(self.records(&action));
             }
             batch.outcomes.push((action.id, outcome));
-            return Turn::Going(Vec::new());
+            return Turn::Going;
         }
         let mut changes: Vec<Change> = batch.outcomes.iter().map(|(id, _)| Change::Installed(*id)).collect();
         changes.append(&mut self.executed);
         changes.push(Change::Counter(batch.counter));
         store.commit(changes);
-        Turn::Over(Vec::new())
+        Turn::Over(Meanwhile::default())
     }
 
     fn records(&self, action: &Action) -> Vec<Change> {

@@ -98,6 +98,11 @@ fn is_hold_name(name: &[u8]) -> bool {
     name.len() == 16 && name.iter().all(u8::is_ascii_hexdigit)
 }
 
+/// A name in `hold/`, or that of a temp. No user of the simulator thinks of such.
+fn is_private_name(name: &[u8]) -> bool {
+    name.len() >= 16 && name[..16].iter().all(u8::is_ascii_hexdigit)
+}
+
 impl Fs for FlawedFs {
     type Dir = SimDir;
     type File = SimFile;
@@ -249,7 +254,7 @@ impl Fs for FlawedFs {
                 self.throw_away(to)?;
                 self.fs.rename_noreplace(from, to)
             }
-            Ok(()) if self.has(Flaw::MoveThenLook) && is_hold_name(to.1) && !is_hold_name(from.1) => {
+            Ok(()) if self.has(Flaw::MoveThenLook) && is_hold_name(to.1) && !is_private_name(from.1) => {
                 self.throw_away_unchecked(to, checked)
             }
             done => done,

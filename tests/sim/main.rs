@@ -1,13 +1,16 @@
-//! Many seeds, or one with its trace: `sim --seeds N [--start S] [--jobs J] [--profile flat|disk|mixed]`,
+//! Many seeds, or one with its trace: `sim --seeds N [--start S] [--jobs J] [--profile flat|disk|whole|mixed]`,
 //! `sim --seed S`. `--without NAME` leaves out what a mutant lacks, `--clones` copies a device in each run.
+//! `--keep` writes the smallest failing run to `tests/sim/regress`, `sim --replay FILE` runs such a file with its trace.
 //! `sim --mutants [--seeds N]` says how many runs it takes to notice each mutant.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 use tests::sim::check::{Demand, Violation, run};
 use tests::sim::flaw::{MUTANTS, Mutant, mutant};
+use tests::sim::regress::Regression;
 use tests::sim::scenario::{Profile, Scenario};
 use tests::sim::shrink::shrink;
 
@@ -22,6 +25,8 @@ struct Args {
     profiles: Profiles,
     without: Option<Mutant>,
     mutants: bool,
+    keep: bool,
+    replay: Option<PathBuf>,
     clones: bool,
 }
 
@@ -31,6 +36,7 @@ enum Profiles {
     #[default]
     Flat,
     Disk,
+    Whole,
     /// Each seed on one of them.
     Mixed,
 }
@@ -40,6 +46,7 @@ impl Args {
         let profile = match self.profiles {
             Profiles::Mixed if seed % 2 == 1 => Profile::Disk,
             Profiles::Disk => Profile::Disk,
+            Profiles::Whole => Profile::Whole,
             Profiles::Flat | Profiles::Mixed => Profile::Flat,
         };
         let mut scenario = Scenario::draw(seed, profile);
@@ -63,6 +70,7 @@ fn parse() -> Result<Args, String> {
             "--keep-going" => Some(&mut args.keep_going),
             "--clones" => Some(&mut args.clones),
             "--mutants" => Some(&mut args.mutants),
+            "--keep" => Some(&mut args.keep),
             _ => None,
         };
         if let Some(switch) = switch {
@@ -72,12 +80,14 @@ fn parse() -> Result<Args, String> {
         let value = words.next().ok_or(format!("{word} needs a value"))?;
         let number = || value.parse::<u64>().map_err(|_| format!("{word} needs a number"));
         match word.as_str() {
+            "--replay" => args.replay = Some(PathBuf::from(value)),
             "--seed" => args.seed = Some(number()?),
             "--seeds" => args.seeds = number()?,
             "--start" => args.start = number()?,
             "--jobs" => args.jobs = number()?.max(1),
             "--profile" if value == "flat" => args.profiles = Profiles::Flat,
             "--profile" if value == "disk" => args.profiles = Profiles::Disk,
+            "--profile" if value == "whole" => args.profiles = Profiles::Whole,
             "--profile" if value == "mixed" => args.profiles = Profiles::Mixed,
             "--without" => {
                 args.without = Some(mutant(&value).ok_or_else(|| format!("no mutant is called {value}"))?);
@@ -99,7 +109,8 @@ fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|_| {}));
     match args.seed {
         _ if args.mutants => mutants(&args),
-        Some(seed) => replay(&args, seed),
+        _ if args.replay.is_some() => args.replay.as_deref().map_or(ExitCode::FAILURE, |path| again(&args, path)),
+        Some(seed) => replay(&args, &args.scenario(seed)),
         None => many(&args),
     }
 }
@@ -122,10 +133,24 @@ fn mutants(args: &Args) -> ExitCode {
     if all { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn replay(args: &Args, seed: u64) -> ExitCode {
-    let scenario = args.scenario(seed);
+/// A kept run, with its trace.
+fn again(args: &Args, path: &Path) -> ExitCode {
+    match Regression::read(path) {
+        Ok(kept) => {
+            println!("{}", kept.story);
+            replay(args, &kept.scenario)
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn replay(args: &Args, scenario: &Scenario) -> ExitCode {
+    let seed = scenario.config.seed;
     println!("{scenario}");
-    let (result, trace) = run(&scenario, args.demand(), true);
+    let (result, trace) = run(scenario, args.demand(), true);
     println!("{}", trace.join("\n"));
     match result {
         Ok(summary) => {
@@ -133,19 +158,27 @@ fn replay(args: &Args, seed: u64) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(violation) => {
-            explain(&scenario, &violation, args.demand());
+            explain(args, scenario, &violation);
             ExitCode::FAILURE
         }
     }
 }
 
 /// The smallest scenario that fails the same way, with its trace.
-fn explain(scenario: &Scenario, violation: &Violation, demand: Demand) {
+fn explain(args: &Args, scenario: &Scenario, violation: &Violation) {
+    let demand = args.demand();
     let (small, smaller) = shrink(scenario, violation, demand);
     println!("=== seed {} fails: {}", scenario.config.seed, violation.property);
     println!("=== smallest:\n{small}");
     println!("{}", run(&small, demand, true).1.join("\n"));
     println!("=== {}: {}", smaller.property, smaller.words);
+    if args.keep {
+        let story = format!("{}: {}", smaller.property, smaller.words.lines().next().unwrap_or_default());
+        match (Regression { story, scenario: small }).keep() {
+            Ok(path) => println!("=== kept as {}", path.display()),
+            Err(error) => eprintln!("error: {error:#}"),
+        }
+    }
 }
 
 fn many(args: &Args) -> ExitCode {
@@ -188,7 +221,7 @@ fn many(args: &Args) -> ExitCode {
         }
         Some((seed, violation)) => {
             if !args.keep_going {
-                explain(&args.scenario(seed), &violation, args.demand());
+                explain(args, &args.scenario(seed), &violation);
             }
             ExitCode::FAILURE
         }
