@@ -272,7 +272,11 @@ impl Oracle {
                 along.map(|(from, to)| moved(path, from, to)).any(|path| is_held(&path))
             };
             let is_anywhere = || recovered.contains(&content) || tree.values().any(|held| *held == content);
+            // Where a user takes the directory away while a batch has the file in its hands, no place is left beside it.
+            let later = &self.events[id + 1..];
+            let is_homeless = || later.iter().any(|o| o.device == event.device && event.path.is_below(&o.path));
             let is_kept = event.late && is_anywhere()
+                || recovered.contains(&content) && is_homeless()
                 || is_held(&event.path)
                 || went(&event.path)
                 || event.moved_from.as_ref().is_some_and(is_held);
