@@ -1,6 +1,7 @@
 //! One run: agitate, heal, settle, then every property. A property is one function that answers with words when
 //! it does not hold.
 
+use super::device::Device;
 use super::oracle::Identity;
 use super::scenario::Scenario;
 use super::world::World;
@@ -64,6 +65,7 @@ fn run_in(world: &mut World, scenario: &Scenario, demand: Demand) -> Result<Summ
     for step in &scenario.steps {
         world.step(step);
     }
+    never_missing(world)?;
     world.say(|| "-- heal".to_string());
     heal(world);
     let settled = settle(world).and_then(|()| release(world));
@@ -90,6 +92,8 @@ fn heal(world: &mut World) {
     for number in 0..world.devices.len() {
         world.devices[number].dies_after = None;
         world.devices[number].races.clear();
+        world.devices[number].close_files();
+        world.devices[number].drive.heal();
         if world.devices[number].engine.is_none() {
             world.boot(number);
         }
@@ -144,10 +148,10 @@ fn settle(world: &mut World) -> Result<(), Violation> {
 }
 
 fn is_settled(world: &World) -> bool {
-    let idle = world
-        .devices
-        .iter()
-        .all(|device| device.is_quiet() && device.engine.as_ref().is_some_and(|engine| engine.is_idle(&device.store)));
+    let is_idle = |device: &Device| device.engine.as_ref().is_some_and(|engine| engine.is_idle(&device.store));
+    // What is declined for a cause that passes counts as held, and is tried again.
+    let wants_nothing = |device: &Device| device.store.wanted(None, 1).is_empty();
+    let idle = world.devices.iter().all(|device| device.is_quiet() && is_idle(device) && wants_nothing(device));
     idle && world.healed_links().iter().all(|(a, b)| in_sync(world, *a, *b) && in_sync(world, *b, *a))
 }
 
@@ -175,6 +179,16 @@ fn release(world: &mut World) -> Result<(), Violation> {
         world.say(|| "-- released".to_string());
         connect_and_scan(world);
         settle(world)?;
+    }
+    Ok(())
+}
+
+/// A file that is replaced is there before, after and in between.
+fn never_missing(world: &World) -> Result<(), Violation> {
+    for device in &world.devices {
+        if let Some(path) = &device.vanished {
+            return fails("atomic visibility", format!("device {}: {path:?} was missing for a moment", device.number));
+        }
     }
     Ok(())
 }
@@ -253,9 +267,10 @@ fn no_alarm(world: &World) -> Result<(), Violation> {
 
 fn content_is_kept(world: &World) -> Result<(), Violation> {
     let tree: BTreeMap<RelPath, Identity> = tree(world, 0).into_iter().map(|(path, (id, ..))| (path, id)).collect();
+    let recovered = world.devices.iter().flat_map(|device| device.drive.recovered()).collect();
     let oracle = &world.oracle;
     for (property, words) in [
-        ("nothing is lost", oracle.lost(&tree)),
+        ("nothing is lost", oracle.lost(&tree, &recovered)),
         ("no resurrection", oracle.resurrected(&tree)),
         ("no spurious conflict", oracle.spurious(&tree)),
     ] {

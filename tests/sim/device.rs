@@ -1,17 +1,20 @@
 //! One device: a real engine over a database and a disk in memory, with everything that its shell would have under
 //! way. `Crashed` runs through it like an error: what follows does not happen.
 
+use super::database::Database;
 use super::drive::{Batch, Drive, Turn};
+use super::flaw::Flaw;
 use super::oracle::{Identity, Known, Oracle};
 use super::rng::Rng;
 use super::scenario::Act;
-use super::user::{Deed, User, moved};
-use super::volume::Race;
+use super::user::{Deed, Thing, User, moved};
+use super::volume::{Race, is_over};
 use protocol::model::{Content, DeviceId, Entry, FileContent, RelPath, ReplicaId, Timestamp};
 use protocol::sync::engine::{Alarm, Config, Effect, Engine, Event, View};
 use protocol::sync::{Action, Change, Journal, Outcome, Rows, Step};
 use std::collections::VecDeque;
-use syncd::disk::sim_journal::MemJournal;
+use std::sync::{Arc, Mutex};
+use syncd::disk::fs::sim::{Place, UserFile, until_crash};
 
 /// The daemon died at this point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +46,7 @@ pub struct Device {
     /// Its id.
     pub id: DeviceId,
     /// Its database.
-    pub store: MemJournal,
+    pub store: Database,
     /// Its files.
     pub drive: Drive,
     /// The running core; `None` while the daemon is down.
@@ -64,6 +67,10 @@ pub struct Device {
     pub by_power: bool,
     /// What users will do in the middle of the next batch.
     pub races: Vec<Race>,
+    /// A file that a user could have found missing while it was replaced.
+    pub vanished: Option<RelPath>,
+    /// Files that programs keep open, with the paths at which they opened them.
+    open_files: Vec<(RelPath, UserFile)>,
     /// Actions carried out, ever.
     pub actions_done: u64,
     batch: Option<Batch>,
@@ -72,16 +79,18 @@ pub struct Device {
     /// Renames by users within it, from and to.
     renames: Vec<(RelPath, RelPath)>,
     scan_asked: bool,
+    /// What is left of a database that dies in the middle of a transaction.
+    chance: Rng,
 }
 
 impl Device {
     /// A device with an empty folder whose daemon is not running.
     #[must_use]
-    pub fn new(number: usize, replica: ReplicaId, drive: Drive) -> Self {
+    pub fn new(number: usize, replica: ReplicaId, drive: Drive, flaw: Option<Flaw>, real: bool) -> Self {
         Self {
             number,
             id: DeviceId([number as u8 + 1; 32]),
-            store: MemJournal::new(replica),
+            store: Database::new(replica, flaw, real),
             drive,
             engine: None,
             fetches: Vec::new(),
@@ -92,17 +101,24 @@ impl Device {
             dies_after: None,
             by_power: false,
             races: Vec::new(),
+            vanished: None,
+            open_files: Vec::new(),
             actions_done: 0,
             batch: None,
             given: Vec::new(),
             renames: Vec::new(),
             scan_asked: false,
+            chance: Rng::new(u64::from_be_bytes(replica.0), 0xdb),
         }
     }
 
-    /// The daemon starts: what was under way is settled, then a whole scan begins.
+    /// The daemon starts: what was under way is settled, then a whole scan begins. Nothing starts on a disk that does
+    /// not answer.
     pub fn boot(&mut self, config: Config, oracle: &mut Oracle) {
-        self.drive.recover(&self.store);
+        self.store.start();
+        if self.drive.recover(&self.store).is_err() {
+            return;
+        }
         for (action, is_peers) in std::mem::take(&mut self.given) {
             if self.store.get(&action.path).entry() == Some(&action.entry) {
                 self.tell(&action, is_peers, oracle);
@@ -122,19 +138,21 @@ impl Device {
         self.outbox.clear();
         self.batch = None;
         self.renames.clear();
-        self.drive.end(std::mem::take(&mut self.by_power), rng);
+        let power = std::mem::take(&mut self.by_power);
+        self.store.end(power, rng);
+        self.drive.end(power, rng);
     }
 
     /// The database goes, with what recovery would have needed it for.
     pub fn lose_index(&mut self, replica: ReplicaId) {
-        self.store = MemJournal::new(replica);
+        self.store = Database::new(replica, self.store.flaw(), self.store.is_real());
         self.drive.forget();
         self.given.clear();
         self.renames.clear();
     }
 
     /// Another device's database and files come here.
-    pub fn become_clone(&mut self, of: &(MemJournal, Drive)) {
+    pub fn become_clone(&mut self, of: &(Database, Drive)) {
         (self.store, self.drive) = (of.0.fork(), of.1.fork());
         self.given.clear();
     }
@@ -175,7 +193,15 @@ impl Device {
         for effect in effects {
             self.may_die()?;
             match effect {
-                Effect::Commit(changes) => self.commit(changes, advancing, oracle),
+                Effect::Commit(mut changes) => {
+                    if self.store.flaw() == Some(Flaw::OneTransaction) && changes.len() > 1 {
+                        let rest = changes.split_off(changes.len() / 2);
+                        self.commit(changes, advancing, oracle)?;
+                        self.may_die()?;
+                        changes = rest;
+                    }
+                    self.commit(changes, advancing, oracle)?;
+                }
                 Effect::Fetch { path, origin, content, sources } => {
                     self.fetches.push(Fetch { path, origin, content, sources });
                 }
@@ -197,7 +223,7 @@ impl Device {
     }
 
     /// `advancing`: what is recorded was decided, not found on disk.
-    fn commit(&mut self, changes: Vec<Change>, advancing: bool, oracle: &mut Oracle) {
+    fn commit(&mut self, changes: Vec<Change>, advancing: bool, oracle: &mut Oracle) -> Result<(), Crashed> {
         let counter = self.store.state().counter;
         for change in &changes {
             match change {
@@ -212,7 +238,27 @@ impl Device {
                 _ => {}
             }
         }
-        self.store.commit(changes);
+        let Some(left) = self.dies_after.filter(|_| self.store.is_real()) else {
+            self.store.commit(changes);
+            return Ok(());
+        };
+        let countdown = Arc::new(Mutex::new(Some(u64::from(left))));
+        let counts = Arc::clone(&countdown);
+        self.store.set_hook(Some(Box::new(move || is_over(&counts))));
+        let done = until_crash(|| self.store.commit(changes));
+        self.store.set_hook(None);
+        let left = countdown.lock().expect("nobody panics with it").map(|left| u32::try_from(left).unwrap_or(0));
+        self.dies_after = left;
+        if done.is_none() {
+            self.end_database();
+            return Err(Crashed);
+        }
+        Ok(())
+    }
+
+    /// At the moment of death: the next question about its rows goes to what is left.
+    fn end_database(&mut self) {
+        self.store.end(self.by_power, &mut self.chance);
     }
 
     /// Live and written by this device just now: neither taken from a peer nor only recorded anew.
@@ -276,17 +322,19 @@ impl Device {
         oracle.renamed_within(&self.renames);
         let turn = self.drive.act(&self.store, &mut batch, self.dies_after.map(u64::from), races);
         match turn {
-            Turn::Going(deeds) => {
-                self.tell_deeds(&deeds, oracle);
+            Turn::Going => {
                 self.batch = Some(batch);
                 self.may_die()
             }
-            Turn::Killed(deeds) => {
-                self.tell_deeds(&deeds, oracle);
+            Turn::Killed(meanwhile) => {
+                self.end_database();
+                self.vanished = self.vanished.take().or(meanwhile.vanished);
+                self.tell_deeds(&meanwhile.deeds, oracle);
                 Err(Crashed)
             }
-            Turn::Over(deeds) => {
-                self.tell_deeds(&deeds, oracle);
+            Turn::Over(meanwhile) => {
+                self.vanished = self.vanished.take().or(meanwhile.vanished);
+                self.tell_deeds(&meanwhile.deeds, oracle);
                 self.renames.clear();
                 for (action, is_peers) in std::mem::take(&mut self.given) {
                     if batch.outcomes.contains(&(action.id, Outcome::Done)) {
@@ -386,13 +434,55 @@ impl Device {
         self.scan_asked || self.drive.is_scanning()
     }
 
-    /// The next part of the scan.
-    pub fn scan(&mut self) {
+    /// The next part of the scan. Some of what users will do in the middle of something happens in this one.
+    pub fn scan(&mut self, oracle: &mut Oracle) {
         if !self.drive.is_scanning() {
             self.scan_asked = false;
         }
-        let found = self.drive.scan(&self.store);
+        let (mut here, later): (Vec<_>, Vec<_>) = self.races.drain(..).partition(|race| race.user.salt % 3 == 0);
+        self.races = later;
+        here.retain(|race| !self.is_question(&race.user, race.act));
+        let (found, deeds) = self.drive.scan(&self.store, here);
+        self.tell_deeds(&deeds, oracle);
         self.mail.extend(found);
+    }
+
+    /// A program opens a file and keeps it open.
+    pub fn open(&mut self, path: &RelPath) {
+        self.open_files.extend(self.drive.open(path).map(|file| (path.clone(), file)));
+    }
+
+    /// A program writes into a file that it keeps open. What it writes into one that the sync has displaced must
+    /// become a conflict copy somewhere. Returns the path when the file still has one.
+    pub fn append(&mut self, nth: u8, bytes: &[u8], oracle: &mut Oracle) -> Option<RelPath> {
+        let at = usize::from(nth) % self.open_files.len().max(1);
+        let (opened_at, file) = self.open_files.get(at)?;
+        let content = || Thing::File(file.bytes()).content();
+        let place = file.place();
+        if place == Place::Gone {
+            return None;
+        }
+        let before = content();
+        file.append(bytes);
+        file.fsync();
+        let after = content();
+        match place {
+            Place::Tree(path) => {
+                let deed = Deed { path: path.clone(), before: Some(before), after: Some(after) };
+                self.tell_deeds(&[deed], oracle);
+                Some(path)
+            }
+            Place::Private(_) => {
+                oracle.late(self.number, opened_at, &before, &after);
+                None
+            }
+            Place::Gone => None,
+        }
+    }
+
+    /// Programs close their files.
+    pub fn close_files(&mut self) {
+        self.open_files.clear();
     }
 
     /// Looks at one path.

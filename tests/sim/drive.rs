@@ -1,5 +1,6 @@
 //! A device's disk in either profile, and what its shell does with it: scans, looks and batches.
 
+use super::database::Database;
 use super::oracle::Identity;
 use super::rng::Rng;
 use super::tree::{Node, Tree};
@@ -9,9 +10,10 @@ use protocol::model::{ContentHash, FileContent, Mtime, RelPath};
 use protocol::sync::engine::Event;
 use protocol::sync::{Action, ActionId, Change, Disk, Have, Installing, Journal, Observation, Outcome, Rows, Step};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
 use std::time::Duration;
+use syncd::disk::fs::sim::UserFile;
 use syncd::disk::scan::ScanEvent;
-use syncd::disk::sim_journal::MemJournal;
 
 /// Paths that one event of a scan tells of: few, so that other things happen in between.
 const SCAN_PAGE: usize = 3;
@@ -45,14 +47,23 @@ pub struct Batch {
     pub counter: u64,
 }
 
+/// What else happened in a turn.
+#[derive(Default)]
+pub struct Meanwhile {
+    /// What users did.
+    pub deeds: Vec<Deed>,
+    /// A file that was missing for a moment while it was replaced.
+    pub vanished: Option<RelPath>,
+}
+
 /// How far a batch came in one turn.
 pub enum Turn {
     /// More is to come.
-    Going(Vec<Deed>),
+    Going,
     /// It is recorded.
-    Over(Vec<Deed>),
+    Over(Meanwhile),
     /// The process was killed in it.
-    Killed(Vec<Deed>),
+    Killed(Meanwhile),
 }
 
 impl Drive {
@@ -108,7 +119,7 @@ impl Drive {
     }
 
     /// Displaced objects find their place.
-    pub fn release(&self, store: &MemJournal) {
+    pub fn release(&self, store: &Database) {
         if let Self::Disk(volume) = self {
             volume.release(store);
         }
@@ -130,19 +141,23 @@ impl Drive {
     }
 
     /// What a start settles before anything else.
-    pub fn recover(&mut self, store: &MemJournal) {
+    ///
+    /// # Errors
+    /// When the disk does not answer: the daemon does not start.
+    pub fn recover(&mut self, store: &Database) -> io::Result<()> {
         match self {
             Self::Flat(flat) => {
                 let mut changes = std::mem::take(&mut flat.executed);
                 changes.extend(store.installing().into_iter().map(|row| Change::Installed(row.id)));
                 store.commit(changes);
+                Ok(())
             }
             Self::Disk(volume) => volume.recover(store),
         }
     }
 
     /// A batch begins.
-    pub fn start(&self, store: &MemJournal, batch: &Batch) {
+    pub fn start(&self, store: &Database, batch: &Batch) {
         if let Self::Flat(_) = self {
             let mut changes: Vec<Change> = batch.actions.iter().map(installing).collect();
             changes.push(Change::Counter(batch.counter));
@@ -151,18 +166,19 @@ impl Drive {
     }
 
     /// The batch goes on: one action of the simple tree, or all of them through the commit protocol.
-    pub fn act(&mut self, store: &MemJournal, batch: &mut Batch, dies_after: Option<u64>, races: Vec<Race>) -> Turn {
+    pub fn act(&mut self, store: &Database, batch: &mut Batch, dies_after: Option<u64>, races: Vec<Race>) -> Turn {
         match self {
             Self::Flat(flat) => flat.act(store, batch),
             Self::Disk(volume) => {
                 let actions: Vec<Action> = batch.actions.drain(..).collect();
                 let ran = volume.act(store, &actions, batch.counter, dies_after, races);
+                let meanwhile = Meanwhile { deeds: ran.deeds, vanished: ran.vanished };
                 match ran.outcomes {
                     Some(outcomes) => {
                         batch.outcomes = outcomes;
-                        Turn::Over(ran.deeds)
+                        Turn::Over(meanwhile)
                     }
-                    None => Turn::Killed(ran.deeds),
+                    None => Turn::Killed(meanwhile),
                 }
             }
         }
@@ -182,10 +198,14 @@ impl Drive {
     }
 
     /// A content came.
-    pub fn stage(&mut self, content: ContentHash, bytes: &[u8]) {
+    ///
+    /// # Errors
+    /// What the disk answers.
+    pub fn stage(&mut self, content: ContentHash, bytes: &[u8]) -> io::Result<()> {
         match self {
             Self::Flat(flat) => {
                 flat.temps.insert(content);
+                Ok(())
             }
             Self::Disk(volume) => volume.stage(bytes),
         }
@@ -201,6 +221,40 @@ impl Drive {
         }
     }
 
+    /// The bytes of a file, where the disk has any.
+    #[must_use]
+    pub fn read(&self, path: &RelPath) -> Vec<u8> {
+        match self {
+            Self::Flat(_) => Vec::new(),
+            Self::Disk(volume) => volume.read(path),
+        }
+    }
+
+    /// What is kept outside the tree without a path of its own.
+    #[must_use]
+    pub fn recovered(&self) -> Vec<Identity> {
+        match self {
+            Self::Flat(_) => Vec::new(),
+            Self::Disk(volume) => volume.recovered(),
+        }
+    }
+
+    /// Faults end.
+    pub fn heal(&self) {
+        if let Self::Disk(volume) = self {
+            volume.heal();
+        }
+    }
+
+    /// Opens a file for a program that keeps it open, where the disk has such.
+    #[must_use]
+    pub fn open(&self, path: &RelPath) -> Option<UserFile> {
+        match self {
+            Self::Flat(_) => None,
+            Self::Disk(volume) => volume.open(path),
+        }
+    }
+
     /// Whether a whole scan is in the middle.
     #[must_use]
     pub const fn is_scanning(&self) -> bool {
@@ -208,22 +262,22 @@ impl Drive {
     }
 
     /// The next part of a whole scan, as the engine hears it.
-    pub fn scan(&mut self, store: &MemJournal) -> Vec<Event> {
+    pub fn scan(&mut self, store: &Database, races: Vec<Race>) -> (Vec<Event>, Vec<Deed>) {
         match self {
-            Self::Flat(flat) => flat.scan(store),
+            Self::Flat(flat) => (flat.scan(store), Vec::new()),
             Self::Disk(volume) => {
-                let found = volume.scan(store);
+                let (found, deeds) = volume.scan(store, races);
                 let whole = found.iter().all(|event| !matches!(event, ScanEvent::Done { complete: false }));
                 let mut events = vec![Event::ScanStarted];
                 events.extend(told(found));
                 events.push(Event::ScanEnded { whole });
-                events
+                (events, deeds)
             }
         }
     }
 
     /// Looks at one path.
-    pub fn look(&self, store: &MemJournal, path: &RelPath, subtree: bool) -> Vec<Event> {
+    pub fn look(&self, store: &Database, path: &RelPath, subtree: bool) -> Vec<Event> {
         match self {
             Self::Flat(flat) => flat.look(store, path, subtree),
             Self::Disk(volume) => told(volume.look(store, path, subtree)),
@@ -247,20 +301,20 @@ fn told(found: Vec<ScanEvent>) -> Vec<Event> {
 }
 
 impl Flat {
-    fn act(&mut self, store: &MemJournal, batch: &mut Batch) -> Turn {
+    fn act(&mut self, store: &Database, batch: &mut Batch) -> Turn {
         if let Some(action) = batch.actions.pop_front() {
             let outcome = self.tree.execute(&action, &self.temps);
             if outcome == Outcome::Done {
                 self.executed.extend(self.records(&action));
             }
             batch.outcomes.push((action.id, outcome));
-            return Turn::Going(Vec::new());
+            return Turn::Going;
         }
         let mut changes: Vec<Change> = batch.outcomes.iter().map(|(id, _)| Change::Installed(*id)).collect();
         changes.append(&mut self.executed);
         changes.push(Change::Counter(batch.counter));
         store.commit(changes);
-        Turn::Over(Vec::new())
+        Turn::Over(Meanwhile::default())
     }
 
     fn records(&self, action: &Action) -> Vec<Change> {
@@ -274,7 +328,7 @@ impl Flat {
         records
     }
 
-    fn scan(&mut self, store: &MemJournal) -> Vec<Event> {
+    fn scan(&mut self, store: &Database) -> Vec<Event> {
         let Some(at) = self.scan.take() else {
             self.scan = Some(None);
             return vec![Event::ScanStarted];
@@ -289,7 +343,7 @@ impl Flat {
         self.report(store, page)
     }
 
-    fn look(&self, store: &MemJournal, path: &RelPath, subtree: bool) -> Vec<Event> {
+    fn look(&self, store: &Database, path: &RelPath, subtree: bool) -> Vec<Event> {
         let is_directory = self.tree.get(path).is_some_and(|node| node.content.is_directory());
         let is_new = is_directory && !store.get(path).is_directory();
         let mut paths: BTreeSet<RelPath> = [path.clone()].into();
@@ -302,7 +356,7 @@ impl Flat {
         self.report(store, paths.into_iter().collect())
     }
 
-    fn report(&self, store: &MemJournal, paths: Vec<RelPath>) -> Vec<Event> {
+    fn report(&self, store: &Database, paths: Vec<RelPath>) -> Vec<Event> {
         let mut found = Vec::new();
         let mut missing = Vec::new();
         for path in paths {

@@ -1,12 +1,17 @@
-//! Many seeds, or one with its trace: `sim --seeds N [--start S] [--jobs J] [--profile flat|disk|mixed]`,
-//! `sim --seed S`. `--without RULE` switches a rule off, `--clones` copies a device in each run.
+//! Many seeds, or one with its trace: `sim --seeds N [--start S] [--jobs J] [--profile flat|disk|whole|mixed]`,
+//! `sim --seed S`. `--without NAME` leaves out what a mutant lacks, `--clones` copies a device in each run.
+//! `--keep` writes the smallest failing run to `tests/sim/regress`, `sim --replay FILE` runs such a file with its trace.
+//! `sim --mutants [--seeds N]` says how many runs it takes to notice each mutant.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 use tests::sim::check::{Demand, Violation, run};
-use tests::sim::scenario::{Profile, SWITCHES, Scenario, Switch};
+use tests::sim::flaw::{MUTANTS, Mutant, mutant};
+use tests::sim::regress::Regression;
+use tests::sim::scenario::{Profile, Scenario};
 use tests::sim::shrink::shrink;
 
 /// What was asked for.
@@ -18,7 +23,10 @@ struct Args {
     jobs: u64,
     keep_going: bool,
     profiles: Profiles,
-    without: Option<Switch>,
+    without: Option<Mutant>,
+    mutants: bool,
+    keep: bool,
+    replay: Option<PathBuf>,
     clones: bool,
 }
 
@@ -28,6 +36,7 @@ enum Profiles {
     #[default]
     Flat,
     Disk,
+    Whole,
     /// Each seed on one of them.
     Mixed,
 }
@@ -37,11 +46,12 @@ impl Args {
         let profile = match self.profiles {
             Profiles::Mixed if seed % 2 == 1 => Profile::Disk,
             Profiles::Disk => Profile::Disk,
+            Profiles::Whole => Profile::Whole,
             Profiles::Flat | Profiles::Mixed => Profile::Flat,
         };
         let mut scenario = Scenario::draw(seed, profile);
-        if let Some((_, switch)) = self.without {
-            switch(&mut scenario.config);
+        if let Some(mutant) = self.without {
+            (mutant.set)(&mut scenario.config);
         }
         if self.clones { scenario.with_clone() } else { scenario }
     }
@@ -56,24 +66,31 @@ fn parse() -> Result<Args, String> {
     let mut args = Args { seeds: 1000, jobs: 1, ..Args::default() };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
-        if word == "--keep-going" || word == "--clones" {
-            args.keep_going |= word == "--keep-going";
-            args.clones |= word == "--clones";
+        let switch = match word.as_str() {
+            "--keep-going" => Some(&mut args.keep_going),
+            "--clones" => Some(&mut args.clones),
+            "--mutants" => Some(&mut args.mutants),
+            "--keep" => Some(&mut args.keep),
+            _ => None,
+        };
+        if let Some(switch) = switch {
+            *switch = true;
             continue;
         }
         let value = words.next().ok_or(format!("{word} needs a value"))?;
         let number = || value.parse::<u64>().map_err(|_| format!("{word} needs a number"));
         match word.as_str() {
+            "--replay" => args.replay = Some(PathBuf::from(value)),
             "--seed" => args.seed = Some(number()?),
             "--seeds" => args.seeds = number()?,
             "--start" => args.start = number()?,
             "--jobs" => args.jobs = number()?.max(1),
             "--profile" if value == "flat" => args.profiles = Profiles::Flat,
             "--profile" if value == "disk" => args.profiles = Profiles::Disk,
+            "--profile" if value == "whole" => args.profiles = Profiles::Whole,
             "--profile" if value == "mixed" => args.profiles = Profiles::Mixed,
             "--without" => {
-                let known = SWITCHES.into_iter().find(|(name, _)| *name == value);
-                args.without = Some(known.ok_or_else(|| format!("no rule is called {value}"))?);
+                args.without = Some(mutant(&value).ok_or_else(|| format!("no mutant is called {value}"))?);
             }
             _ => return Err(format!("unknown argument {word} {value}")),
         }
@@ -91,15 +108,49 @@ fn main() -> ExitCode {
     };
     std::panic::set_hook(Box::new(|_| {}));
     match args.seed {
-        Some(seed) => replay(&args, seed),
+        _ if args.mutants => mutants(&args),
+        _ if args.replay.is_some() => args.replay.as_deref().map_or(ExitCode::FAILURE, |path| again(&args, path)),
+        Some(seed) => replay(&args, &args.scenario(seed)),
         None => many(&args),
     }
 }
 
-fn replay(args: &Args, seed: u64) -> ExitCode {
-    let scenario = args.scenario(seed);
+/// Every mutant, with the number of runs until one noticed it, and what that run missed.
+fn mutants(args: &Args) -> ExitCode {
+    let mut all = true;
+    println!("{:<18} {:<6} {:>7}  {:<22} seconds", "without", "disk", "runs", "missed");
+    for mutant in MUTANTS.into_iter().filter(|mutant| args.without.is_none_or(|only| only.name == mutant.name)) {
+        let begun = Instant::now();
+        let caught = mutant.caught_within(args.seeds, usize::try_from(args.jobs).unwrap_or(1));
+        all &= caught.is_some();
+        let (runs, property) = match &caught {
+            Some(caught) => ((caught.seed + 1).to_string(), caught.violation.property),
+            None => ("-".to_owned(), "NOT CAUGHT"),
+        };
+        let disk = format!("{:?}", mutant.profile).to_lowercase();
+        println!("{:<18} {disk:<6} {runs:>7}  {property:<22} {:.1}", mutant.name, begun.elapsed().as_secs_f64());
+    }
+    if all { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// A kept run, with its trace.
+fn again(args: &Args, path: &Path) -> ExitCode {
+    match Regression::read(path) {
+        Ok(kept) => {
+            println!("{}", kept.story);
+            replay(args, &kept.scenario)
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn replay(args: &Args, scenario: &Scenario) -> ExitCode {
+    let seed = scenario.config.seed;
     println!("{scenario}");
-    let (result, trace) = run(&scenario, args.demand(), true);
+    let (result, trace) = run(scenario, args.demand(), true);
     println!("{}", trace.join("\n"));
     match result {
         Ok(summary) => {
@@ -107,19 +158,27 @@ fn replay(args: &Args, seed: u64) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(violation) => {
-            explain(&scenario, &violation, args.demand());
+            explain(args, scenario, &violation);
             ExitCode::FAILURE
         }
     }
 }
 
 /// The smallest scenario that fails the same way, with its trace.
-fn explain(scenario: &Scenario, violation: &Violation, demand: Demand) {
+fn explain(args: &Args, scenario: &Scenario, violation: &Violation) {
+    let demand = args.demand();
     let (small, smaller) = shrink(scenario, violation, demand);
     println!("=== seed {} fails: {}", scenario.config.seed, violation.property);
     println!("=== smallest:\n{small}");
     println!("{}", run(&small, demand, true).1.join("\n"));
     println!("=== {}: {}", smaller.property, smaller.words);
+    if args.keep {
+        let story = format!("{}: {}", smaller.property, smaller.words.lines().next().unwrap_or_default());
+        match (Regression { story, scenario: small }).keep() {
+            Ok(path) => println!("=== kept as {}", path.display()),
+            Err(error) => eprintln!("error: {error:#}"),
+        }
+    }
 }
 
 fn many(args: &Args) -> ExitCode {
@@ -162,7 +221,7 @@ fn many(args: &Args) -> ExitCode {
         }
         Some((seed, violation)) => {
             if !args.keep_going {
-                explain(&args.scenario(seed), &violation, args.demand());
+                explain(args, &args.scenario(seed), &violation);
             }
             ExitCode::FAILURE
         }

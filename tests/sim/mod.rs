@@ -5,14 +5,20 @@
 //! The checker works out happens-before by itself. A failing run is made small by `shrink`.
 
 pub mod check;
+pub mod database;
 pub mod device;
 pub mod drive;
+pub mod flaw;
+pub mod flawed_fs;
+pub mod hunt;
 pub mod oracle;
+pub mod regress;
 pub mod rng;
 pub mod scenario;
 pub mod shrink;
 pub mod tree;
 pub mod user;
 pub mod volume;
+pub mod weather;
 pub mod words;
 pub mod world;

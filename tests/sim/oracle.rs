@@ -28,6 +28,8 @@ struct Happened {
     /// Written before the first whole scan of the device's database had ended.
     first_contact: bool,
     moved_from: Option<RelPath>,
+    /// Written into a file that the sync had displaced.
+    late: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,6 +162,14 @@ impl Oracle {
         event.moved_from.clone_from(&known.moved_from);
     }
 
+    /// A program wrote into a file that it had opened at a path and that the sync has displaced since. Nobody knows
+    /// whether it came with the file to another path meanwhile, so its copy may stand anywhere.
+    pub fn late(&mut self, device: usize, path: &RelPath, before: &Content, after: &Content) {
+        self.supersede(path, before.identity());
+        self.happened(device, path, Did::User, None, Some(after.identity()));
+        self.events.last_mut().expect("just recorded").late = true;
+    }
+
     /// Users rename these, with all in them, in the middle of a batch. A batch works in directories that it has opened,
     /// so a change in one that is renamed meanwhile is as if it had been made just before.
     pub fn renamed_within(&mut self, renames: &[(RelPath, RelPath)]) {
@@ -236,21 +246,23 @@ impl Oracle {
             forgotten,
             first_contact,
             moved_from: None,
+            late: false,
         });
     }
 
     fn supersede(&mut self, path: &RelPath, gone: Identity) {
         let lineage = base(path);
         for event in &mut self.events {
-            if event.after == Some(gone) && (base(&event.path) == lineage || event.is_from(&lineage)) {
+            if event.after == Some(gone) && (base(&event.path) == lineage || event.is_from(&lineage) || event.late) {
                 event.superseded = true;
             }
         }
     }
 
-    /// A content that a user wrote, nobody replaced, and no tree holds.
+    /// A content that a user wrote, nobody replaced, and no tree holds. `recovered`: what devices keep outside their
+    /// trees because no place beside its path is left; that must do for what came too late.
     #[must_use]
-    pub fn lost(&self, tree: &BTreeMap<RelPath, Identity>) -> Option<String> {
+    pub fn lost(&self, tree: &BTreeMap<RelPath, Identity>, recovered: &BTreeSet<Identity>) -> Option<String> {
         let held: BTreeSet<(RelPath, Identity)> = tree.iter().map(|(path, content)| (base(path), *content)).collect();
         let writes = self.events.iter().enumerate().filter(|(_, event)| event.did == Did::User);
         for (id, event) in writes.filter(|(_, event)| !event.superseded) {
@@ -262,7 +274,15 @@ impl Oracle {
                 let along = self.renamed_within.iter().filter(|(from, _)| path.is_below(from));
                 along.map(|(from, to)| moved(path, from, to)).any(|path| is_held(&path))
             };
-            let is_kept = is_held(&event.path) || went(&event.path) || event.moved_from.as_ref().is_some_and(is_held);
+            let is_anywhere = || recovered.contains(&content) || tree.values().any(|held| *held == content);
+            // Where a user takes the directory away while a batch has the file in its hands, no place is left beside it.
+            let later = &self.events[id + 1..];
+            let is_homeless = || later.iter().any(|o| o.device == event.device && event.path.is_below(&o.path));
+            let is_kept = event.late && is_anywhere()
+                || recovered.contains(&content) && is_homeless()
+                || is_held(&event.path)
+                || went(&event.path)
+                || event.moved_from.as_ref().is_some_and(is_held);
             if !is_kept && !self.is_old_again(id) {
                 let bytes = &content.1.to_hex()[..8];
                 return Some(format!("{bytes} that device {} wrote at {:?} is nowhere", event.device, event.path));
@@ -343,6 +363,10 @@ impl Oracle {
         let ours = ours.filter(|(_, event)| event.after == Some(content) && is_here(event));
         // The copy itself is no reason for the copy.
         let ours = ours.filter(|(_, event)| event.did != Did::System);
+        let is_late = |event: &Happened| event.late && event.after == Some(content);
+        if self.events.iter().any(is_late) {
+            return true;
+        }
         ours.into_iter().any(|(id, event)| {
             self.events.iter().enumerate().any(|(other_id, other)| {
                 let concurrent = !event.past.has(other_id) && !other.past.has(id);

@@ -1,22 +1,27 @@
 //! What one run does, as data: a swarm configuration and a list of steps, both drawn from the seed. Each step
 //! draws its own chance from the seed and its number, so that dropping one leaves the others as they were.
 
+use super::flaw::Flaw;
 use super::rng::Rng;
+use super::weather::Faults;
 use protocol::sync::reconcile::Rules;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Which disk the devices have.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Profile {
     /// A tree in memory on which each action happens at once.
     #[default]
     Flat,
     /// The commit protocol over a simulated file system that crashes at any operation.
     Disk,
+    /// The same with the real database, on a disk that loses its power at the same moment.
+    Whole,
 }
 
 /// How the devices are connected when everything heals.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Topology {
     /// All to all.
     Full,
@@ -27,7 +32,7 @@ pub enum Topology {
 }
 
 /// What is possible in a run.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Config {
     /// Where all chance comes from.
     pub seed: u64,
@@ -36,9 +41,10 @@ pub struct Config {
     /// Number of devices, 2 to 5.
     pub devices: usize,
     /// The decision table's rules.
+    #[serde(skip)]
     pub rules: Rules,
     /// Paths that users name.
-    pub paths: Vec<&'static str>,
+    pub paths: Vec<String>,
     /// Connections after the heal.
     pub topology: Topology,
     /// Of 100 changes, how many does the watcher report.
@@ -57,24 +63,15 @@ pub struct Config {
     pub reuse_replica: bool,
     /// Device 1 starts as a copy of device 0, index and all, after this many steps.
     pub clone_after: Option<u32>,
+    /// What the disks do wrong.
+    pub faults: Faults,
+    /// What every device does wrong: a test of the oracle.
+    #[serde(skip)]
+    pub flaw: Option<Flaw>,
 }
 
-/// A rule that looks optional, and how to do without it.
-pub type Switch = (&'static str, fn(&mut Config));
-
-/// All of them, by the name that the command line knows.
-pub const SWITCHES: [Switch; 7] = [
-    ("resolver_bumps", |config| config.rules.resolver_bumps = false),
-    ("metadata_bumps", |config| config.rules.metadata_bumps = false),
-    ("content_at", |config| config.rules.content_at = false),
-    ("free_name", |config| config.rules.free_name = false),
-    ("own_replica", |config| config.reuse_replica = true),
-    ("forks", |config| config.rules.forks = false),
-    ("revive", |config| config.rules.revive = false),
-];
-
 /// One thing that happens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     /// Its number when the scenario was drawn; names its chance.
     pub id: u32,
@@ -83,7 +80,7 @@ pub struct Step {
 }
 
 /// The closed list of what can happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum What {
     /// A user does something on a device.
     User {
@@ -142,7 +139,7 @@ pub enum What {
 }
 
 /// What a user does; paths are places in the configuration's list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Act {
     /// New bytes, over whatever stands there.
     Write(usize),
@@ -164,10 +161,18 @@ pub enum Act {
     EditCopy(u8),
     /// Some conflict copy goes.
     DeleteCopy(u8),
+    /// New bytes of the same length, in place, with the old mtime put back.
+    WriteQuietly(usize),
+    /// A pipe, over whatever stands there.
+    Fifo(usize),
+    /// A program opens a file for writing and keeps it open.
+    Open(usize),
+    /// Such a program writes, wherever its file is by now.
+    Append(u8),
 }
 
 /// A whole run.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scenario {
     /// What is possible.
     pub config: Config,
@@ -215,6 +220,15 @@ impl Swarm {
         maybe(50, |rng, n| Act::Rename(path(rng, n), path(rng, n)), 2);
         maybe(50, |rng, _| Act::EditCopy(rng.below(4) as u8), 1);
         maybe(50, |rng, _| Act::DeleteCopy(rng.below(4) as u8), 1);
+        if profile != Profile::Flat {
+            maybe(30, |rng, n| Act::WriteQuietly(path(rng, n)), 2);
+            maybe(15, |rng, n| Act::Fifo(path(rng, n)), 1);
+            maybe(
+                30,
+                |rng, n| if rng.chance(50) { Act::Open(path(rng, n)) } else { Act::Append(rng.below(4) as u8) },
+                4,
+            );
+        }
         Self {
             acts,
             user: 10,
@@ -223,7 +237,7 @@ impl Swarm {
             links: rng.below(6),
             crash: if rng.chance(50) { 1 + rng.below(2) } else { 0 },
             lose: usize::from(rng.chance(15)),
-            races: if profile == Profile::Disk { *rng.pick(&[0, 15, 40]) } else { 0 },
+            races: if profile != Profile::Flat { *rng.pick(&[0, 15, 40]) } else { 0 },
             pace: [3, 12, 40][rng.below(3)],
         }
     }
@@ -239,7 +253,9 @@ impl Swarm {
         let device = rng.below(config.devices);
         if takes(self.user) {
             let act = rng.pick(&self.acts)(rng, config.paths.len());
-            if rng.chance(self.races) {
+            // Between a rename of ours and the look after it, nothing but ctime tells of a quiet write, and the rename
+            // moves that too: nobody can notice it before the file is next replaced or removed.
+            if rng.chance(self.races) && !matches!(act, Act::WriteQuietly(_)) {
                 What::Race { device, act, after: rng.below(40) as u32 }
             } else {
                 What::User { device, act }
@@ -253,7 +269,7 @@ impl Swarm {
             if rng.chance(55) { What::Join { a: device, b } } else { What::Cut { a: device, b } }
         } else if takes(self.crash) {
             // A batch of the disk profile has some dozens of operations.
-            let (most, power) = if config.profile == Profile::Disk { (60, rng.chance(50)) } else { (12, false) };
+            let (most, power) = if config.profile != Profile::Flat { (60, rng.chance(50)) } else { (12, false) };
             What::Crash { device, after: rng.below(most) as u32, power }
         } else {
             What::LoseIndex { device }
@@ -271,9 +287,9 @@ impl Scenario {
         let swarm = Swarm::draw(&mut rng, deep, profile);
         let paths = if deep {
             let keep = 3 + rng.below(DEEP_PATHS.len() - 2);
-            DEEP_PATHS[..keep].to_vec()
+            &DEEP_PATHS[..keep]
         } else {
-            FLAT_PATHS[..1 + rng.below(3)].to_vec()
+            &FLAT_PATHS[..1 + rng.below(3)]
         };
         let skewed = rng.chance(40);
         let config = Config {
@@ -281,7 +297,7 @@ impl Scenario {
             profile,
             devices,
             rules: Rules::default(),
-            paths,
+            paths: paths.iter().copied().map(str::to_owned).collect(),
             topology: *rng.pick(&[Topology::Full, Topology::Full, Topology::Line, Topology::Star]),
             watch_percent: *rng.pick(&[0, 50, 90, 100]),
             credit: 1 + rng.below(3) as u8,
@@ -291,6 +307,8 @@ impl Scenario {
             guard: rng.chance(20),
             reuse_replica: false,
             clone_after: None,
+            faults: Faults::draw(seed, profile),
+            flaw: None,
         };
         let mut steps = Vec::new();
         let mut add = |what| steps.push(Step { id: steps.len() as u32 + 1, what });
@@ -327,7 +345,7 @@ impl fmt::Display for Scenario {
     }
 }
 
-struct Words<'a>(What, &'a [&'static str]);
+struct Words<'a>(What, &'a [String]);
 
 impl fmt::Display for Words<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -344,6 +362,10 @@ impl fmt::Display for Words<'_> {
                 Act::Rename(from, to) => write!(f, "user {device}: rename {} to {}", paths[*from], paths[*to]),
                 Act::EditCopy(nth) => write!(f, "user {device}: edit copy {nth}"),
                 Act::DeleteCopy(nth) => write!(f, "user {device}: delete copy {nth}"),
+                Act::WriteQuietly(at) => write!(f, "user {device}: write quietly {}", paths[*at]),
+                Act::Fifo(at) => write!(f, "user {device}: pipe {}", paths[*at]),
+                Act::Open(at) => write!(f, "user {device}: open {}", paths[*at]),
+                Act::Append(nth) => write!(f, "user {device}: append to open file {nth}"),
             },
             other => write!(f, "{other:?}"),
         }

@@ -1,47 +1,20 @@
-//! The simulator as a test: two thousand seeds hold on either disk, a seed replays exactly, and every rule that looks optional is
-//! missed when it is switched off. More: `cargo run --release -p tests --bin sim -- --seeds 1000000 --jobs 2 --profile mixed`.
+//! The simulator as a test: fifteen hundred seeds hold on either disk, a seed replays exactly, kept runs hold, and rules and
+//! steps that look optional are missed when they are left out. More: `cargo run --release -p tests --bin sim -- --seeds 1000000 --jobs 2 --profile mixed`.
 
-use tests::sim::check::{Demand, run};
-use tests::sim::scenario::{Profile, SWITCHES, Scenario};
+use tests::sim::check::{Demand, Violation, run};
+use tests::sim::flaw::mutant;
+use tests::sim::hunt::{Caught, first_failing};
+use tests::sim::regress;
+use tests::sim::scenario::{Profile, Scenario};
 
 /// Seeds that `cargo test` runs; fresh ones come from the command above.
-const SEEDS: u64 = 2000;
+const SEEDS: u64 = 1500;
+/// Those with the real database, of which each takes as long as twenty of the others.
+const SEEDS_WHOLE: u64 = 50;
 /// Copied devices.
 const CLONES: u64 = 400;
 /// A rule that is switched off must be missed within so many.
 const SEEDS_TO_MISS_MAX: u64 = 6000;
-
-/// Runs seeds on both cores; the first that does not hold, with its story.
-fn first_failing(
-    seeds: std::ops::Range<u64>,
-    demand: Demand,
-    scenario: impl Fn(u64) -> Scenario + Sync,
-) -> Option<(u64, String)> {
-    let next = std::sync::atomic::AtomicU64::new(seeds.start);
-    let found = std::sync::Mutex::new(None::<(u64, String)>);
-    std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                    if seed >= seeds.end || found.lock().expect("no thread panics holding it").is_some() {
-                        return;
-                    }
-                    let scenario = scenario(seed);
-                    // A switched-off rule may also break an assertion of the engine: that is noticing it.
-                    let outcome = std::panic::catch_unwind(|| run(&scenario, demand, false).0);
-                    let words = match outcome {
-                        Ok(Ok(_)) => continue,
-                        Ok(Err(violation)) => format!("{}: {}", violation.property, violation.words),
-                        Err(_) => "an assertion failed".to_string(),
-                    };
-                    *found.lock().expect("no thread panics holding it") = Some((seed, words));
-                }
-            });
-        }
-    });
-    found.into_inner().expect("no thread panics holding it")
-}
 
 #[test]
 fn seeds_hold() {
@@ -53,17 +26,28 @@ fn seeds_hold_over_the_real_commit_protocol() {
     hold("disk", Profile::Disk);
 }
 
+#[test]
+fn seeds_hold_with_the_real_database() {
+    hold_some("whole", Profile::Whole, SEEDS_WHOLE);
+}
+
 fn hold(name: &str, profile: Profile) {
-    if let Some((seed, words)) = first_failing(0..SEEDS, Demand::All, |seed| Scenario::draw(seed, profile)) {
+    hold_some(name, profile, SEEDS);
+}
+
+fn hold_some(name: &str, profile: Profile, seeds: u64) {
+    if let Some(caught) = first_failing(0..seeds, Demand::All, 2, |seed| Scenario::draw(seed, profile)) {
+        let (seed, Violation { property, words }) = (caught.seed, caught.violation);
         let replay = format!("cargo run --release -p tests --bin sim -- --profile {name} --seed {seed}");
-        panic!("seed {seed} does not hold; replay: {replay}\n{words}");
+        panic!("seed {seed} does not hold; replay: {replay}\n{property}: {words}");
     }
 }
 
 #[test]
 fn a_seed_replays_exactly() {
     for seed in 0..20 {
-        let scenario = Scenario::draw(seed, if seed % 2 == 0 { Profile::Flat } else { Profile::Disk });
+        let profile = [Profile::Flat, Profile::Disk, Profile::Whole][(seed % 3) as usize];
+        let scenario = Scenario::draw(seed, profile);
         let (first, trace) = run(&scenario, Demand::All, true);
         let (second, again) = run(&scenario, Demand::All, true);
         assert_eq!(trace, again, "seed {seed}");
@@ -71,50 +55,72 @@ fn a_seed_replays_exactly() {
     }
 }
 
-/// Prints how many seeds it took, so that a weakened simulator shows.
-fn is_missed(rule: &str, profile: Profile) {
-    let switch = SWITCHES.iter().find(|(name, _)| *name == rule).expect("a rule of the table").1;
-    let without = |seed| {
-        let mut scenario = Scenario::draw(seed, profile);
-        switch(&mut scenario.config);
-        scenario
-    };
-    match first_failing(0..SEEDS_TO_MISS_MAX, Demand::All, without) {
-        Some((seed, words)) => {
-            println!("without {rule}: seed {seed}: {}", words.lines().next().unwrap_or_default());
+#[test]
+fn kept_runs_hold() {
+    for (path, kept) in regress::all().expect("kept runs are read") {
+        if let Err(Violation { property, words }) = kept.holds() {
+            panic!("{} does not hold ({}): {property}: {words}", path.display(), kept.story);
         }
-        None => panic!("{SEEDS_TO_MISS_MAX} seeds hold without {rule}: the simulator would not notice"),
     }
+}
+
+/// Prints how many runs it took, so that a weakened simulator shows.
+fn is_missed(name: &str) {
+    let mutant = mutant(name).expect("an entry of the table");
+    match mutant.caught_within(SEEDS_TO_MISS_MAX, 2) {
+        Some(Caught { seed, violation }) => println!("without {name}: {} runs: {}", seed + 1, violation.property),
+        None => panic!("{SEEDS_TO_MISS_MAX} seeds hold without {name}: the simulator would not notice"),
+    }
+}
+
+/// Those of the shells that a few hundred runs notice. All: `sim --mutants`.
+const QUICK: [&str; 16] = [
+    "sync_dir",
+    "sync_file",
+    "ctime",
+    "no_replace",
+    "atomic_swap",
+    "empty_only",
+    "attributes",
+    "verified_temps",
+    "recovery",
+    "durable_first",
+    "rename_first",
+    "installing",
+    "held",
+    "racy",
+    "counter",
+    "tombstones",
+];
+
+#[test]
+fn steps_of_the_shells_are_missed() {
+    QUICK.into_iter().for_each(is_missed);
 }
 
 #[test]
 fn the_resolvers_bump_is_missed() {
-    is_missed("resolver_bumps", Profile::Flat);
-}
-
-#[test]
-fn the_bump_for_metadata_is_missed() {
-    is_missed("metadata_bumps", Profile::Disk);
+    is_missed("resolver_bumps");
 }
 
 #[test]
 fn content_events_are_missed() {
-    is_missed("content_at", Profile::Flat);
+    is_missed("content_at");
 }
 
 #[test]
 fn a_free_conflict_name_is_missed() {
-    is_missed("free_name", Profile::Flat);
+    is_missed("free_name");
 }
 
 #[test]
 fn reviving_is_missed() {
-    is_missed("revive", Profile::Flat);
+    is_missed("revive");
 }
 
 #[test]
 fn a_replica_of_its_own_for_a_new_database_is_missed() {
-    is_missed("own_replica", Profile::Flat);
+    is_missed("own_replica");
 }
 
 /// Two devices that claim to be one: what the other wrote under the same event may be lost, but all end alike.
@@ -125,7 +131,7 @@ fn the_fork_row_is_missed() {
         scenario.config.rules.forks = forks;
         scenario
     };
-    let diverges = |forks| first_failing(0..CLONES, Demand::Convergence, |seed| clones(seed, forks));
+    let diverges = |forks| first_failing(0..CLONES, Demand::Convergence, 2, |seed| clones(seed, forks));
     assert_eq!(diverges(true), None);
     assert!(diverges(false).is_some(), "{CLONES} copied devices converge without the fork row");
 }

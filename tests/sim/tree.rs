@@ -188,6 +188,14 @@ impl Files for Tree {
         self.install(path, thing.content(), mode, mtime);
     }
 
+    fn rewrite(&mut self, _path: &RelPath, _bytes: &[u8], _mtime: Mtime) {
+        unreachable!("only the disk profile has programs that put an mtime back")
+    }
+
+    fn put_pipe(&mut self, _path: &RelPath) {
+        unreachable!("only the disk profile has pipes")
+    }
+
     fn set_metadata(&mut self, path: &RelPath, mode: Mode, mtime: Mtime) {
         self.set_attributes(path, mode, mtime);
     }

@@ -45,6 +45,10 @@ pub trait Files {
     fn objects(&self) -> BTreeMap<RelPath, Object>;
     /// Puts something there; no directory stands there.
     fn put(&mut self, path: &RelPath, thing: &Thing, mode: Mode, mtime: Mtime);
+    /// Writes a file in place and puts its mtime back.
+    fn rewrite(&mut self, path: &RelPath, bytes: &[u8], mtime: Mtime);
+    /// Puts a pipe there; no directory stands there.
+    fn put_pipe(&mut self, path: &RelPath);
     /// Renews mode or mtime in place.
     fn set_metadata(&mut self, path: &RelPath, mode: Mode, mtime: Mtime);
     /// Takes away what stands there, with everything below.
@@ -110,6 +114,10 @@ impl Acting<'_> {
                 self.metadata(&user.paths[at], Some(mode));
             }
             Act::Touch(at) => self.metadata(&user.paths[at], None),
+            Act::WriteQuietly(at) => self.write_quietly(&user.paths[at]),
+            Act::Fifo(at) => self.pipe(&user.paths[at]),
+            // Open files are the device's.
+            Act::Open(_) | Act::Append(_) => {}
             Act::EditCopy(nth) => {
                 if let Some(path) = self.copy(nth) {
                     self.place(&path, &Thing::File(bytes()));
@@ -182,6 +190,34 @@ impl Acting<'_> {
             self.delete(path);
         }
         self.set(path, thing);
+    }
+
+    /// Bytes that occur once, as many as stand there.
+    fn write_quietly(&mut self, path: &RelPath) {
+        let Some(object) = self.objects.get(path).cloned() else { return };
+        let Some(file) = object.content.file() else { return };
+        let len = usize::try_from(file.size).unwrap_or_default();
+        if len < self.user.tag.len() {
+            return;
+        }
+        let bytes: Vec<u8> = self.user.tag.bytes().chain(std::iter::repeat(b'.')).take(len).collect();
+        self.files.rewrite(path, &bytes, object.mtime);
+        let content = Thing::File(bytes).content();
+        self.did(path, Some(object.content.clone()), Some(content.clone()));
+        self.objects.insert(path.clone(), Object { content, ..object });
+    }
+
+    fn pipe(&mut self, path: &RelPath) {
+        if !self.parents(path) {
+            return;
+        }
+        if self.is_directory(path) {
+            self.delete(path);
+        }
+        self.files.put_pipe(path);
+        if let Some(object) = self.objects.remove(path) {
+            self.did(path, Some(object.content), None);
+        }
     }
 
     fn delete(&mut self, path: &RelPath) {

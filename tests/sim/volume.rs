@@ -2,21 +2,27 @@
 //! is killed or loses its power at any operation and on both sides of any transaction. Users act also in the middle
 //! of a batch. What users did is durable at once: they are careful programs; what syncd did is as durable as it made it.
 
+use super::database::Database;
+use super::flaw::Flaw;
+use super::flawed_fs::FlawedFs;
+use super::oracle::Identity;
 use super::rng::Rng;
 use super::scenario::Act;
 use super::user::{Deed, Files, Object, Thing, User};
+use super::weather::Weather;
 use protocol::model::{Content, Mode, Mtime, RelPath};
-use protocol::sync::{Action, ActionId, Disk, Fingerprint, Kind, Outcome};
+use protocol::sync::{Action, ActionId, Disk, Fingerprint, Kind, Outcome, Step};
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use syncd::disk::fs::Fs;
-use syncd::disk::fs::sim::{Fault, SimFs, crash, until_crash};
+use syncd::disk::fs::sim::{Fault, Op, OpKind, SimFs, UserFile, until_crash};
+use syncd::disk::fs::{Errno, Fs, errno};
 use syncd::disk::hash::HashOptions;
 use syncd::disk::ignore::Ignore;
 use syncd::disk::scan::{Next, ScanEvent, Scanner};
-use syncd::disk::sim_journal::{CommitPoint, MemJournal};
+use syncd::disk::stage::FinishError;
 use syncd::disk::{Stage, commit, recover, versions};
 
 /// Seconds after which displaced objects have surely left `hold/`.
@@ -25,9 +31,10 @@ const HOLD_OVER_SECS: u64 = 700;
 /// One device's volume.
 #[derive(Clone)]
 pub struct Volume {
-    fs: Arc<SimFs>,
+    fs: Arc<FlawedFs>,
     /// Time stamps are multiples of this.
     tick: Duration,
+    weather: Arc<Mutex<Weather>>,
 }
 
 /// What a user does in the middle of a batch.
@@ -41,29 +48,74 @@ pub struct Race {
     pub act: Act,
 }
 
+impl Race {
+    /// Some users are never as quick as between a check and the rename that follows it.
+    fn is_due(&self, op: &Op) -> bool {
+        let renames = matches!(op.kind, OpKind::Rename | OpKind::Exchange);
+        if self.after % 4 == 3 { renames && self.after / 4 <= op.number } else { self.after <= op.number }
+    }
+}
+
 /// How a batch went.
 pub struct Ran {
     /// By action; `None`: the process was killed in it.
     pub outcomes: Option<Vec<(ActionId, Outcome)>>,
     /// What users did meanwhile.
     pub deeds: Vec<Deed>,
+    /// A file that was missing for a moment while it was replaced.
+    pub vanished: Option<RelPath>,
+}
+
+/// What the hook of a batch or a scan has seen and done.
+#[derive(Default)]
+struct Meanwhile {
+    deeds: Vec<Deed>,
+    vanished: Option<RelPath>,
 }
 
 impl Volume {
     /// An empty volume with a prepared folder.
     #[must_use]
-    pub fn new(tick: Duration, ahead: Duration) -> Self {
-        let fs = SimFs::new();
+    pub fn new(tick: Duration, ahead: Duration, flaw: Option<Flaw>, weather: Weather) -> Self {
+        let fs = FlawedFs::new(SimFs::new(), flaw);
         fs.prepare_private().expect("a fresh volume");
         fs.set_tick(u64::try_from(tick.as_nanos()).expect("a tick is short"));
         fs.advance(ahead);
-        Self { fs: Arc::new(fs), tick }
+        let volume = Self { fs: Arc::new(fs), tick, weather: Arc::new(Mutex::new(weather)) };
+        volume.arm(None, Vec::new(), Vec::new(), Arc::default());
+        volume
     }
 
     /// A copy that goes its own way.
     #[must_use]
     pub fn fork(&self) -> Self {
-        Self { fs: Arc::new(self.fs.fork()), tick: self.tick }
+        let weather = self.weather.lock().expect("nobody panics with it").clone();
+        let fork = Self { fs: Arc::new(self.fs.fork()), tick: self.tick, weather: Arc::new(Mutex::new(weather)) };
+        fork.arm(None, Vec::new(), Vec::new(), Arc::default());
+        fork
+    }
+
+    /// Nothing fails any more, and what is in nobody's way any more goes.
+    pub fn heal(&self) {
+        self.weather.lock().expect("nobody panics with it").clear();
+        self.disarm();
+        for (path, _) in self.fs.tree().into_iter().filter(|(_, found)| found.kind == Kind::Special) {
+            self.fs.user_delete(&path).expect("a user may remove a pipe");
+            self.fs.user_fsync(&path);
+        }
+    }
+
+    /// Opens a file for a program that keeps it open.
+    #[must_use]
+    pub fn open(&self, path: &RelPath) -> Option<UserFile> {
+        let is_file = self.fs.tree().get(path).is_some_and(|found| found.kind == Kind::File);
+        if is_file { self.fs.user_open(path).ok() } else { None }
+    }
+
+    /// The bytes of a file.
+    #[must_use]
+    pub fn read(&self, path: &RelPath) -> Vec<u8> {
+        self.fs.tree().remove(path).map(|found| found.bytes).unwrap_or_default()
     }
 
     /// The clock goes.
@@ -84,79 +136,144 @@ impl Volume {
         } else {
             self.fs.kill();
         }
+        self.disarm();
     }
 
     /// What a start settles.
-    pub fn recover(&self, store: &MemJournal) {
-        recover(&*self.fs, store, self.now().secs).expect("the simulated disk answers");
+    ///
+    /// # Errors
+    /// When the disk does not answer: the daemon does not start.
+    pub fn recover(&self, store: &Database) -> io::Result<()> {
+        if self.fs.flaw() == Some(Flaw::KeptHold) {
+            self.fs.empty_hold()?;
+        }
+        recover(&*self.fs, store, self.now().secs).map(drop)
     }
 
     /// Displaced objects find their place, long after.
-    pub fn release(&self, store: &MemJournal) {
+    pub fn release(&self, store: &Database) {
         self.advance(Duration::from_secs(HOLD_OVER_SECS));
         versions::release(&*self.fs, store, self.now().secs).expect("the simulated disk answers");
     }
 
-    /// Bytes in `.syncd/`, for people.
+    /// What is kept outside the tree without a path of its own.
     #[must_use]
-    pub fn private_names(&self) -> Vec<String> {
-        self.fs.private_tree().into_keys().collect()
+    pub fn recovered(&self) -> Vec<Identity> {
+        let kept = self.fs.private_tree().into_iter().filter(|(path, _)| path.starts_with("versions/recovered/"));
+        kept.map(|(_, found)| Thing::File(found.bytes).content().identity()).collect()
     }
 
     /// Makes a verified temp of these bytes.
-    pub fn stage(&self, bytes: &[u8]) {
-        let Content::File(content) = Thing::File(bytes.to_vec()).content() else { return };
-        let stage = Stage::new(Arc::clone(&self.fs)).expect("the private directory stands");
-        let temp = stage.open(&content).expect("a temp opens");
-        temp.write_at(bytes, 0).expect("the volume has room");
-        stage.finish(&temp).expect("the bytes are the content");
+    ///
+    /// # Errors
+    /// What the disk answers.
+    pub fn stage(&self, bytes: &[u8]) -> io::Result<()> {
+        let Content::File(content) = Thing::File(bytes.to_vec()).content() else { return Ok(()) };
+        let stage = Stage::new(Arc::clone(&self.fs))?;
+        if self.fs.flaw() == Some(Flaw::VerifiedTemps) {
+            let left = stage.find(&content)?;
+            if left.is_some_and(|temp| temp.len_left().ok() == Some(content.size)) {
+                return Ok(());
+            }
+        }
+        let temp = stage.open(&content)?;
+        temp.write_at(bytes, 0)?;
+        stage.finish(&temp).map_err(|error| match error {
+            FinishError::Io(error) => error,
+            FinishError::WrongContent => panic!("the bytes are the content"),
+        })
     }
 
     /// Carries out a batch. `dies_after` counts file system operations and transactions.
     pub fn act(
         &self,
-        store: &MemJournal,
+        store: &Database,
         actions: &[Action],
         counter: u64,
         dies_after: Option<u64>,
         races: Vec<Race>,
     ) -> Ran {
-        let deeds = Arc::new(Mutex::new(Vec::new()));
+        let meanwhile = Arc::new(Mutex::new(Meanwhile::default()));
         let countdown = Arc::new(Mutex::new(dies_after));
-        self.arm(Arc::clone(&countdown), races, Arc::clone(&deeds));
-        store.set_hook(Some(Box::new(move |_: CommitPoint| {
-            if is_over(&countdown) {
-                crash();
-            }
-        })));
+        let replaced = self.replaced(actions);
+        self.arm(Some(Arc::clone(&countdown)), races, replaced, Arc::clone(&meanwhile));
+        store.set_hook(Some(Box::new(move || is_over(&countdown))));
         let done = until_crash(|| commit(&*self.fs, store, actions, counter, self.now().secs));
-        self.fs.set_hook(None);
+        self.disarm();
         store.set_hook(None);
-        let outcomes = done.map(|done| actions.iter().map(|action| action.id).zip(done).collect());
-        let deeds = std::mem::take(&mut *deeds.lock().expect("nobody panics with it"));
-        Ran { outcomes, deeds }
+        // Without a barrier the daemon ends itself, which is one more way to be killed.
+        let outcomes = done.and_then(Result::ok).map(|done| actions.iter().map(|action| action.id).zip(done).collect());
+        let Meanwhile { deeds, vanished } = std::mem::take(&mut *meanwhile.lock().expect("nobody panics with it"));
+        Ran { outcomes, deeds, vanished }
     }
 
-    fn arm(&self, countdown: Arc<Mutex<Option<u64>>>, mut races: Vec<Race>, deeds: Arc<Mutex<Vec<Deed>>>) {
-        let mut files = self.clone();
+    /// Files that a batch replaces by files: nobody may find one missing meanwhile.
+    fn replaced(&self, actions: &[Action]) -> Vec<RelPath> {
+        if !self.weather.lock().expect("nobody panics with it").has_exchange() {
+            return Vec::new();
+        }
+        let is_swap = |action: &&Action| {
+            let was = action.expected.as_ref().map(|have| &have.entry.content);
+            matches!(was, Some(Content::File(_) | Content::Symlink(_)))
+                && matches!(action.step, Step::InstallFile | Step::InstallSymlink)
+        };
+        let paths = actions.iter().filter(is_swap).map(|action| action.path.clone());
+        paths.filter(|path| self.fs.user_sees(path)).collect()
+    }
+
+    /// Only the weather is left.
+    fn disarm(&self) {
+        self.arm(None, Vec::new(), Vec::new(), Arc::default());
+    }
+
+    fn arm(
+        &self,
+        countdown: Option<Arc<Mutex<Option<u64>>>>,
+        mut races: Vec<Race>,
+        mut replaced: Vec<RelPath>,
+        meanwhile: Arc<Mutex<Meanwhile>>,
+    ) {
+        let is_fair = self.weather.lock().expect("nobody panics with it").is_fair();
+        if is_fair && countdown.is_none() && races.is_empty() {
+            self.fs.set_hook(None);
+            return;
+        }
+        // The volume holds the hook: a handle of the whole would never be dropped.
+        let (fs, weather, tick) = (Arc::downgrade(&self.fs), Arc::clone(&self.weather), self.tick);
         self.fs.set_hook(Some(Box::new(move |op| {
-            let (due, later) = races.drain(..).partition(|race: &Race| race.after <= op.number);
+            let Some(fs) = fs.upgrade() else { return Fault::None };
+            if let Some(path) = replaced.iter().find(|path| !fs.user_sees(path)) {
+                meanwhile.lock().expect("nobody panics with it").vanished.get_or_insert(path.clone());
+            }
+            let (due, later) = races.drain(..).partition(|race: &Race| race.is_due(op));
             races = later;
             for race in due {
+                let mut files = Self { fs: Arc::clone(&fs), tick, weather: Arc::clone(&weather) };
                 let did = race.user.act(race.act, &mut files);
-                deeds.lock().expect("nobody panics with it").extend(did);
+                meanwhile.lock().expect("nobody panics with it").deeds.extend(did);
+                // From here on a file may be missing because of a user.
+                replaced.clear();
             }
-            if is_over(&countdown) { Fault::Crash } else { Fault::None }
+            if countdown.as_ref().is_some_and(|countdown| is_over(countdown)) {
+                return Fault::Crash;
+            }
+            weather.lock().expect("nobody panics with it").strike(op)
         })));
     }
 
-    /// The whole folder against its rows, in batches as they come. The last says whether all of it was seen.
-    pub fn scan(&self, store: &MemJournal) -> Vec<ScanEvent> {
-        self.scanner(store, |scanner, out| scanner.scan(None, &mut |events| out.extend(events)))
+    /// The whole folder against its rows, in batches as they come, while users are at work. The last event says whether
+    /// all of it was seen.
+    pub fn scan(&self, store: &Database, races: Vec<Race>) -> (Vec<ScanEvent>, Vec<Deed>) {
+        let meanwhile = Arc::new(Mutex::new(Meanwhile::default()));
+        self.arm(None, races, Vec::new(), Arc::clone(&meanwhile));
+        let found = self.scanner(store, |scanner, out| scanner.scan(None, &mut |events| out.extend(events)));
+        self.disarm();
+        let deeds = std::mem::take(&mut meanwhile.lock().expect("nobody panics with it").deeds);
+        (found, deeds)
     }
 
     /// One path, with what is below it where asked or where a directory is new.
-    pub fn look(&self, store: &MemJournal, path: &RelPath, subtree: bool) -> Vec<ScanEvent> {
+    pub fn look(&self, store: &Database, path: &RelPath, subtree: bool) -> Vec<ScanEvent> {
         self.scanner(store, |scanner, out| {
             if subtree {
                 scanner.scan(Some(path), &mut |events| out.extend(events));
@@ -170,8 +287,8 @@ impl Volume {
 
     fn scanner(
         &self,
-        store: &MemJournal,
-        run: impl FnOnce(&Scanner<'_, SimFs>, &mut Vec<ScanEvent>),
+        store: &Database,
+        run: impl FnOnce(&Scanner<'_, FlawedFs>, &mut Vec<ScanEvent>),
     ) -> Vec<ScanEvent> {
         let (ignore, cancel, clock) = (Ignore::default(), AtomicBool::new(false), || self.fs.now());
         let hash = HashOptions { now: &clock, granularity: self.fs.granularity(), cancel: &cancel };
@@ -188,7 +305,7 @@ impl Volume {
 }
 
 /// Counts down; true when the process ends here.
-fn is_over(countdown: &Mutex<Option<u64>>) -> bool {
+pub fn is_over(countdown: &Mutex<Option<u64>>) -> bool {
     match &mut *countdown.lock().expect("nobody panics with it") {
         Some(0) => true,
         Some(left) => {
@@ -201,7 +318,11 @@ fn is_over(countdown: &Mutex<Option<u64>>) -> bool {
 
 impl Disk for Volume {
     fn is_absent(&self, path: &RelPath) -> bool {
-        self.stat(path).is_none()
+        match self.fs.open_dir(path.parent().as_ref()) {
+            Ok(dir) => matches!(self.fs.stat(&dir, path.name()), Ok(None)),
+            Err(_) if self.fs.flaw() == Some(Flaw::CompleteListing) => true,
+            Err(error) => matches!(errno(&error), Errno::NOENT | Errno::NOTDIR | Errno::LOOP),
+        }
     }
 
     fn fingerprint(&self, path: &RelPath) -> Option<Fingerprint> {
@@ -216,15 +337,16 @@ impl Disk for Volume {
 /// Only the users' side of the volume: it is called from inside syncd's operations.
 impl Files for Volume {
     fn objects(&self) -> BTreeMap<RelPath, Object> {
-        let object = |found: syncd::disk::fs::sim::Found| {
+        let object = |found: syncd::disk::fs::sim::Found| -> Option<Object> {
             let thing = match found.kind {
                 Kind::Directory => Thing::Directory,
                 Kind::Symlink => Thing::Symlink(found.bytes),
-                Kind::File | Kind::Special => Thing::File(found.bytes),
+                Kind::File => Thing::File(found.bytes),
+                Kind::Special => return None,
             };
-            Object { content: thing.content(), mode: found.mode, mtime: found.mtime }
+            Some(Object { content: thing.content(), mode: found.mode, mtime: found.mtime })
         };
-        self.fs.tree().into_iter().map(|(path, found)| (path, object(found))).collect()
+        self.fs.tree().into_iter().filter_map(|(path, found)| Some((path, object(found)?))).collect()
     }
 
     fn put(&mut self, path: &RelPath, thing: &Thing, _mode: Mode, mtime: Mtime) {
@@ -234,9 +356,27 @@ impl Files for Volume {
             Thing::File(bytes) if is_file && mtime.nanos.is_multiple_of(2) => self.fs.user_write(path, bytes),
             Thing::File(bytes) => self.fs.user_save(path, bytes),
             Thing::Symlink(target) => self.fs.user_symlink(path, target),
-            Thing::Directory => self.fs.user_mkdir(path),
+            Thing::Directory => {
+                if self.fs.user_sees(path) {
+                    self.fs.user_delete(path).expect("a pipe, which nobody counts");
+                }
+                self.fs.user_mkdir(path)
+            }
         };
         done.expect("the user knows what stands there");
+        self.fs.user_fsync(path);
+    }
+
+    /// A tick after whatever happened there last: within it no stamp could tell.
+    fn rewrite(&mut self, path: &RelPath, bytes: &[u8], mtime: Mtime) {
+        self.advance(self.tick);
+        let done = self.fs.user_write(path, bytes).and_then(|()| self.fs.user_touch(path, mtime));
+        done.expect("the user knows what stands there");
+        self.fs.user_fsync(path);
+    }
+
+    fn put_pipe(&mut self, path: &RelPath) {
+        self.fs.user_mkfifo(path).expect("the user knows what stands there");
         self.fs.user_fsync(path);
     }
 

@@ -7,12 +7,14 @@ use super::rng::{Rng, mix};
 use super::scenario::{Act, Config, Profile, Step, Topology, What};
 use super::user::User;
 use super::volume::{Race, Volume};
+use super::weather::Weather;
 use super::words;
-use protocol::model::{ContentHash, DeviceId, Mtime, RelPath, ReplicaId, Sequence, Timestamp};
+use protocol::model::{DeviceId, Mtime, RelPath, ReplicaId, Sequence, Timestamp};
 use protocol::sync::engine::{self, Declined, DigestWords, Effect, Event, IndexBatch};
 use protocol::sync::{Problem, ProblemCode, Rows};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
+use syncd::disk::fs::problem;
 
 /// What travels on a link.
 #[derive(Clone, Debug)]
@@ -80,8 +82,6 @@ pub struct World {
     pub hash: u64,
     links: BTreeMap<(usize, usize), VecDeque<Message>>,
     paths: Vec<RelPath>,
-    /// Bytes by hash: what travels when a fetch succeeds.
-    contents: BTreeMap<ContentHash, Vec<u8>>,
     incarnations: u64,
 }
 
@@ -90,10 +90,18 @@ impl World {
     #[must_use]
     pub fn new(config: &Config, tracing: bool) -> Self {
         let replica = |number: usize| ReplicaId(mix(config.seed ^ (number as u64 + 1)).to_be_bytes());
-        let parse = |path: &&str| RelPath::parse(path.as_bytes()).expect("the simulator's paths are valid");
+        let parse = |path: &String| RelPath::parse(path.as_bytes()).expect("the simulator's paths are valid");
         let mut world = Self {
             devices: (0..config.devices)
-                .map(|number| Device::new(number, replica(number), drive(config, number)))
+                .map(|number| {
+                    Device::new(
+                        number,
+                        replica(number),
+                        drive(config, number),
+                        config.flaw,
+                        config.profile == Profile::Whole,
+                    )
+                })
                 .collect(),
             oracle: Oracle::new(config.devices),
             now: Timestamp(1000),
@@ -103,7 +111,6 @@ impl World {
             hash: config.seed,
             links: BTreeMap::new(),
             paths: config.paths.iter().map(parse).collect(),
-            contents: (0..4).map(|which| (ContentHash::of(&[b's', which]), vec![b's', which])).collect(),
             incarnations: 0,
             config: config.clone(),
         };
@@ -152,11 +159,25 @@ impl World {
         if device.is_question(&user, act) {
             return;
         }
-        let deeds = user.act(act, device.drive.files());
-        device.tell_deeds(&deeds, &mut self.oracle);
+        let changed: Vec<RelPath> = match act {
+            Act::Open(at) => {
+                device.open(&self.paths[at]);
+                Vec::new()
+            }
+            Act::Append(nth) => device.append(nth, user.tag.as_bytes(), &mut self.oracle).into_iter().collect(),
+            _ => {
+                let deeds = user.act(act, device.drive.files());
+                device.tell_deeds(&deeds, &mut self.oracle);
+                deeds.into_iter().map(|deed| deed.path).collect()
+            }
+        };
         if device.engine.is_some() {
-            for deed in deeds.into_iter().filter(|_| rng.chance(self.config.watch_percent)) {
-                device.looks.push((deed.path, false));
+            for path in changed {
+                if !rng.chance(self.config.watch_percent) {
+                    continue;
+                }
+                let dir = path.parent().filter(|_| self.config.faults.watch_merges && rng.chance(50));
+                device.looks.push(dir.map_or((path, false), |dir| (dir, true)));
             }
         }
     }
@@ -165,8 +186,8 @@ impl World {
     fn somebody(&mut self, number: usize, id: u32, rng: &mut Rng) -> User {
         let secs = 1_000_000_000 + (self.now.0 / 1000).cast_signed() + self.config.skew_secs[number];
         let nanos = if self.config.coarse_times { 0 } else { id };
-        let tag = format!("{}/{id}", self.config.seed);
-        self.contents.insert(ContentHash::of(tag.as_bytes()), tag.clone().into_bytes());
+        // Of one length, so that nothing but their bytes tells them apart.
+        let tag = format!("{:.<16}", format!("{}/{id}", self.config.seed));
         let time = self.devices[number].drive.clock().unwrap_or(Mtime { secs, nanos });
         User { paths: self.paths.clone(), tag, time, salt: rng.next() }
     }
@@ -238,7 +259,7 @@ impl World {
                 self.after(at, result);
             }
             Micro::Look(at, nth) => self.devices[at].look(nth),
-            Micro::Scan(at) => self.devices[at].scan(),
+            Micro::Scan(at) => self.devices[at].scan(&mut self.oracle),
             Micro::Mail(at) => {
                 if let Some(event) = self.devices[at].mail.pop_front() {
                     self.say(|| format!("{at}: {}", words::event(&event)));
@@ -289,19 +310,25 @@ impl World {
     fn fetch(&mut self, at: usize, nth: usize) {
         let fetch = self.devices[at].fetches.swap_remove(nth);
         let locally = self.devices[at].store.holders(&fetch.content, 8);
-        let here = locally.iter().any(|path| self.devices[at].holds(path, &fetch.content));
-        let there = fetch.sources.iter().any(|source| {
-            let number = usize::from(source.0[0]) - 1;
-            self.links.contains_key(&(at, number)) && self.devices[number].holds(&fetch.origin, &fetch.content)
+        let here =
+            locally.iter().find(|path| self.devices[at].holds(path, &fetch.content)).map(|path| (at, path.clone()));
+        let linked = |number: usize| self.links.contains_key(&(at, number));
+        let there = fetch.sources.iter().map(|source| usize::from(source.0[0]) - 1);
+        let there =
+            there.filter(|number| linked(*number) && self.devices[*number].holds(&fetch.origin, &fetch.content));
+        let there = there.map(|number| (number, fetch.origin.clone())).next();
+        self.say(|| format!("{at}: fetch of {:?} ends: {} {}", fetch.path, here.is_some(), there.is_some()));
+        let staged = here.or(there).map(|(number, path)| {
+            let bytes = self.devices[number].drive.read(&path);
+            self.devices[at].drive.stage(fetch.content.hash, &bytes)
         });
-        self.say(|| format!("{at}: fetch of {:?} ends: {here} {there}", fetch.path));
-        let event = if here || there {
-            let bytes = self.contents.get(&fetch.content.hash).map(Vec::as_slice).unwrap_or_default();
-            self.devices[at].drive.stage(fetch.content.hash, bytes);
-            Event::Fetched { path: fetch.path, content: fetch.content.hash }
-        } else {
-            let problem = Problem { code: ProblemCode::NoSource, words: "nobody has it".to_string() };
-            Event::FetchFailed { path: fetch.path, problem }
+        let event = match staged {
+            Some(Ok(())) => Event::Fetched { path: fetch.path, content: fetch.content.hash },
+            Some(Err(error)) => Event::FetchFailed { path: fetch.path, problem: problem(&error, "cannot keep it") },
+            None => {
+                let problem = Problem { code: ProblemCode::NoSource, words: "nobody has it".to_string() };
+                Event::FetchFailed { path: fetch.path, problem }
+            }
         };
         self.event(at, event);
     }
@@ -387,9 +414,11 @@ impl World {
 fn drive(config: &Config, number: usize) -> Drive {
     match config.profile {
         Profile::Flat => Drive::Flat(Flat::default()),
-        Profile::Disk => {
+        Profile::Disk | Profile::Whole => {
             let ahead = u64::try_from(1000 + config.skew_secs[number]).unwrap_or_default();
-            Drive::Disk(Volume::new(Duration::from_micros(config.tick_us), Duration::from_secs(ahead)))
+            let weather = Weather::new(config.faults.clone(), Rng::new(config.seed, 0xfa02 + number as u64));
+            let (tick, ahead) = (Duration::from_micros(config.tick_us), Duration::from_secs(ahead));
+            Drive::Disk(Volume::new(tick, ahead, config.flaw, weather))
         }
     }
 }

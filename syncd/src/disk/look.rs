@@ -1,6 +1,6 @@
 //! Reading what stands at a name: its hash, its content, and whether it is what was expected. Never writes.
 
-use super::fs::{Errno, Fs};
+use super::fs::{Errno, Fs, errno};
 use protocol::model::{Chunking, Content, ContentHash, FileContent};
 use protocol::sync::{Fingerprint, Have, Kind};
 use std::io;
@@ -44,10 +44,21 @@ pub(super) fn content_at<F: Fs>(fs: &F, dir: &F::Dir, name: &[u8]) -> io::Result
 
 /// Whether exactly `content` stands at a name. An object that cannot be read does not count.
 pub(super) fn holds<F: Fs>(fs: &F, dir: &F::Dir, name: &[u8], content: &Content) -> bool {
+    surely_holds(fs, dir, name, content).unwrap_or(false)
+}
+
+/// The same for who must know: an error that may pass is no answer. What may not be read does not count.
+pub(super) fn surely_holds<F: Fs>(fs: &F, dir: &F::Dir, name: &[u8], content: &Content) -> io::Result<bool> {
     let size_fits = |found: &Fingerprint| content.file().is_none_or(|file| file.size == found.size);
-    match fs.stat(dir, name) {
-        Ok(Some(found)) if size_fits(&found) => content_at(fs, dir, name).is_ok_and(|(_, at)| at.same(content)),
-        _ => false,
+    if !fs.stat(dir, name)?.is_some_and(|found| size_fits(&found)) {
+        return Ok(false);
+    }
+    match content_at(fs, dir, name) {
+        Ok((_, at)) => Ok(at.same(content)),
+        Err(error) => match errno(&error) {
+            Errno::ACCESS | Errno::PERM | Errno::NXIO | Errno::NOENT | Errno::LOOP | Errno::ISDIR => Ok(false),
+            _ => Err(error),
+        },
     }
 }
 

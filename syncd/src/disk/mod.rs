@@ -22,6 +22,6 @@ mod tree;
 pub mod versions;
 pub mod watch;
 
-pub use commit::commit;
+pub use commit::{NotDurable, commit};
 pub use recover::{Recovered, recover};
 pub use stage::{Stage, Temp};

@@ -25,17 +25,20 @@ pub struct Recovered {
     pub orphans: usize,
 }
 
-/// Settles the journal of a folder. `now` is the wall clock in seconds since 1970. A path that does not answer
-/// keeps its row and stops nothing else.
+/// Settles the journal of a folder. `now` is the wall clock in seconds since 1970. A path that may not be read or
+/// written keeps its row and stops nothing else.
 ///
 /// # Errors
-/// When the private directory does not answer; the rows stay, and the folder must not be scanned or synced.
+/// When the disk does not answer; the rows stay, and the folder must not be scanned or synced.
 pub fn recover<F: Fs, J: Journal + ?Sized>(fs: &F, journal: &J, now: i64) -> io::Result<Recovered> {
     let mut settling = Settling { tree: Tree::open(fs, now)?, records: Vec::new(), done: Recovered::default() };
     let (mut settled, mut left) = (Vec::new(), BTreeSet::new());
     for row in journal.installing() {
         match settling.settle(journal, &row) {
             Ok(()) => settled.push(Change::Installed(row.id)),
+            // What may not be read now is not scanned either. Any other error may pass before the scan, which would then
+            // take what stands there for the user's work.
+            Err(error) if !matches!(errno(&error), Errno::ACCESS | Errno::PERM) => return Err(error),
             Err(error) => {
                 let words = problem(&error, "cannot settle what was under way").words;
                 tracing::warn!(id = row.id.0, words, "left for the next start");
@@ -115,13 +118,13 @@ impl<F: Fs> Settling<'_, F> {
         if self.tree.held_at(row.id)?.is_none() {
             return Ok(InHold::Nothing);
         }
-        let holds = |content: &Content| look::holds(self.tree.fs, &self.tree.hold, &hold_name(row.id), content);
-        let expected = row.expected.as_ref().map(|have| &have.entry.content);
-        Ok(match &row.entry.content {
-            content @ (Content::File(_) | Content::Symlink(_)) if holds(content) => InHold::New,
-            _ if expected.is_some_and(holds) => InHold::Expected,
-            _ => InHold::Unknown,
-        })
+        let holds = |content: &Content| look::surely_holds(self.tree.fs, &self.tree.hold, &hold_name(row.id), content);
+        let installs = matches!(row.entry.content, Content::File(_) | Content::Symlink(_));
+        if installs && holds(&row.entry.content)? {
+            return Ok(InHold::New);
+        }
+        let is_expected = row.expected.as_ref().map(|have| holds(&have.entry.content)).transpose()?;
+        Ok(if is_expected == Some(true) { InHold::Expected } else { InHold::Unknown })
     }
 
     fn settle_removal(&mut self, row: &Installing, held: InHold) -> io::Result<bool> {
@@ -285,7 +288,7 @@ impl<F: Fs> Settling<'_, F> {
     fn path_holds(&mut self, path: &RelPath, content: &Content) -> io::Result<bool> {
         match self.tree.at(path) {
             Err(error) if is_absence(&error) => Ok(false),
-            at => at.map(|at| look::holds(self.tree.fs, &at.dir, &at.name, content)),
+            at => at.and_then(|at| look::surely_holds(self.tree.fs, &at.dir, &at.name, content)),
         }
     }
 

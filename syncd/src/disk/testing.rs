@@ -111,7 +111,7 @@ impl<F: Fs> World<F> {
     }
 
     pub fn commit(&self, actions: &[Action]) -> Vec<Outcome> {
-        super::commit(&*self.fs, &self.journal, actions, 0, NOW)
+        super::commit(&*self.fs, &self.journal, actions, 0, NOW).expect("the simulated disk syncs")
     }
 }
 

@@ -59,7 +59,14 @@ impl Committer {
     }
 
     fn carry_out(&self, actions: &[Action], counter: u64) -> Vec<Outcome> {
-        commit(self.shared.fs(), self.shared.store(), actions, counter, self.shared.wall_secs())
+        match commit(self.shared.fs(), self.shared.store(), actions, counter, self.shared.wall_secs()) {
+            Ok(outcomes) => outcomes,
+            // A scan would take what is in the tree for the user's work; a start settles it before any scan.
+            Err(error) => {
+                tracing::error!("{error}; the daemon ends and has to be started again");
+                std::process::exit(crate::EXIT_RESTART)
+            }
+        }
     }
 
     fn keep_house(&self) {

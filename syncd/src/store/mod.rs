@@ -6,6 +6,7 @@
 mod codec;
 mod open;
 mod read;
+pub mod sim;
 mod tables;
 mod tally;
 #[cfg(test)]

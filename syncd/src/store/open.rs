@@ -10,7 +10,7 @@ use super::{Fatal, Store};
 use anyhow::Context;
 use protocol::model::ReplicaId;
 use redb::backends::FileBackend;
-use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError};
+use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, StorageError};
 use std::any::Any;
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -126,6 +126,15 @@ fn check(path: &Path) -> Result<Database, Trouble> {
     }
 }
 
+/// A database that is no file: checked like one.
+pub(super) fn settle_backend(backend: impl StorageBackend) -> anyhow::Result<Database> {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE_LEN).set_check_integrity_on_open(true);
+    let db = builder.create_with_backend(backend)?;
+    verify_tables(&db)?;
+    Ok(db)
+}
+
 fn check_unguarded(path: &Path) -> Result<Database, Trouble> {
     let mut builder = Builder::new();
     builder.set_cache_size(CACHE_LEN).set_check_integrity_on_open(true);
@@ -195,7 +204,7 @@ fn fill(path: &Path, replica: ReplicaId) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-fn write_empty(db: &Database, replica: ReplicaId) -> anyhow::Result<()> {
+pub(super) fn write_empty(db: &Database, replica: ReplicaId) -> anyhow::Result<()> {
     let txn = begin_write(db)?;
     let mut tables = Tables::open(&txn)?;
     tables.meta.insert(META_SCHEMA, SCHEMA.to_le_bytes().as_slice())?;

@@ -1,9 +1,10 @@
 //! What the engine knows of each connected peer: two cursors, what it declined, its last digest.
 
+use super::around::all_wanted;
 use super::{Declined, Effect, Engine, View};
 use crate::limits::{DECLINED_MAX, INDEX_BYTES_MAX, INDEX_CREDIT_MAX, INDEX_ROWS_MAX};
 use crate::model::{Content, DeviceId, Digest, RelPath, ReplicaId, Row, Sequence, Version};
-use crate::sync::local::{Change, Rows, Want};
+use crate::sync::local::{Change, LocalRow, Rows, Want};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Part of an index: every row of `from+1..=to` that has not moved on since.
@@ -95,11 +96,20 @@ impl Engine {
         self.pump.source_appeared();
         let from = self.cursor(&peer, replica, view.rows);
         let ask = Effect::IndexGet { peer, replica, from };
+        // It has forgotten what this device declined, and a digest is compared with that in mind.
+        let declined: Vec<Declined> =
+            all_wanted(view.rows).flat_map(|(path, row)| declined(&peer, &path, &row)).take(DECLINED_MAX * 8).collect();
+        let remind = declined.chunks(DECLINED_MAX).map(|declined| {
+            let declined = declined.to_vec();
+            Effect::IndexAck { peer, replica, sequence: from, declined }
+        });
+        let ask: Vec<Effect> = remind.chain([ask]).collect();
         if view.rows.cursor(&peer).is_some_and(|cursor| cursor.replica != replica) {
             // It lost its index: what it announced before, nobody may be able to serve. It announces again.
-            return vec![Effect::Commit(vec![Change::Forget(peer)]), ask];
+            let forget = Effect::Commit(vec![Change::Forget(peer)]);
+            return std::iter::once(forget).chain(ask).collect();
         }
-        vec![ask]
+        ask
     }
 
     /// Where to read on in a peer's index; a new replica starts at 0.
@@ -251,6 +261,16 @@ impl Engine {
             words: reason.map_or_else(String::new, |reason| reason.words.clone()),
         });
     }
+}
+
+/// What is declined of a peer at a path, in the words that it gets to read.
+fn declined(peer: &DeviceId, path: &RelPath, row: &LocalRow) -> Vec<Declined> {
+    let said = |want: &Want| {
+        let reason = want.declined.as_ref()?;
+        let (code, words) = (Some(reason.code), reason.words.clone());
+        Some(Declined { path: path.clone(), version: want.entry.version.clone(), code, words })
+    };
+    row.declined_from(peer).filter_map(said).collect()
 }
 
 fn next_batch(rows: &dyn Rows, replica: ReplicaId, from: Sequence, head: Sequence) -> IndexBatch {

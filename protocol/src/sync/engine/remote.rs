@@ -58,7 +58,10 @@ impl Engine {
         view: View<'_>,
     ) {
         let Row { path, entry } = row;
-        if let Some(peer) = self.peers.get_mut(&id) {
+        // What it announces beside what it declined settles nothing.
+        if let Some(peer) = self.peers.get_mut(&id)
+            && peer.declined.get(&path).is_some_and(|declined| declined.version.is_within(&entry.version))
+        {
             peer.declined.remove(&path);
         }
         let known = view.rows.get(&path);
@@ -115,7 +118,9 @@ impl Engine {
             peer.mismatches = 0;
             return Vec::new();
         }
-        if view.rows.declines_others(&id) {
+        // Where each declines what the other has, each digest counts the other's: they differ, and nobody is wrong.
+        let is_crossed = |path| view.rows.get(path).declined_from(&id).next().is_some();
+        if view.rows.declines_others(&id) || peer.declined.keys().any(is_crossed) {
             return Vec::new();
         }
         peer.mismatches += 1;

@@ -14,24 +14,29 @@ use super::tree::Tree;
 use protocol::model::RelPath;
 use protocol::sync::{Action, ActionId, Change, Fingerprint, Have, Installing, Journal, Outcome, Step};
 use std::collections::BTreeMap;
+use std::io;
 
 /// Carries out `actions` in order. `counter` is the highest event counter that their entries use; `now` is the
 /// wall clock in seconds since 1970. One outcome per action, in the same order. Blocking.
 ///
 /// The bytes of every `InstallFile` must have been finished by `Stage` in this process. An action may build on an
 /// earlier one of the batch: its expectation is compared with the disk when its turn comes.
+///
+/// # Errors
+/// When what was done cannot be made durable. Then the tree shows what no row says, so the process must end before any
+/// scan takes it for a user's change; the next start settles it.
 pub fn commit<F: Fs, J: Journal + ?Sized>(
     fs: &F,
     journal: &J,
     actions: &[Action],
     counter: u64,
     now: i64,
-) -> Vec<Outcome> {
+) -> Result<Vec<Outcome>, NotDurable> {
     let tree = match Tree::open(fs, now) {
         Ok(tree) => tree,
         Err(error) => {
             let outcome = Outcome::Failed(problem(&error, "cannot open the folder's private directory"));
-            return vec![outcome; actions.len()];
+            return Ok(vec![outcome; actions.len()]);
         }
     };
     let mut batch = Batch { tree, staged: BTreeMap::new() };
@@ -50,6 +55,11 @@ pub fn commit<F: Fs, J: Journal + ?Sized>(
         actions.iter().zip(ready).map(|(action, ready)| ready.and_then(|()| batch.carry_out(action))).collect();
     batch.record(journal, actions, results, &rows, counter)
 }
+
+/// A batch is in the tree and may not survive a power cut.
+#[derive(Debug, thiserror::Error)]
+#[error("a change cannot be made durable: {0}")]
+pub struct NotDurable(#[from] io::Error);
 
 /// A batch under way.
 struct Batch<'a, F: Fs> {
@@ -109,12 +119,9 @@ impl<F: Fs> Batch<'_, F> {
         results: Vec<Result<Applied, Outcome>>,
         rows: &[ActionId],
         counter: u64,
-    ) -> Vec<Outcome> {
-        let flushed = if rows.is_empty() { Ok(()) } else { self.tree.flush() };
-        if let Err(error) = flushed {
-            // The tree may show what a power cut takes back. The rows stay, and the next start settles them.
-            let failed = Outcome::Failed(problem(&error, "cannot make the change durable"));
-            return results.into_iter().map(|result| result.err().unwrap_or_else(|| failed.clone())).collect();
+    ) -> Result<Vec<Outcome>, NotDurable> {
+        if !rows.is_empty() {
+            self.tree.flush()?;
         }
         let mut changes = Vec::new();
         let mut outcomes = Vec::new();
@@ -140,6 +147,6 @@ impl<F: Fs> Batch<'_, F> {
         if !changes.is_empty() {
             journal.commit(changes);
         }
-        outcomes
+        Ok(outcomes)
     }
 }

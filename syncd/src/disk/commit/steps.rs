@@ -260,9 +260,10 @@ impl<F: Fs> Batch<'_, F> {
             self.tree.keep_held(action.id, &action.path, have.entry.content.clone());
         }
         self.tree.touch_attrs(&action.path, &at, true);
-        let found = fs.stat(&at.dir, &at.name).map_err(|error| stop(&error, "cannot look at the directory"))?;
-        match found {
-            Some(found) if found.kind == Kind::Directory => {
+        match fs.stat(&at.dir, &at.name) {
+            // It was made, so it is recorded: otherwise the next scan would take it for the user's.
+            Err(_) => Ok(Applied { fingerprint: None, racy: false }),
+            Ok(Some(found)) if found.kind == Kind::Directory => {
                 // Another mode is a user's, set just now, unless the file system has none: then even ours differs.
                 let has_modes = fs.stat_dir(&self.tree.hold).is_ok_and(|hold| hold.mode == PRIVATE_MODE);
                 let mode = if has_modes { action.entry.mode } else { found.mode };

@@ -128,7 +128,7 @@ fn versions_are_listed_and_restored() {
     let world = world(b"one");
     for (id, bytes) in [(1, b"two"), (2, b"six")] {
         let action = world.install(id, "d/a.txt", bytes);
-        let outcome = crate::disk::commit(&*world.fs, &world.journal, &[action], 0, NOW + id as i64);
+        let outcome = crate::disk::commit(&*world.fs, &world.journal, &[action], 0, NOW + id as i64).unwrap();
         assert_eq!(outcome, [Outcome::Done]);
     }
     release_at(&world, NOW + 601);
@@ -187,7 +187,7 @@ fn pruning_keeps_what_is_young() {
             world.fs.user_write(&path(at), b"ten bytes!").unwrap();
             world.scan(at);
             let removal = world.remove(id, at);
-            assert_eq!(crate::disk::commit(&*world.fs, &world.journal, &[removal], 0, since), [Outcome::Done]);
+            assert_eq!(crate::disk::commit(&*world.fs, &world.journal, &[removal], 0, since).unwrap(), [Outcome::Done]);
         }
         release_at(&world, now + DAY);
         let pruned = prune(&*world.fs, now, keep_secs, bytes_max).unwrap();

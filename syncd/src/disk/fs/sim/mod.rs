@@ -7,7 +7,7 @@ mod state;
 mod tests;
 mod user;
 
-pub use user::{Found, UserFile};
+pub use user::{Found, Place, UserFile};
 
 use super::{Area, Errno, Fs, Listed, Private, RootId, Space};
 use protocol::model::path::PRIVATE_DIR;
@@ -64,6 +64,9 @@ pub enum Fault {
     None,
     /// It fails and changes nothing.
     Errno(Errno),
+    /// A sync fails, and the kernel counts what it could not write as clean: later syncs answer well and write none
+    /// of it (Rebello and others, "Can Applications Recover from fsync Failures?", ATC 2020).
+    Unsynced(Errno),
     /// The process ends before it: unwinds to `until_crash`.
     Crash,
 }
@@ -184,16 +187,30 @@ impl SimFs {
         self.shared.state.lock().unwrap_or_else(|poison| poison.into_inner())
     }
 
+    fn fault(&self, kind: OpKind, name: &[u8]) -> Fault {
+        let mut hook = self.shared.hook.lock().unwrap_or_else(|poison| poison.into_inner());
+        hook.0 += 1;
+        let op = Op { number: hook.0, kind, name: name.to_vec() };
+        hook.1.as_mut().map_or(Fault::None, |hook| hook(&op))
+    }
+
     fn enter(&self, kind: OpKind, name: &[u8]) -> io::Result<MutexGuard<'_, State>> {
-        let fault = {
-            let mut hook = self.shared.hook.lock().unwrap_or_else(|poison| poison.into_inner());
-            hook.0 += 1;
-            let op = Op { number: hook.0, kind, name: name.to_vec() };
-            hook.1.as_mut().map_or(Fault::None, |hook| hook(&op))
-        };
-        match fault {
+        match self.fault(kind, name) {
+            Fault::None => Ok(self.state()),
+            Fault::Errno(errno) | Fault::Unsynced(errno) => Err(errno.into()),
+            Fault::Crash => crash(),
+        }
+    }
+
+    /// As `enter`, for a sync of one inode or of everything.
+    fn enter_sync(&self, kind: OpKind, inode: Option<u64>) -> io::Result<MutexGuard<'_, State>> {
+        match self.fault(kind, b"") {
             Fault::None => Ok(self.state()),
             Fault::Errno(errno) => Err(errno.into()),
+            Fault::Unsynced(errno) => {
+                self.state().count_as_clean(inode);
+                Err(errno.into())
+            }
             Fault::Crash => crash(),
         }
     }
@@ -473,7 +490,11 @@ impl Fs for SimFs {
     }
 
     fn sync_file(&self, file: &SimFile) -> io::Result<()> {
-        self.in_file(file, OpKind::SyncFile)?.sync_inode(file.inode);
+        let mut state = self.enter_sync(OpKind::SyncFile, Some(file.inode))?;
+        if file.generation != state.generation {
+            return Err(Errno::BADF.into());
+        }
+        state.sync_inode(file.inode);
         Ok(())
     }
 
@@ -485,7 +506,7 @@ impl Fs for SimFs {
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        self.enter(OpKind::SyncAll, b"")?.sync_all();
+        self.enter_sync(OpKind::SyncAll, None)?.sync_all();
         Ok(())
     }
 }

@@ -49,6 +49,8 @@ pub(super) struct State {
     disk: BTreeMap<u64, Inode>,
     pending: Vec<Vec<Edit>>,
     dirty: BTreeSet<u64>,
+    /// Inodes whose data a failed sync counted as clean: nothing writes it any more until it changes again.
+    unsynced: BTreeSet<u64>,
     next: u64,
     pub now: Mtime,
     pub tick_ns: u64,
@@ -73,6 +75,7 @@ impl State {
             live,
             pending: Vec::new(),
             dirty: BTreeSet::new(),
+            unsynced: BTreeSet::new(),
             next: ROOT + 1,
             now,
             tick_ns: 1,
@@ -224,6 +227,7 @@ impl State {
         *bytes = next;
         (found.mtime, found.ctime) = (at, at);
         self.dirty.insert(inode);
+        self.unsynced.remove(&inode);
         Ok(())
     }
 
@@ -244,10 +248,20 @@ impl State {
         let live = &self.live[&inode];
         let disk = self.disk.get_mut(&inode).expect("every live inode is on disk");
         (disk.mode, disk.mtime, disk.ctime) = (live.mode, live.mtime, live.ctime);
-        if !matches!(live.node, Node::Directory(_)) {
+        if !matches!(live.node, Node::Directory(_)) && !self.unsynced.contains(&inode) {
             disk.node = live.node.clone();
         }
         self.dirty.remove(&inode);
+    }
+
+    /// A sync of an inode, or of all of them, failed; what was not written is forgotten.
+    pub fn count_as_clean(&mut self, inode: Option<u64>) {
+        let lost: Vec<u64> =
+            self.dirty.iter().copied().filter(|dirty| inode.is_none_or(|inode| inode == *dirty)).collect();
+        for inode in lost {
+            self.dirty.remove(&inode);
+            self.unsynced.insert(inode);
+        }
     }
 
     /// Makes the names in `dir` durable: every pending operation that touches it, and the earlier ones on the
@@ -306,6 +320,7 @@ impl State {
         self.live = reachable(&self.disk);
         self.disk = self.live.clone();
         self.writers.clear();
+        self.unsynced.clear();
         self.generation += 1;
         self.power_cuts += 1;
     }

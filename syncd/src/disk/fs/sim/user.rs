@@ -38,6 +38,51 @@ impl UserFile {
     }
 }
 
+/// Where an open file of a user is by now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the tree.
+    Tree(RelPath),
+    /// In `.syncd/`, by its path below that.
+    Private(String),
+    /// Without a name, or the handle died with the power.
+    Gone,
+}
+
+impl UserFile {
+    /// Where it is.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        let state = self.fs.state();
+        if state.power_cuts != self.power_cuts {
+            return Place::Gone;
+        }
+        let Some(path) = path_of(&state, ROOT, Vec::new(), self.inode) else { return Place::Gone };
+        let private = [PRIVATE_DIR.as_bytes(), b"/"].concat();
+        match path.strip_prefix(private.as_slice()) {
+            Some(below) => Place::Private(String::from_utf8_lossy(below).into_owned()),
+            None => RelPath::parse(&path).map_or(Place::Gone, Place::Tree),
+        }
+    }
+
+    /// What it holds.
+    #[must_use]
+    pub fn bytes(&self) -> Vec<u8> {
+        match &self.fs.state().inode(self.inode).node {
+            Node::File(bytes) => bytes.clone(),
+            Node::Directory(_) | Node::Symlink(_) | Node::Special => Vec::new(),
+        }
+    }
+
+    /// fsync(2).
+    pub fn fsync(&self) {
+        let mut state = self.fs.state();
+        if state.power_cuts == self.power_cuts {
+            state.sync_inode(self.inode);
+        }
+    }
+}
+
 impl Drop for UserFile {
     fn drop(&mut self) {
         let mut state = self.fs.state();
@@ -195,6 +240,13 @@ impl SimFs {
         }
     }
 
+    /// Whether something stands at a path.
+    #[must_use]
+    pub fn user_sees(&self, path: &RelPath) -> bool {
+        let state = self.state();
+        Self::at(&state, path).is_ok_and(|(dir, name)| matches!(state.lookup(dir, name), Ok(Some(_))))
+    }
+
     /// Everything that the user did so far is durable.
     pub fn user_sync(&self) {
         self.state().sync_all();
@@ -220,6 +272,15 @@ impl SimFs {
         }
         all.into_iter().map(|(path, found)| (String::from_utf8_lossy(&path).into_owned(), found)).collect()
     }
+}
+
+/// Some path of an inode.
+fn path_of(state: &State, dir: u64, prefix: Vec<u8>, inode: u64) -> Option<Vec<u8>> {
+    let entries = state.entries(dir).ok()?;
+    entries.iter().find_map(|(name, at)| {
+        let path = if prefix.is_empty() { name.clone() } else { [&prefix, b"/".as_slice(), name].concat() };
+        if *at == inode { Some(path) } else { path_of(state, *at, path, inode) }
+    })
 }
 
 /// Removes everything in a directory.
