@@ -13,6 +13,7 @@ mod index;
 mod limits;
 mod modes;
 mod pairing;
+mod scenarios;
 mod strangers;
 mod sync;
 mod trouble;

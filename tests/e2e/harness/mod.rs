@@ -6,6 +6,7 @@
 
 mod device;
 mod fleet;
+mod hold;
 mod mount;
 mod programs;
 mod talk;
@@ -13,6 +14,7 @@ mod tree;
 
 pub use device::{Device, World};
 pub use fleet::{FOLDER, assert_same, join, mesh, pair, pair_of, settle, share};
+pub use hold::{Hold, Rename};
 pub use mount::Mount;
 pub use programs::Programs;
 pub use talk::Run;
