@@ -16,10 +16,10 @@ fn hashes(device: &Device) -> BTreeSet<[u8; 32]> {
     files.collect()
 }
 
-/// Pairs of four devices, in the order in which they meet again: a chain, a star, and all at once.
+/// Pairs of four devices, whoever parts them first, in the order in which they meet again: a chain, a star, two pairs.
 const ORDERS: [[(usize, usize); 6]; 3] = [
     [(0, 1), (1, 2), (2, 3), (0, 3), (0, 2), (1, 3)],
-    [(3, 0), (3, 1), (3, 2), (0, 1), (1, 2), (0, 2)],
+    [(0, 3), (1, 3), (2, 3), (0, 1), (1, 2), (0, 2)],
     [(1, 3), (0, 2), (2, 3), (0, 1), (1, 2), (0, 3)],
 ];
 
