@@ -28,6 +28,22 @@ pub fn dead_links(repository: &Repository) -> Vec<String> {
     violations
 }
 
+/// Tests that a document names as `file::test` and that are not there.
+pub fn dead_tests(repository: &Repository) -> Vec<String> {
+    let mut violations = Vec::new();
+    for (name, text) in &repository.documents {
+        for (number, line) in outside_of_code_blocks(text) {
+            let named = quoted(line).into_iter().filter_map(|words| words.split_once(".rs::"));
+            let dead = named.filter(|(file, test)| {
+                let source = repository.root.join(format!("{file}.rs"));
+                !std::fs::read_to_string(source).is_ok_and(|source| source.contains(&format!("fn {test}(")))
+            });
+            violations.extend(dead.map(|(file, test)| format!("{name}:{number}: {file}.rs has no test {test}")));
+        }
+    }
+    violations
+}
+
 /// Lines too many on the map.
 pub fn long_map(repository: &Repository) -> Vec<String> {
     let lines = repository.text("ARCHITECTURE.md").lines().count();

@@ -50,6 +50,11 @@ fn only_the_folder_owns_an_engine() {
 }
 
 #[test]
+fn documents_name_tests_that_exist() {
+    report("a test that a document names exists", &documents::dead_tests(&Repository::read()));
+}
+
+#[test]
 fn documents_speak_of_files_that_exist() {
     report("links and paths in documents resolve", &documents::dead_links(&Repository::read()));
 }
