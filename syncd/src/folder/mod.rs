@@ -86,11 +86,12 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Settles what a crash left behind, then starts the threads.
+    /// Settles what a crash left behind, introduces the folder to those whom it will ask, then starts the threads: the
+    /// task asks for what was wanted before at once, and whoever does not know the folder yet would never answer.
     ///
     /// # Errors
     /// When the root or its marker is not what it should be, or recovery cannot finish.
-    pub fn start(setup: Setup) -> Result<Self> {
+    pub fn start(setup: Setup, introduce: impl FnOnce(Sender<Input>)) -> Result<Self> {
         let Setup { id, root, marker, engine, watch, scan_interval, store, fs, retention, links_inside, outside } =
             setup;
         match marker.check(&*fs).with_context(|| format!("cannot read the marker in {}", root.display()))? {
@@ -104,6 +105,7 @@ impl Folder {
         let queue = Arc::new(LookQueue::default());
         let watcher = watch.then(|| watcher(&root, &queue));
         let (inbox, inputs) = unbounded();
+        introduce(inbox.clone());
         let (seen_out, seen_in) = bounded(SEEN_QUEUE);
         let (commits, batches) = bounded(1);
         let task = Task {

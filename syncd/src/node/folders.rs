@@ -123,8 +123,8 @@ impl Node {
             links_inside: config.links == Links::Inside,
             outside: Arc::clone(&self.exit) as Arc<dyn crate::folder::Outside>,
         };
-        let folder = Folder::start(setup)?;
-        self.transfer.add_folder(transfer_folder(config.id, &store, &fs, folder.sender()));
+        let introduce = |inbox| self.transfer.add_folder(transfer_folder(config.id, &store, &fs, inbox));
+        let folder = Folder::start(setup, introduce).inspect_err(|_| self.transfer.remove_folder(config.id))?;
         Ok(Running { folder, store, fs, replica })
     }
 

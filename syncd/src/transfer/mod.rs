@@ -200,7 +200,8 @@ impl<F: Fs> Transfer<F> {
         self.tell(Told::Cancel(folder, None));
     }
 
-    /// Gets a content into the folder's `tmp/`; `Fetched` or `FetchFailed` follows for its path unless it is cancelled.
+    /// Gets a content into the `tmp/` of a folder that was added; `Fetched` or `FetchFailed` follows for its path unless
+    /// it is cancelled or the folder removed.
     /// A second call for a path replaces the first.
     /// `origin` is where `sources` have it.
     pub fn fetch(
