@@ -2,8 +2,8 @@
 //! the test. What the engine asks for is done before anything else happens.
 
 use protocol::model::{
-    Chunking, Content, ContentHash, DeviceId, Digest, Entry, Event as Dot, FileContent, Mode, Mtime, RelPath, ReplicaId,
-    Row, Sequence, Timestamp, Version,
+    Chunking, Content, ContentHash, DeviceId, Digest, Entry, Event as Dot, FileContent, Mode, Mtime, RelPath,
+    ReplicaId, Row, Sequence, Timestamp, Version,
 };
 use protocol::sync::engine::{Alarm, Config, Declined, DigestWords, Effect, Engine, Event, Hold, IndexBatch, View};
 use protocol::sync::{

@@ -60,6 +60,8 @@ pub struct Device {
     pub alarms: Vec<Alarm>,
     /// Effects (operations and transactions in a batch) left until it dies.
     pub dies_after: Option<u32>,
+    /// A peer showed that its index went back.
+    pub stale: bool,
     /// When it dies the power goes too.
     pub by_power: bool,
     /// What users will do in the middle of the next batch.
@@ -90,6 +92,7 @@ impl Device {
             outbox: Vec::new(),
             alarms: Vec::new(),
             dies_after: None,
+            stale: false,
             by_power: false,
             races: Vec::new(),
             actions_done: 0,
@@ -107,6 +110,9 @@ impl Device {
             if self.store.get(&action.path).entry() == Some(&action.entry) {
                 self.tell(&action, is_peers, oracle);
             }
+        }
+        if let Some(run) = config.run {
+            self.store.commit(vec![Change::Run(run)]);
         }
         self.engine = Some(Engine::new(config, &self.store));
         self.scan_asked = true;
@@ -128,6 +134,14 @@ impl Device {
     /// The database goes, with what recovery would have needed it for.
     pub fn lose_index(&mut self, replica: ReplicaId) {
         self.store = MemJournal::new(replica);
+        self.drive.forget();
+        self.given.clear();
+        self.renames.clear();
+    }
+
+    /// The database is an earlier one.
+    pub fn put_back(&mut self, store: MemJournal) {
+        self.store = store;
         self.drive.forget();
         self.given.clear();
         self.renames.clear();
@@ -183,6 +197,7 @@ impl Device {
                 Effect::Apply { actions, counter } => self.start(actions, counter)?,
                 Effect::Look { path, subtree } => self.looks.push((path, subtree)),
                 Effect::Scan => self.scan_asked = true,
+                Effect::Alarm(Alarm::Stale { .. }) => self.stale = true,
                 Effect::Alarm(alarm) => self.alarms.push(alarm),
                 Effect::KeepBeside { path, .. } | Effect::SetAside { path } => {
                     unreachable!("no simulated folder is receive-only: nothing reverts {path:?}")
@@ -190,7 +205,8 @@ impl Device {
                 Effect::IndexGet { peer, .. }
                 | Effect::Index { peer, .. }
                 | Effect::IndexAck { peer, .. }
-                | Effect::Digest { peer, .. } => self.outbox.push((peer, effect)),
+                | Effect::Digest { peer, .. }
+                | Effect::Run { peer, .. } => self.outbox.push((peer, effect)),
             }
         }
         Ok(())

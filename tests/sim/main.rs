@@ -1,5 +1,6 @@
 //! Many seeds, or one with its trace: `sim --seeds N [--start S] [--jobs J] [--profile flat|disk|mixed]`,
-//! `sim --seed S`. `--without RULE` switches a rule off, `--clones` copies a device in each run.
+//! `sim --seed S`. `--without RULE` switches a rule off, `--clones` copies a device in each run,
+//! `--backups` puts an index back.
 
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -20,6 +21,7 @@ struct Args {
     profiles: Profiles,
     without: Option<Switch>,
     clones: bool,
+    backups: bool,
 }
 
 /// On which disks.
@@ -43,12 +45,22 @@ impl Args {
         if let Some((_, switch)) = self.without {
             switch(&mut scenario.config);
         }
-        if self.clones { scenario.with_clone() } else { scenario }
+        if self.clones {
+            scenario.with_clone()
+        } else if self.backups {
+            scenario.with_backup()
+        } else {
+            scenario
+        }
     }
 
     /// Two devices that claim to be one lose edits: neither knows of the other. They must still end alike.
     const fn demand(&self) -> Demand {
-        if self.clones { Demand::Convergence } else { Demand::All }
+        match (self.clones, self.backups) {
+            (true, _) => Demand::Convergence,
+            (_, true) => Demand::Kept,
+            _ => Demand::All,
+        }
     }
 }
 
@@ -56,9 +68,10 @@ fn parse() -> Result<Args, String> {
     let mut args = Args { seeds: 1000, jobs: 1, ..Args::default() };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
-        if word == "--keep-going" || word == "--clones" {
+        if ["--keep-going", "--clones", "--backups"].contains(&word.as_str()) {
             args.keep_going |= word == "--keep-going";
             args.clones |= word == "--clones";
+            args.backups |= word == "--backups";
             continue;
         }
         let value = words.next().ok_or(format!("{word} needs a value"))?;

@@ -2,7 +2,7 @@
 
 use super::{Declined, Effect, Engine, View};
 use crate::limits::{DECLINED_MAX, INDEX_BYTES_MAX, INDEX_CREDIT_MAX, INDEX_ROWS_MAX};
-use crate::model::{Content, DeviceId, Digest, RelPath, ReplicaId, Row, Sequence, Version};
+use crate::model::{Content, DeviceId, Digest, RelPath, ReplicaId, Row, RunId, Sequence, Version};
 use crate::sync::local::{Change, Rows, Want};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -60,6 +60,8 @@ pub(super) struct Peer {
     pub(super) mismatches: u32,
     pub(super) digest: Option<DigestWords>,
     pub(super) declined: BTreeMap<RelPath, Declined>,
+    /// Its run, once it said so.
+    pub(super) run: Option<RunId>,
     serve: Option<Serve>,
     digest_sent: Option<DigestWords>,
 }
@@ -83,6 +85,7 @@ impl Peer {
             mismatches: 0,
             digest: None,
             declined: BTreeMap::new(),
+            run: None,
             serve: None,
             digest_sent: None,
         }
@@ -95,11 +98,12 @@ impl Engine {
         self.pump.source_appeared();
         let from = self.cursor(&peer, replica, view.rows);
         let ask = Effect::IndexGet { peer, replica, from };
+        let run = self.tell_run(peer, replica, view);
         if view.rows.cursor(&peer).is_some_and(|cursor| cursor.replica != replica) {
             // It lost its index: what it announced before, nobody may be able to serve. It announces again.
-            return vec![Effect::Commit(vec![Change::Forget(peer)]), ask];
+            return [Effect::Commit(vec![Change::Forget(peer)])].into_iter().chain(run).chain([ask]).collect();
         }
-        vec![ask]
+        run.into_iter().chain([ask]).collect()
     }
 
     /// Where to read on in a peer's index; a new replica starts at 0.
@@ -115,6 +119,9 @@ impl Engine {
         credit: u8,
         view: View<'_>,
     ) -> Vec<Effect> {
+        if self.is_unknown_here(replica, from, view) {
+            return self.went_back(id);
+        }
         let known = replica == self.replica && from <= view.rows.state().head;
         let from = if known { from } else { Sequence(0) };
         if let Some(peer) = self.peers.get_mut(&id) {
