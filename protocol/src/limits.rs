@@ -41,6 +41,8 @@ pub const INDEX_BYTES_MAX: usize = 256 * 1024;
 pub const INDEX_CREDIT_MAX: u8 = 8;
 /// Declined entries named in one INDEX_ACK.
 pub const DECLINED_MAX: usize = 512;
+/// Starts of a folder that a database remembers of itself; a peer that remembers an older one is met like a new one.
+pub const RUNS_MAX: usize = 1000;
 /// Folders that two devices may share.
 pub const FOLDERS_MAX: usize = 256;
 /// Longest folder or device name, in bytes of UTF-8.

@@ -39,6 +39,8 @@ pub enum Demand {
     /// Only that all devices end with the same files: for fleets in which two devices claim to be one. What they
     /// believe of each other is for the alarm to settle.
     Convergence,
+    /// That, and that nothing is lost: for an index that went back. What was deleted in between may live again.
+    Kept,
 }
 
 /// Things that may happen until everything must have come to rest.
@@ -79,6 +81,10 @@ fn run_in(world: &mut World, scenario: &Scenario, demand: Demand) -> Result<Summ
         quiescent(world)?;
     } else {
         alike(world)?;
+        if demand == Demand::Kept {
+            rows_are_true(world)?;
+            content_is_kept(world)?;
+        }
     }
     let hash = super::rng::mix(world.hash ^ world.happened);
     Ok(Summary { hash, happened: world.happened, changes: world.oracle.len() })

@@ -3,8 +3,8 @@
 
 use super::flaw::Flaw;
 use super::rng::Rng;
-use protocol::model::{Content, DeviceId, Digest, FileContent, Manifest, RelPath, ReplicaId, Row, Sequence};
-use protocol::sync::{Change, Cursor, FolderState, Have, Held, Installing, Journal, LocalRow, Observed, Rows};
+use protocol::model::{Content, DeviceId, Digest, FileContent, Manifest, RelPath, ReplicaId, Row, RunId, Sequence};
+use protocol::sync::{Change, Cursor, FolderState, Have, Held, History, Installing, Journal, LocalRow, Observed, Rows};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use syncd::disk::fs::sim::crash;
@@ -224,6 +224,14 @@ impl Rows for Database {
 
     fn cursor(&self, peer: &DeviceId) -> Option<Cursor> {
         self.under().cursor(peer)
+    }
+
+    fn history(&self) -> History {
+        self.under().history()
+    }
+
+    fn remembered(&self, peer: &DeviceId, replica: ReplicaId) -> Option<(RunId, Sequence)> {
+        self.under().remembered(peer, replica)
     }
 
     fn manifest(&self, content: &FileContent) -> Option<Manifest> {

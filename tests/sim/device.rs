@@ -63,6 +63,8 @@ pub struct Device {
     pub alarms: Vec<Alarm>,
     /// Effects (operations and transactions in a batch) left until it dies.
     pub dies_after: Option<u32>,
+    /// A peer showed that its index went back.
+    pub stale: bool,
     /// When it dies the power goes too.
     pub by_power: bool,
     /// What users will do in the middle of the next batch.
@@ -99,6 +101,7 @@ impl Device {
             outbox: Vec::new(),
             alarms: Vec::new(),
             dies_after: None,
+            stale: false,
             by_power: false,
             races: Vec::new(),
             vanished: None,
@@ -124,6 +127,9 @@ impl Device {
                 self.tell(&action, is_peers, oracle);
             }
         }
+        if let Some(run) = config.run {
+            self.store.commit(vec![Change::Run(run)]);
+        }
         self.engine = Some(Engine::new(config, &self.store));
         self.scan_asked = true;
     }
@@ -146,6 +152,14 @@ impl Device {
     /// The database goes, with what recovery would have needed it for.
     pub fn lose_index(&mut self, replica: ReplicaId) {
         self.store = Database::new(replica, self.store.flaw(), self.store.is_real());
+        self.drive.forget();
+        self.given.clear();
+        self.renames.clear();
+    }
+
+    /// The database is an earlier one.
+    pub fn put_back(&mut self, store: Database) {
+        self.store = store;
         self.drive.forget();
         self.given.clear();
         self.renames.clear();
@@ -209,6 +223,7 @@ impl Device {
                 Effect::Apply { actions, counter } => self.start(actions, counter)?,
                 Effect::Look { path, subtree } => self.looks.push((path, subtree)),
                 Effect::Scan => self.scan_asked = true,
+                Effect::Alarm(Alarm::Stale { .. }) => self.stale = true,
                 Effect::Alarm(alarm) => self.alarms.push(alarm),
                 Effect::KeepBeside { path, .. } | Effect::SetAside { path } => {
                     unreachable!("no simulated folder is receive-only: nothing reverts {path:?}")
@@ -216,7 +231,8 @@ impl Device {
                 Effect::IndexGet { peer, .. }
                 | Effect::Index { peer, .. }
                 | Effect::IndexAck { peer, .. }
-                | Effect::Digest { peer, .. } => self.outbox.push((peer, effect)),
+                | Effect::Digest { peer, .. }
+                | Effect::Run { peer, .. } => self.outbox.push((peer, effect)),
             }
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! Many seeds, or one with its trace: `sim --seeds N [--start S] [--jobs J] [--profile flat|disk|whole|mixed]`,
-//! `sim --seed S`. `--without NAME` leaves out what a mutant lacks, `--clones` copies a device in each run.
+//! `sim --seed S`. `--without NAME` leaves out what a mutant lacks, `--clones` copies a device in each run,
+//! `--backups` puts an index back.
 //! `--keep` writes the smallest failing run to `tests/sim/regress`, `sim --replay FILE` runs such a file with its trace.
 //! `sim --mutants [--seeds N]` says how many runs it takes to notice each mutant.
 
@@ -28,6 +29,7 @@ struct Args {
     keep: bool,
     replay: Option<PathBuf>,
     clones: bool,
+    backups: bool,
 }
 
 /// On which disks.
@@ -53,12 +55,22 @@ impl Args {
         if let Some(mutant) = self.without {
             (mutant.set)(&mut scenario.config);
         }
-        if self.clones { scenario.with_clone() } else { scenario }
+        if self.clones {
+            scenario.with_clone()
+        } else if self.backups {
+            scenario.with_backup()
+        } else {
+            scenario
+        }
     }
 
     /// Two devices that claim to be one lose edits: neither knows of the other. They must still end alike.
     const fn demand(&self) -> Demand {
-        if self.clones { Demand::Convergence } else { Demand::All }
+        match (self.clones, self.backups) {
+            (true, _) => Demand::Convergence,
+            (_, true) => Demand::Kept,
+            _ => Demand::All,
+        }
     }
 }
 
@@ -69,6 +81,7 @@ fn parse() -> Result<Args, String> {
         let switch = match word.as_str() {
             "--keep-going" => Some(&mut args.keep_going),
             "--clones" => Some(&mut args.clones),
+            "--backups" => Some(&mut args.backups),
             "--mutants" => Some(&mut args.mutants),
             "--keep" => Some(&mut args.keep),
             _ => None,

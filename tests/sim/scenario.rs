@@ -63,6 +63,12 @@ pub struct Config {
     pub reuse_replica: bool,
     /// Device 1 starts as a copy of device 0, index and all, after this many steps.
     pub clone_after: Option<u32>,
+    /// The index of device 0 goes back to what it was after the first of these steps, after the second.
+    #[serde(default)]
+    pub back_after: Option<(u32, u32)>,
+    /// Peers remember in which run they read an index.
+    #[serde(default)]
+    pub runs: bool,
     /// What the disks do wrong.
     pub faults: Faults,
     /// What every device does wrong: a test of the oracle.
@@ -309,6 +315,8 @@ impl Scenario {
             clone_after: None,
             faults: Faults::draw(seed, profile),
             flaw: None,
+            back_after: None,
+            runs: false,
         };
         let mut steps = Vec::new();
         let mut add = |what| steps.push(Step { id: steps.len() as u32 + 1, what });
@@ -331,6 +339,16 @@ impl Scenario {
         let half = (self.steps.len() / 2).max(1);
         let nth = Rng::new(self.config.seed, 1).below(half);
         self.config.clone_after = self.steps.get(nth).map(|step| step.id);
+        self
+    }
+
+    /// The same with an index that is put back from a backup while the files stay.
+    #[must_use]
+    pub fn with_backup(mut self) -> Self {
+        let mut rng = Rng::new(self.config.seed, 2);
+        let (a, b) = (rng.below(self.steps.len()), rng.below(self.steps.len()));
+        self.config.runs = true;
+        self.config.back_after = Some((self.steps[a.min(b)].id, self.steps[a.max(b)].id));
         self
     }
 }

@@ -135,3 +135,16 @@ fn the_fork_row_is_missed() {
     assert_eq!(diverges(true), None);
     assert!(diverges(false).is_some(), "{CLONES} copied devices converge without the fork row");
 }
+
+/// An index that is put back from a backup would use its counters again: peers that remember where they read it notice.
+#[test]
+fn an_index_that_went_back_is_noticed() {
+    let backups = |seed, runs| {
+        let mut scenario = Scenario::draw(seed, Profile::Flat).with_backup();
+        scenario.config.runs = runs;
+        scenario
+    };
+    let loses = |runs| first_failing(0..SEEDS, Demand::Kept, 2, |seed| backups(seed, runs));
+    assert_eq!(loses(true), None);
+    assert!(loses(false).is_some(), "{SEEDS} indexes that went back lose nothing without runs");
+}

@@ -80,6 +80,7 @@ pub fn message(message: &Message) -> String {
         Message::Digest(words) => {
             format!("digest at {}, yours {}, idle {}", words.head.0, words.your_applied.0, words.idle)
         }
+        Message::Run(words) => format!("{words:?}"),
         Message::IndexGet { from, replica } => format!("get {replica:?} from {}", from.0),
         Message::IndexAck { sequence, declined, .. } => format!("ack {} {declined:?}", sequence.0),
     }

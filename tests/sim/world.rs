@@ -1,5 +1,6 @@
 //! All devices, the links between them, and the order in which things happen. One thread, one clock, one seed.
 
+use super::database::Database;
 use super::device::{Crashed, Device};
 use super::drive::{Drive, Flat};
 use super::oracle::Oracle;
@@ -9,9 +10,9 @@ use super::user::User;
 use super::volume::{Race, Volume};
 use super::weather::Weather;
 use super::words;
-use protocol::model::{DeviceId, Mtime, RelPath, ReplicaId, Sequence, Timestamp};
-use protocol::sync::engine::{self, Declined, DigestWords, Effect, Event, IndexBatch};
-use protocol::sync::{Problem, ProblemCode, Rows};
+use protocol::model::{DeviceId, Mtime, RelPath, ReplicaId, RunId, Sequence, Timestamp};
+use protocol::sync::engine::{self, Declined, DigestWords, Effect, Event, IndexBatch, RunWords};
+use protocol::sync::{Journal, Problem, ProblemCode, Rows};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use syncd::disk::fs::problem;
@@ -39,6 +40,8 @@ pub enum Message {
     },
     /// The sender's digest.
     Digest(DigestWords),
+    /// The sender's run.
+    Run(RunWords),
 }
 
 /// Something that can happen next.
@@ -83,6 +86,10 @@ pub struct World {
     links: BTreeMap<(usize, usize), VecDeque<Message>>,
     paths: Vec<RelPath>,
     incarnations: u64,
+    /// What the index of device 0 goes back to.
+    backup: Option<Database>,
+    went_back: bool,
+    boots: u64,
 }
 
 impl World {
@@ -112,6 +119,9 @@ impl World {
             links: BTreeMap::new(),
             paths: config.paths.iter().map(parse).collect(),
             incarnations: 0,
+            backup: None,
+            went_back: false,
+            boots: 0,
             config: config.clone(),
         };
         for number in 0..config.devices {
@@ -150,6 +160,14 @@ impl World {
         }
         if self.config.clone_after == Some(step.id) {
             self.clone_device();
+        }
+        if let Some((kept, back)) = self.config.back_after {
+            if kept == step.id {
+                self.backup = Some(self.devices[0].store.fork());
+            }
+            if back == step.id {
+                self.go_back();
+            }
         }
     }
 
@@ -287,6 +305,8 @@ impl World {
         }
         if result == Err(Crashed) {
             self.crash(at);
+        } else if std::mem::take(&mut self.devices[at].stale) {
+            self.renew(at);
         }
     }
 
@@ -297,6 +317,7 @@ impl World {
             Effect::Index { batch, .. } => Message::Index(batch),
             Effect::IndexAck { replica, sequence, declined, .. } => Message::IndexAck { replica, sequence, declined },
             Effect::Digest { words, .. } => Message::Digest(words),
+            Effect::Run { words, .. } => Message::Run(words),
             other => panic!("not a message: {other:?}"),
         };
         if let Some(queue) = self.links.get_mut(&(from, to)) {
@@ -337,7 +358,9 @@ impl World {
     pub fn boot(&mut self, at: usize) {
         let (rules, guard) = (self.config.rules, self.config.guard);
         self.say(|| format!("{at}: boots"));
-        self.devices[at].boot(engine::Config { guard, rules, ..engine::Config::default() }, &mut self.oracle);
+        self.boots += 1;
+        let run = self.config.runs.then(|| RunId(mix(self.config.seed ^ (self.boots << 20)).to_be_bytes()));
+        self.devices[at].boot(engine::Config { guard, rules, run, ..engine::Config::default() }, &mut self.oracle);
     }
 
     fn crash(&mut self, at: usize) {
@@ -389,6 +412,37 @@ impl World {
         self.oracle.index_lost(at, objects.iter().map(|(path, object)| (path, &object.content)));
     }
 
+    /// The index of device 0 is what it was; its files are not.
+    fn go_back(&mut self) {
+        self.crash(0);
+        self.incarnations += 1;
+        if let Some(backup) = &self.backup {
+            self.devices[0].put_back(backup.fork());
+            self.went_back = true;
+        }
+        self.index_is_other(0);
+    }
+
+    /// A peer showed that a device's index went back: it goes on under another replica.
+    fn renew(&mut self, at: usize) {
+        self.say(|| format!("{at}: renews its index"));
+        assert!(at == 0 && self.went_back, "the index of device {at} is the one that its peers know");
+        let met: Vec<usize> = self.links.keys().filter(|(from, _)| *from == at).map(|(_, to)| *to).collect();
+        self.crash(at);
+        self.incarnations += 1;
+        let fresh = ReplicaId(mix(self.config.seed ^ (self.incarnations << 32)).to_be_bytes());
+        let store = &self.devices[at].store;
+        engine::renewal(store, fresh).into_iter().for_each(|changes| store.commit(changes));
+        self.index_is_other(at);
+        self.boot(at);
+        met.into_iter().for_each(|other| self.join(at, other));
+    }
+
+    fn index_is_other(&mut self, at: usize) {
+        let objects = self.devices[at].drive.objects();
+        self.oracle.index_lost(at, objects.iter().map(|(path, object)| (path, &object.content)));
+    }
+
     /// Device 1 becomes a copy of device 0, index and all.
     fn clone_device(&mut self) {
         self.crash(1);
@@ -429,6 +483,7 @@ fn received(peer: DeviceId, message: Message, credit: u8) -> Event {
         Message::Index(batch) => Event::Index { peer, batch },
         Message::IndexAck { replica, sequence, declined } => Event::IndexAck { peer, replica, sequence, declined },
         Message::Digest(words) => Event::Digest { peer, words },
+        Message::Run(words) => Event::Run { peer, words },
     }
 }
 

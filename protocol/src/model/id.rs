@@ -75,6 +75,12 @@ bytes_newtype!(
     8
 );
 bytes_newtype!(
+    /// One start of a folder on a device: random. Peers remember the last one, so that a database put back to an earlier
+    /// state, or copied, does not know what they name.
+    RunId,
+    8
+);
+bytes_newtype!(
     /// BLAKE3 of a whole file.
     ContentHash,
     32
@@ -94,7 +100,7 @@ macro_rules! short_debug {
         }
     )*};
 }
-short_debug!(DeviceId, FolderId, ReplicaId, ContentHash, ChunkHash);
+short_debug!(DeviceId, FolderId, ReplicaId, RunId, ContentHash, ChunkHash);
 
 fn encode(hrp: &'static str, bytes: &[u8]) -> String {
     let hrp = Hrp::parse(hrp).expect("a constant lower-case prefix is a valid HRP");

@@ -2,8 +2,9 @@
 //! Nothing here crosses the wire. The redb store and the simulator's store implement `Rows` and `Journal`.
 
 use super::plan::ActionId;
+use crate::limits::RUNS_MAX;
 use crate::model::{
-    Content, ContentHash, DeviceId, Digest, Entry, FileContent, Manifest, Mode, Mtime, RelPath, ReplicaId, Row,
+    Content, ContentHash, DeviceId, Digest, Entry, FileContent, Manifest, Mode, Mtime, RelPath, ReplicaId, Row, RunId,
     Sequence, Version,
 };
 use serde::{Deserialize, Serialize};
@@ -237,6 +238,33 @@ pub struct Cursor {
     pub sequence: Sequence,
 }
 
+/// What a database remembers of itself under its present replica, to notice that it was put back to an earlier state or
+/// copied: what peers remember of it must be in here.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    /// Starts of the folder, each with the head at that time; oldest first, the last `RUNS_MAX`.
+    pub runs: Vec<(RunId, Sequence)>,
+    /// Events of this replica up to this one were made before a peer last confirmed the history: none of them is made
+    /// twice.
+    pub confirmed: u64,
+}
+
+impl History {
+    /// Whether this database once was at `sequence` in `run`; now it is at `head`.
+    #[must_use]
+    pub fn holds(&self, run: RunId, sequence: Sequence, head: Sequence) -> bool {
+        let at = self.runs.iter().position(|(known, _)| *known == run);
+        at.is_some_and(|at| sequence <= self.runs.get(at + 1).map_or(head, |(_, ended)| *ended))
+    }
+
+    /// A start at `head`.
+    pub fn begin(&mut self, run: RunId, head: Sequence) {
+        self.runs.push((run, head));
+        let over = self.runs.len().saturating_sub(RUNS_MAX);
+        self.runs.drain(..over);
+    }
+}
+
 /// Live rows counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
@@ -365,6 +393,23 @@ pub enum Change {
         /// Where.
         path: RelPath,
     },
+    /// The folder starts under this run id.
+    Run(RunId),
+    /// A peer confirmed the history: none of this replica's events up to this one is made twice.
+    Confirmed(u64),
+    /// A peer's index is recorded up to here, as its run of that time had it.
+    Remember {
+        /// Whose.
+        peer: DeviceId,
+        /// Its replica.
+        replica: ReplicaId,
+        /// Its run.
+        run: RunId,
+        /// The last of its sequence numbers recorded here.
+        sequence: Sequence,
+    },
+    /// The database goes on under a new replica, without history and as before its first scan.
+    Renewed(ReplicaId),
     /// Forgets a peer: its cursor, and its name in sources (wants without sources go).
     Forget(DeviceId),
 }
@@ -389,6 +434,10 @@ pub trait Rows {
     fn state(&self) -> FolderState;
     /// How far a peer's index is recorded.
     fn cursor(&self, peer: &DeviceId) -> Option<Cursor>;
+    /// What this database remembers of itself.
+    fn history(&self) -> History;
+    /// A run of a peer under this replica, and how far its index was recorded then.
+    fn remembered(&self, peer: &DeviceId, replica: ReplicaId) -> Option<(RunId, Sequence)>;
     /// The chunk list of a content: from the entry, or kept by hash.
     fn manifest(&self, content: &FileContent) -> Option<Manifest>;
     /// Paths whose `have` holds a file of exactly this content, at most `limit`.

@@ -10,7 +10,7 @@ pub mod plan;
 pub mod reconcile;
 
 pub use local::{
-    Change, Cursor, Decline, DeclineCode, Disk, Fingerprint, FolderState, Have, Held, Installing, Journal, Kind,
-    LocalRow, Observation, Observed, Rows, Totals, Want,
+    Change, Cursor, Decline, DeclineCode, Disk, Fingerprint, FolderState, Have, Held, History, Installing, Journal,
+    Kind, LocalRow, Observation, Observed, Rows, Totals, Want,
 };
 pub use plan::{Action, ActionId, Outcome, Problem, ProblemCode, Step};

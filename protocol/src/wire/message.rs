@@ -9,7 +9,7 @@ use crate::limits::{
     PARTIAL_RANGES_MAX, REQUEST_BYTES_MAX, WORDS_LEN_MAX,
 };
 use crate::model::{
-    Chunk, Chunking, ContentHash, Digest, FolderId, RelPath, ReplicaId, Row, Sequence, Version, entry::RowError,
+    Chunk, Chunking, ContentHash, Digest, FolderId, RelPath, ReplicaId, Row, RunId, Sequence, Version, entry::RowError,
 };
 use bounded::{list, text};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -49,6 +49,8 @@ pub mod kind {
     pub const MANIFEST: u8 = 0x16;
     /// [`super::Partial`].
     pub const PARTIAL: u8 = 0x17;
+    /// [`super::Run`].
+    pub const RUN: u8 = 0x18;
     /// [`super::ChunkGet`].
     pub const CHUNK_GET: u8 = 0x20;
     /// Not a message but a stream of blocks, see `wire::data`.
@@ -75,6 +77,8 @@ pub mod capability {
     pub const ZSTD: u32 = 2;
     /// The sender's processor encrypts AES in hardware.
     pub const AES: u32 = 4;
+    /// The sender takes RUN.
+    pub const RUNS: u32 = 8;
 }
 
 /// Why bytes from a peer are not a message. The session ends with CLOSE(protocol).
@@ -283,6 +287,22 @@ pub struct DigestNote {
     pub idle: bool,
 }
 
+/// RUN: which run of its folder the sender is in, and what it remembers of the receiver's. Only to a peer with the
+/// capability, before INDEX_GET.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// Which folder.
+    pub folder: FolderId,
+    /// The sender's index.
+    pub replica: ReplicaId,
+    /// Drawn when the folder was started at the sender.
+    pub run: RunId,
+    /// The receiver's index...
+    pub your_replica: ReplicaId,
+    /// ...and the run in which the sender last recorded of it, with the last sequence number it has.
+    pub yours: Option<(RunId, Sequence)>,
+}
+
 /// MANIFEST_GET: asks for a chunk list. `req` of the frame names the answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestGet {
@@ -398,6 +418,7 @@ pub enum Message {
     Index(Index),
     IndexAck(IndexAck),
     Digest(DigestNote),
+    Run(Run),
     ManifestGet(ManifestGet),
     Manifest(ManifestPart),
     Partial(Partial),
@@ -424,6 +445,7 @@ impl Message {
             Self::Index(body) => (kind::INDEX, bytes(body)),
             Self::IndexAck(body) => (kind::INDEX_ACK, bytes(body)),
             Self::Digest(body) => (kind::DIGEST, bytes(body)),
+            Self::Run(body) => (kind::RUN, bytes(body)),
             Self::ManifestGet(body) => (kind::MANIFEST_GET, bytes(body)),
             Self::Manifest(body) => (kind::MANIFEST, bytes(body)),
             Self::Partial(body) => (kind::PARTIAL, bytes(body)),
@@ -455,6 +477,7 @@ impl Message {
             kind::INDEX => Self::Index(parse(number, body)?),
             kind::INDEX_ACK => Self::IndexAck(parse(number, body)?),
             kind::DIGEST => Self::Digest(parse(number, body)?),
+            kind::RUN => Self::Run(parse(number, body)?),
             kind::MANIFEST_GET => Self::ManifestGet(parse(number, body)?),
             kind::MANIFEST => Self::Manifest(parse(number, body)?),
             kind::PARTIAL => Self::Partial(parse(number, body)?),
@@ -498,7 +521,7 @@ pub const fn body_len_max(number: u8) -> usize {
     const PATH: usize = 8 * 1024;
     match number {
         kind::HELLO | kind::CLOSE | kind::INDEX_GET | kind::DIGEST | kind::CHUNK_ERR | kind::ADDRESSES => SMALL,
-        kind::PAIR_SECRET | kind::PAIR_DONE => SMALL,
+        kind::RUN | kind::PAIR_SECRET | kind::PAIR_DONE => SMALL,
         kind::MANIFEST_GET => PATH,
         kind::FOLDERS => FOLDERS_MAX * 128,
         kind::INDEX => INDEX_BYTES_MAX + SMALL,

@@ -2,10 +2,11 @@
 //! `Journal` in the simplest way that is right. Invariant: what `commit` returned from survives every crash.
 
 use protocol::model::{
-    Content, ContentHash, DeviceId, Digest, FileContent, Manifest, RelPath, ReplicaId, Row, Sequence,
+    Content, ContentHash, DeviceId, Digest, FileContent, Manifest, RelPath, ReplicaId, Row, RunId, Sequence,
 };
 use protocol::sync::{
-    ActionId, Change, Cursor, FolderState, Have, Held, Installing, Journal, LocalRow, Observed, Rows, Totals, Want,
+    ActionId, Change, Cursor, FolderState, Have, Held, History, Installing, Journal, LocalRow, Observed, Rows, Totals,
+    Want,
 };
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
@@ -29,6 +30,8 @@ struct State {
     sequences: BTreeMap<RelPath, Sequence>,
     manifests: BTreeMap<ContentHash, Manifest>,
     cursors: BTreeMap<DeviceId, Cursor>,
+    history: History,
+    remembered: BTreeMap<(DeviceId, ReplicaId), (RunId, Sequence)>,
     installing: BTreeMap<ActionId, Installing>,
     held: BTreeMap<ActionId, Held>,
     replica: ReplicaId,
@@ -56,6 +59,8 @@ impl MemJournal {
             sequences: BTreeMap::new(),
             manifests: BTreeMap::new(),
             cursors: BTreeMap::new(),
+            history: History::default(),
+            remembered: BTreeMap::new(),
             installing: BTreeMap::new(),
             held: BTreeMap::new(),
             replica,
@@ -181,6 +186,15 @@ impl State {
                     self.by_sequence.remove(&old);
                 }
             }
+            Change::Run(run) => self.history.begin(run, self.head),
+            Change::Confirmed(counter) => self.history.confirmed = self.history.confirmed.max(counter),
+            Change::Remember { peer, replica, run, sequence } => {
+                self.remembered.insert((peer, replica), (run, sequence));
+            }
+            Change::Renewed(replica) => {
+                (self.replica, self.scanned, self.history) = (replica, false, History::default());
+                self.cursors.clear();
+            }
             Change::Forget(peer) => self.forget(&peer),
         }
     }
@@ -296,6 +310,14 @@ impl Rows for MemJournal {
 
     fn cursor(&self, peer: &DeviceId) -> Option<Cursor> {
         self.lock().cursors.get(peer).copied()
+    }
+
+    fn history(&self) -> History {
+        self.lock().history.clone()
+    }
+
+    fn remembered(&self, peer: &DeviceId, replica: ReplicaId) -> Option<(RunId, Sequence)> {
+        self.lock().remembered.get(&(*peer, replica)).copied()
     }
 
     fn manifest(&self, content: &FileContent) -> Option<Manifest> {

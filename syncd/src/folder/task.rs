@@ -356,11 +356,15 @@ impl Task {
             Effect::Scan => self.queue.add(Look::Whole),
             Effect::Alarm(alarm) => {
                 self.warn(&alarm);
-                if !matches!(alarm, Alarm::Held(_)) {
+                if !matches!(alarm, Alarm::Held(_) | Alarm::Stale { .. }) {
                     self.alarms.push((alarm, self.shared.wall_secs()));
                 }
             }
-            Effect::IndexGet { .. } | Effect::Index { .. } | Effect::IndexAck { .. } | Effect::Digest { .. } => {
+            Effect::IndexGet { .. }
+            | Effect::Index { .. }
+            | Effect::IndexAck { .. }
+            | Effect::Digest { .. }
+            | Effect::Run { .. } => {
                 unreachable!("words::outgoing takes every effect that goes to a peer")
             }
         }

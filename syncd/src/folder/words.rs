@@ -2,7 +2,7 @@
 
 use protocol::model::{DeviceId, FolderId, ReplicaId};
 use protocol::sync::DeclineCode;
-use protocol::sync::engine::{Declined, DigestWords, Effect, Event, IndexBatch};
+use protocol::sync::engine::{Declined, DigestWords, Effect, Event, IndexBatch, RunWords};
 use protocol::wire::message as wire;
 use protocol::wire::message::Message;
 
@@ -35,6 +35,10 @@ pub fn event(peer: DeviceId, replica: ReplicaId, message: Message) -> Option<Eve
                 idle: note.idle,
             },
         }),
+        Message::Run(told) => {
+            let wire::Run { replica, run, your_replica, yours, .. } = told;
+            Some(Event::Run { peer, words: RunWords { replica, run, your_replica, yours } })
+        }
         _ => None,
     }
 }
@@ -47,6 +51,7 @@ pub fn folder_of(message: &Message) -> Option<FolderId> {
         Message::Index(index) => Some(index.folder),
         Message::IndexAck(ack) => Some(ack.folder),
         Message::Digest(note) => Some(note.folder),
+        Message::Run(told) => Some(told.folder),
         Message::Partial(partial) => Some(partial.folder),
         _ => None,
     }
@@ -86,6 +91,10 @@ pub(super) fn outgoing(folder: FolderId, effect: Effect) -> Outgoing {
                 idle: words.idle,
             }),
         ),
+        Effect::Run { peer, words } => {
+            let RunWords { replica, run, your_replica, yours } = words;
+            Outgoing::Message(peer, Message::Run(wire::Run { folder, replica, run, your_replica, yours }))
+        }
         other => Outgoing::Here(other),
     }
 }

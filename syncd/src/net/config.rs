@@ -14,6 +14,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+/// What this program can do beyond the first version.
+const CAPABILITIES: u32 = capability::ZSTD | capability::RUNS;
+
 /// Everything the network needs to start.
 pub struct NetConfig {
     /// This device's keys.
@@ -161,7 +164,7 @@ impl Own {
     }
 
     pub(super) const fn head(&self) -> HelloHead {
-        HelloHead { instance: self.about.instance, boot: self.about.boot, capabilities: capability::ZSTD }
+        HelloHead { instance: self.about.instance, boot: self.about.boot, capabilities: CAPABILITIES }
     }
 
     /// HELLO to a device that we see at `observed`.
@@ -172,7 +175,7 @@ impl Own {
             ed: self.identity.public().ed,
             name: self.name.lock().expect("no holder of the name panics").clone(),
             software: self.about.software.clone(),
-            capabilities: capability::ZSTD,
+            capabilities: CAPABILITIES,
             clock: unix_now(),
             observed,
         }

@@ -1,6 +1,7 @@
 //! Folders come, go, pause and resume; their config files are the truth, their databases can be rebuilt.
 
 use super::Node;
+use super::renewal::HomeProblem;
 use super::requests::answer;
 use crate::config::{FolderConfig, Links, Members};
 use crate::control::{NewEvent, Reply};
@@ -10,7 +11,7 @@ use crate::folder::{Folder, Input, Retention, Setup, open_root};
 use crate::store::{OpenError, Store};
 use crate::transfer::{Compression, Notice};
 use anyhow::Result;
-use protocol::model::{DeviceId, FolderId, ReplicaId};
+use protocol::model::{DeviceId, FolderId, ReplicaId, RunId};
 use protocol::sync::Rows;
 use protocol::sync::engine::{Config as EngineConfig, Event as EngineEvent, FolderMode};
 use protocol::sync::reconcile::Rules;
@@ -102,14 +103,16 @@ impl Node {
     fn run_folder(&mut self, config: &FolderConfig) -> Result<Running> {
         let effective = config.effective(self.config.settings());
         let fs = open_root(&config.root)?;
-        let store = self.open_store(&config.id)?;
+        let store = self.open_store(config)?;
+        self.renew_store(&config.id, &store, random_replica());
         let replica = store.state().replica;
         let mode = match config.mode {
             api::FolderMode::SendReceive => FolderMode::SendReceive,
             api::FolderMode::SendOnly => FolderMode::SendOnly,
             api::FolderMode::ReceiveOnly => FolderMode::ReceiveOnly,
         };
-        let engine = EngineConfig { mode, guard: effective.mass_delete_guard, rules: Rules::default() };
+        let engine =
+            EngineConfig { mode, guard: effective.mass_delete_guard, rules: Rules::default(), run: Some(random_run()) };
         let setup = Setup {
             id: config.id,
             root: config.root.clone(),
@@ -128,7 +131,8 @@ impl Node {
         Ok(Running { folder, store, fs, replica })
     }
 
-    fn open_store(&mut self, id: &FolderId) -> Result<Arc<Store>> {
+    fn open_store(&mut self, config: &FolderConfig) -> Result<Arc<Store>> {
+        let id = &config.id;
         let path = self.home.index().join(format!("{id}.redb"));
         let opened = Store::open(&path, random_replica);
         let opened = match opened {
@@ -142,7 +146,9 @@ impl Node {
         if let Some(aside) = opened.set_aside {
             let words = format!("the index was damaged and is being rebuilt; the old one is {}", aside.display());
             tracing::warn!(folder = %id, "{words}");
-            self.home_problems.push((id.to_string(), words));
+            let (words, since_ms) = (format!("folder {}: {words}", config.name), super::wall_ms());
+            let code = "index_rebuilt";
+            self.home_problems.push(HomeProblem { folder: *id, code, words, since_ms, needs_person: false });
         }
         Ok(Arc::new(opened.store))
     }
@@ -266,7 +272,10 @@ impl Node {
         };
         let mode = self.folders[&id].config.mode;
         let result = match action {
-            api::FolderAction::Approve => return self.answer_holds(id, true, reply),
+            api::FolderAction::Approve => {
+                self.close_home_problems(&id);
+                return self.answer_holds(id, true, reply);
+            }
             api::FolderAction::Reject => return self.answer_holds(id, false, reply),
             api::FolderAction::Pause => self.pause_folder(id),
             api::FolderAction::Resume => self.resume_folder(id),
@@ -428,7 +437,15 @@ fn retention(effective: &crate::config::Effective, fs: &RealFs) -> Retention {
 }
 
 fn random_replica() -> ReplicaId {
+    ReplicaId(random_bytes())
+}
+
+fn random_run() -> RunId {
+    RunId(random_bytes())
+}
+
+fn random_bytes() -> [u8; 8] {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).expect("the kernel has randomness once the daemon runs");
-    ReplicaId(bytes)
+    bytes
 }

@@ -9,6 +9,7 @@ mod log;
 mod outside;
 mod pairing;
 mod preview;
+mod renewal;
 mod requests;
 mod sessions;
 mod status;
@@ -26,6 +27,7 @@ use folders::Slot;
 use outside::{Exit, Grants, Note, Router};
 use preview::Errand;
 use protocol::model::{DeviceId, FolderId};
+use protocol::sync::engine::Alarm;
 use protocol::wire::control::{ControlError, EventKind};
 use protocol::wire::message::Index;
 use protocol::wire::relay::{Endpoint, RelayLink};
@@ -92,8 +94,10 @@ struct Node {
     errands: mpsc::Sender<Errand>,
     attempts: BTreeMap<u64, pairing::Attempt>,
     skews: BTreeMap<DeviceId, i64>,
-    /// Folder and words: what start-up found wrong and mended.
-    home_problems: Vec<(String, String)>,
+    /// What was found wrong with indexes, and mended.
+    home_problems: Vec<renewal::HomeProblem>,
+    /// Indexes that went back to an earlier state, and when they were last renewed.
+    renewals: BTreeMap<FolderId, renewal::Renewal>,
     newer_database: bool,
     started_ms: u64,
     stop: CancellationToken,
@@ -149,6 +153,7 @@ impl Daemon {
             attempts: BTreeMap::new(),
             skews: BTreeMap::new(),
             home_problems: Vec::new(),
+            renewals: BTreeMap::new(),
             newer_database: false,
             started_ms: wall_ms(),
             stop: stop.clone(),
@@ -203,7 +208,10 @@ impl Node {
                 Some(event) = net_events.recv() => self.net_event(event).await,
                 Some(note) = notes.recv() => self.note(note),
                 Some(errand) = errands.recv() => self.errand(errand),
-                _ = stopped.tick() => self.retry_stopped(),
+                _ = stopped.tick() => {
+                    self.renew_due();
+                    self.retry_stopped();
+                }
             }
         }
         self.hub.publish(NewEvent::new(EventKind::Stopping, "syncd is stopping"));
@@ -232,6 +240,7 @@ impl Node {
                 let words = if idle { "idle" } else { "busy" };
                 named(self, &id).map(|folder| NewEvent::new(EventKind::FolderState, words).folder(folder))
             }
+            Note::Alarm(id, Alarm::Stale { peer }) => return self.went_back(id, &peer),
             Note::Alarm(id, alarm) => named(self, &id).map(|folder| self.alarm_event(&alarm).folder(folder)),
             Note::Stopped(id, cause) => named(self, &id).map(|folder| match cause {
                 Some(cause) => NewEvent::new(EventKind::Problem, cause.words()).folder(folder),

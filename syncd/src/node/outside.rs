@@ -7,7 +7,7 @@ use crate::net::{Session, TrySendError};
 use crate::transfer::Transfer;
 use protocol::model::{DeviceId, FolderId, RelPath};
 use protocol::sync::engine::Alarm;
-use protocol::wire::message::{CloseCode, Message};
+use protocol::wire::message::{CloseCode, Message, capability};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, RwLock};
 use tokio::sync::mpsc;
@@ -88,6 +88,10 @@ impl Outside for Exit {
         let Some(session) = self.router.get(&peer) else {
             return;
         };
+        // Who does not know this message would take it for a breach of the protocol.
+        if matches!(message, Message::Run(_)) && session.hello().capabilities & capability::RUNS == 0 {
+            return;
+        }
         if session.try_send(&message) == Err(TrySendError::Full) {
             tracing::debug!(peer = %peer.short(), "a session was cut: its peer does not read");
             session.close(CloseCode::BUSY);

@@ -78,12 +78,12 @@ impl Node {
             let members = members.filter(|device| slot.config.members.contains(device));
             (*id, members.map(|device| (device, joined(&device))).collect())
         });
-        let problems = self.home_problems.iter().map(|(folder, words)| api::Problem {
+        let problems = self.home_problems.iter().map(|problem| api::Problem {
             at: None,
-            code: "index_rebuilt".to_string(),
-            words: format!("{folder}: {words}"),
-            since_ms: self.started_ms,
-            needs_person: false,
+            code: problem.code.to_string(),
+            words: problem.words.clone(),
+            since_ms: problem.since_ms,
+            needs_person: problem.needs_person,
         });
         Parts {
             folders: folders.collect(),

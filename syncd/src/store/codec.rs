@@ -220,3 +220,11 @@ pub(super) fn decode_manifest(content: ContentHash, bytes: &[u8]) -> anyhow::Res
 pub(super) fn decode_manifest_size(bytes: &[u8]) -> anyhow::Result<u64> {
     Fields(body(bytes)?).take()
 }
+
+/// Key of what is remembered of a peer's index.
+pub(super) fn remembered_key(peer: &protocol::model::DeviceId, replica: protocol::model::ReplicaId) -> [u8; 40] {
+    let mut key = [0; 40];
+    key[..32].copy_from_slice(peer.as_bytes());
+    key[32..].copy_from_slice(replica.as_bytes());
+    key
+}

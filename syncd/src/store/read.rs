@@ -2,11 +2,13 @@
 
 use super::Store;
 use super::codec::{self, decode, decode_manifest, decode_row, key_path, path_key};
-use super::tables::{HOLDERS, LOCALS, MANIFESTS, META, META_TALLY, PEERS, ROWS, SEQUENCES, WANTS};
+use super::tables::{
+    HOLDERS, LOCALS, MANIFESTS, META, META_HISTORY, META_TALLY, PEERS, REMEMBERED, ROWS, SEQUENCES, WANTS,
+};
 use super::tally::Tally;
 use anyhow::Context;
-use protocol::model::{DeviceId, Digest, FileContent, Manifest, RelPath, Row, Sequence};
-use protocol::sync::{Cursor, FolderState, Have, LocalRow, Observed, Rows, Want};
+use protocol::model::{DeviceId, Digest, FileContent, Manifest, RelPath, ReplicaId, Row, RunId, Sequence};
+use protocol::sync::{Cursor, FolderState, Have, History, LocalRow, Observed, Rows, Want};
 use redb::{AccessGuard, ReadOnlyTable, ReadTransaction};
 use std::ops::Bound;
 
@@ -179,6 +181,24 @@ impl Rows for Store {
     fn cursor(&self, peer: &DeviceId) -> Option<Cursor> {
         self.read("read a cursor", |txn| {
             txn.open_table(PEERS)?.get(peer.as_bytes())?.map(|value| decode(value.value())).transpose()
+        })
+    }
+
+    fn history(&self) -> History {
+        self.read("read its history", |txn| {
+            let kept = txn.open_table(META)?.get(META_HISTORY)?;
+            kept.map(|value| decode(value.value())).transpose().map(Option::unwrap_or_default)
+        })
+    }
+
+    fn remembered(&self, peer: &DeviceId, replica: ReplicaId) -> Option<(RunId, Sequence)> {
+        self.read("read what is remembered of a peer", |txn| {
+            let table = match txn.open_table(REMEMBERED) {
+                // Made by the first transaction that needs it.
+                Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+                opened => opened?,
+            };
+            table.get(&codec::remembered_key(peer, replica))?.map(|value| decode(value.value())).transpose()
         })
     }
 

@@ -25,6 +25,9 @@ pub(super) const HOLDERS: Set = TableDefinition::new("holders");
 pub(super) const WANTERS: Set = TableDefinition::new("wanters");
 /// Device id to cursor.
 pub(super) const PEERS: TableDefinition<'static, &'static [u8; 32], &'static [u8]> = TableDefinition::new("peers");
+/// Device id and replica id to the run and sequence number that are remembered of it.
+pub(super) const REMEMBERED: TableDefinition<'static, &'static [u8; 40], &'static [u8]> =
+    TableDefinition::new("remembered");
 /// Action id to the action that may have reached the tree.
 pub(super) const INSTALLING: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("installing");
 /// Action id to the displaced object.
@@ -37,6 +40,9 @@ pub(super) const META_SCHEMA: &str = "schema";
 /// Row of `META`: the `Tally`.
 pub(super) const META_TALLY: &str = "tally";
 
+/// Row of `META`: the `History`; none before the first run.
+pub(super) const META_HISTORY: &str = "history";
+
 /// Every table, open for writing, once per transaction.
 pub(super) struct Tables<'t> {
     pub(super) rows: Table<'t, &'static [u8], &'static [u8]>,
@@ -47,6 +53,7 @@ pub(super) struct Tables<'t> {
     pub(super) holders: Table<'t, &'static [u8], ()>,
     pub(super) wanters: Table<'t, &'static [u8], ()>,
     pub(super) peers: Table<'t, &'static [u8; 32], &'static [u8]>,
+    pub(super) remembered: Table<'t, &'static [u8; 40], &'static [u8]>,
     pub(super) installing: Table<'t, u64, &'static [u8]>,
     pub(super) held: Table<'t, u64, &'static [u8]>,
     pub(super) meta: Table<'t, &'static str, &'static [u8]>,
@@ -64,6 +71,7 @@ impl<'t> Tables<'t> {
             holders: txn.open_table(HOLDERS)?,
             wanters: txn.open_table(WANTERS)?,
             peers: txn.open_table(PEERS)?,
+            remembered: txn.open_table(REMEMBERED)?,
             installing: txn.open_table(INSTALLING)?,
             held: txn.open_table(HELD)?,
             meta: txn.open_table(META)?,

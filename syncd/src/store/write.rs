@@ -2,12 +2,14 @@
 //! in memory; then each path is written once, in key order, which is what a B-tree takes fastest.
 
 use super::Store;
-use super::codec::{self, decode, decode_row, encode, encode_manifest, encode_row, holder_key, path_key};
-use super::tables::{HELD, INSTALLING, META_TALLY, Tables, any_with_prefix};
+use super::codec::{
+    self, decode, decode_row, encode, encode_manifest, encode_row, holder_key, path_key, remembered_key,
+};
+use super::tables::{HELD, INSTALLING, META_HISTORY, META_TALLY, Tables, any_with_prefix};
 use super::tally::Tally;
 use anyhow::Context;
 use protocol::model::{ContentHash, DeviceId, FileContent, RelPath, Sequence};
-use protocol::sync::{Change, Have, Held, Installing, Journal, LocalRow};
+use protocol::sync::{Change, Have, Held, History, Installing, Journal, LocalRow};
 use redb::{Durability, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 use std::collections::btree_map::Entry as Slot;
 use std::collections::{BTreeMap, BTreeSet};
@@ -163,8 +165,32 @@ impl<'t> Batch<'t> {
                 now.row.have = None;
                 now.sequence = None;
             }
+            Change::Run(run) => {
+                let head = self.tally.head;
+                self.history(|history| history.begin(run, head))?;
+            }
+            Change::Confirmed(counter) => {
+                self.history(|history| history.confirmed = history.confirmed.max(counter))?;
+            }
+            Change::Remember { peer, replica, run, sequence } => {
+                let key = remembered_key(&peer, replica);
+                self.tables.remembered.insert(&key, encode(&(run, sequence)).as_slice())?;
+            }
+            Change::Renewed(replica) => {
+                (self.tally.replica, self.tally.scanned) = (replica, false);
+                self.history(|history| *history = History::default())?;
+                self.tables.peers.retain(|_, _| false)?;
+            }
             Change::Forget(peer) => self.forget(peer)?,
         }
+        Ok(())
+    }
+
+    fn history(&mut self, change: impl FnOnce(&mut History)) -> anyhow::Result<()> {
+        let kept = self.tables.meta.get(META_HISTORY)?.map(|value| decode(value.value())).transpose()?;
+        let mut history = kept.unwrap_or_default();
+        change(&mut history);
+        self.tables.meta.insert(META_HISTORY, encode(&history).as_slice())?;
         Ok(())
     }
 

@@ -7,6 +7,7 @@
 mod around;
 mod deletions;
 mod guard;
+mod history;
 mod local;
 mod moves;
 mod peers;
@@ -14,13 +15,14 @@ mod pump;
 mod remote;
 
 pub use deletions::{HeldWhat, Hold};
+pub use history::{RunWords, renewal};
 pub use peers::{DigestWords, IndexBatch, PeerStatus};
 
 use super::local::{Change, DeclineCode, Disk, Observation, Rows};
 use super::plan::{Action, ActionId, Outcome, Problem};
 use super::reconcile::Rules;
 use crate::model::{
-    ContentHash, DeviceId, Event as Dot, FileContent, RelPath, ReplicaId, Sequence, Timestamp, Version,
+    ContentHash, DeviceId, Event as Dot, FileContent, RelPath, ReplicaId, RunId, Sequence, Timestamp, Version,
 };
 use deletions::Deletions;
 use guard::Guard;
@@ -50,11 +52,13 @@ pub struct Config {
     pub guard: bool,
     /// The decision table's rules; tests switch them off one by one.
     pub rules: Rules,
+    /// Names this start of the folder; without one, whether the database went back is not asked.
+    pub run: Option<RunId>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { mode: FolderMode::SendReceive, guard: true, rules: Rules::default() }
+        Self { mode: FolderMode::SendReceive, guard: true, rules: Rules::default(), run: None }
     }
 }
 
@@ -116,6 +120,13 @@ pub enum Event {
         peer: DeviceId,
         /// What it says.
         words: DigestWords,
+    },
+    /// Its run, and what it remembers of ours.
+    Run {
+        /// Who.
+        peer: DeviceId,
+        /// What it says.
+        words: RunWords,
     },
     /// The temp of this content is complete and verified.
     Fetched {
@@ -241,6 +252,13 @@ pub enum Effect {
         /// What.
         words: DigestWords,
     },
+    /// Send our run, and what is remembered of theirs.
+    Run {
+        /// To whom.
+        peer: DeviceId,
+        /// What.
+        words: RunWords,
+    },
     /// Something that a person should know.
     Alarm(Alarm),
 }
@@ -253,6 +271,12 @@ pub enum Alarm {
         /// Where it showed.
         path: RelPath,
         /// Who announced the other half.
+        peer: DeviceId,
+    },
+    /// This database is older than what a peer knows of it: a restored or copied home. Nothing more is done until it
+    /// was renewed (`renewal`) and the engine started again.
+    Stale {
+        /// Who knows more.
         peer: DeviceId,
     },
     /// After a full exchange the digests still differ.
@@ -282,6 +306,8 @@ pub struct Engine {
     guard: Guard,
     /// Declines to tell every peer with the next acknowledgement.
     declined_news: Vec<Declined>,
+    /// The database went back, which this peer showed.
+    stale: Option<DeviceId>,
 }
 
 /// What the engine sees of the world, read only.
@@ -328,11 +354,16 @@ impl Engine {
             deletions: Deletions::default(),
             guard: Guard::new(),
             declined_news: Vec::new(),
+            stale: None,
         }
     }
 
     /// Takes in what happened. The effects are carried out in order before `advance` is called.
     pub fn handle(&mut self, now: Timestamp, event: Event, view: View<'_>) -> Vec<Effect> {
+        if let Some(peer) = self.stale {
+            let again = matches!(event, Event::Connected { .. } | Event::IndexGet { .. } | Event::Index { .. });
+            return if again { vec![Effect::Alarm(Alarm::Stale { peer })] } else { Vec::new() };
+        }
         let effects = self.taken_in(now, event, view);
         self.guard.committing(&effects);
         effects
@@ -361,6 +392,7 @@ impl Engine {
                 Vec::new()
             }
             Event::Digest { peer, words } => self.digest_received(peer, words, view),
+            Event::Run { peer, words } => self.run_told(peer, words, view),
             Event::Fetched { path, content } => self.fetched(&path, content),
             Event::FetchFailed { path, problem } => self.fetch_failed(now, &path, problem, view),
             Event::Applied(outcomes) => self.applied(now, outcomes, view),
@@ -374,6 +406,9 @@ impl Engine {
 
     /// The next things to do. Called until it returns nothing.
     pub fn advance(&mut self, now: Timestamp, view: View<'_>) -> Vec<Effect> {
+        if self.stale.is_some() {
+            return Vec::new();
+        }
         let effects = self.next(now, view);
         self.guard.committing(&effects);
         effects
@@ -399,6 +434,9 @@ impl Engine {
     /// When `Event::Wake` is due, if ever.
     #[must_use]
     pub fn wake_at(&self) -> Option<Timestamp> {
+        if self.stale.is_some() {
+            return None;
+        }
         let guard = self.guard.due(|id| self.peers.contains_key(id));
         [self.deletions.due(self.scans > 0), self.pump.next_retry(), guard].into_iter().flatten().min()
     }

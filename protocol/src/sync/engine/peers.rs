@@ -3,7 +3,7 @@
 use super::around::all_wanted;
 use super::{Declined, Effect, Engine, View};
 use crate::limits::{DECLINED_MAX, INDEX_BYTES_MAX, INDEX_CREDIT_MAX, INDEX_ROWS_MAX};
-use crate::model::{Content, DeviceId, Digest, RelPath, ReplicaId, Row, Sequence, Version};
+use crate::model::{Content, DeviceId, Digest, RelPath, ReplicaId, Row, RunId, Sequence, Version};
 use crate::sync::local::{Change, LocalRow, Rows, Want};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -61,6 +61,8 @@ pub(super) struct Peer {
     pub(super) mismatches: u32,
     pub(super) digest: Option<DigestWords>,
     pub(super) declined: BTreeMap<RelPath, Declined>,
+    /// Its run, once it said so.
+    pub(super) run: Option<RunId>,
     serve: Option<Serve>,
     digest_sent: Option<DigestWords>,
 }
@@ -84,6 +86,7 @@ impl Peer {
             mismatches: 0,
             digest: None,
             declined: BTreeMap::new(),
+            run: None,
             serve: None,
             digest_sent: None,
         }
@@ -103,7 +106,7 @@ impl Engine {
             let declined = declined.to_vec();
             Effect::IndexAck { peer, replica, sequence: from, declined }
         });
-        let ask: Vec<Effect> = remind.chain([ask]).collect();
+        let ask: Vec<Effect> = self.tell_run(peer, replica, view).into_iter().chain(remind).chain([ask]).collect();
         if view.rows.cursor(&peer).is_some_and(|cursor| cursor.replica != replica) {
             // It lost its index: what it announced before, nobody may be able to serve. It announces again.
             let forget = Effect::Commit(vec![Change::Forget(peer)]);
@@ -125,6 +128,9 @@ impl Engine {
         credit: u8,
         view: View<'_>,
     ) -> Vec<Effect> {
+        if self.is_unknown_here(replica, from, view) {
+            return self.went_back(id);
+        }
         let known = replica == self.replica && from <= view.rows.state().head;
         let from = if known { from } else { Sequence(0) };
         if let Some(peer) = self.peers.get_mut(&id) {

@@ -27,6 +27,9 @@ impl Engine {
             // A gap, or a replica that we do not know yet: ask again from where we are.
             return vec![Effect::IndexGet { peer: id, replica, from: at }];
         }
+        if batch.rows.iter().any(|row| self.is_made_elsewhere(row, view)) {
+            return self.went_back(id);
+        }
         let mut effects = Vec::new();
         let mut changes = Vec::new();
         for row in batch.rows {
@@ -35,6 +38,7 @@ impl Engine {
         let sequence = at.max(batch.to);
         if sequence > at || view.rows.cursor(&id).is_none_or(|cursor| cursor.replica != replica) {
             changes.push(Change::Cursor { peer: id, cursor: Cursor { replica, sequence } });
+            changes.extend(self.remembers(id, replica, sequence));
         }
         if !changes.is_empty() {
             effects.insert(0, Effect::Commit(changes));
@@ -106,6 +110,9 @@ impl Engine {
             && words.head == at
             && words.your_replica == self.replica
             && words.your_applied == state.head;
+        if self.is_unknown_here(words.your_replica, words.your_applied, view) {
+            return self.went_back(id);
+        }
         let equal = words.digest == view.rows.effective_digest(&id);
         let Some(peer) = self.peers.get_mut(&id) else {
             return Vec::new();
@@ -147,7 +154,8 @@ impl Engine {
         if self.config.mode != FolderMode::SendOnly {
             codes.push(DeclineCode::SendOnly);
         }
-        let mut effects = self.undecline(&codes, view);
+        let mut effects: Vec<Effect> = self.run_begins().into_iter().collect();
+        effects.extend(self.undecline(&codes, view));
         if self.config.mode != FolderMode::ReceiveOnly {
             effects.extend(forget_locals(view));
         }

@@ -96,6 +96,13 @@ fn samples() -> Vec<Message> {
             digest: Digest::default(),
             idle: true,
         }),
+        Message::Run(Run {
+            folder: FOLDER,
+            replica: REPLICA,
+            run: RunId([0x55; 8]),
+            your_replica: ReplicaId([0x23; 8]),
+            yours: Some((RunId([0x56; 8]), Sequence(300))),
+        }),
         Message::ManifestGet(ManifestGet { folder: FOLDER, path: path("a/b"), content: CONTENT, from_chunk: 4096 }),
         Message::Manifest(manifest()),
         Message::Partial(Partial { folder: FOLDER, content: CONTENT, ranges: vec![(0, 3), (5, 1)] }),

@@ -167,6 +167,7 @@ fn route(inner: &Inner, req: u32, message: Message) -> Result<Step, End> {
         | Message::Index(_)
         | Message::IndexAck(_)
         | Message::Digest(_)
+        | Message::Run(_)
         | Message::Partial(_)
         | Message::Addresses(_) => Ok(Step::Event(req, message)),
     }

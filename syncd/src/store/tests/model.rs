@@ -64,6 +64,9 @@ impl Reference {
                 self.sequences.retain(|_, at| *at != path);
                 self.row(path).have = None;
             }
+            Change::Run(_) | Change::Confirmed(_) | Change::Remember { .. } | Change::Renewed(_) => {
+                unreachable!("drawn by no test of this file")
+            }
             Change::Forget(peer) => {
                 self.cursors.remove(&peer);
                 for row in self.rows.values_mut() {
