@@ -67,6 +67,7 @@ pub(super) fn held(
     api::Hold {
         kind: match hold.what {
             HeldWhat::DeletionsHere => api::HoldKind::DeletionsHere,
+            HeldWhat::RestoredHere => api::HoldKind::RestoredHere,
             HeldWhat::DeletionsThere => api::HoldKind::DeletionsThere,
             HeldWhat::ReplacementsThere => api::HoldKind::ReplacementsThere,
         },
