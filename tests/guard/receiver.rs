@@ -312,7 +312,7 @@ impl Receiver {
                 Effect::Look { path, .. } => self.answers.extend(self.disk.found(&path)),
                 Effect::SetAside { path } => drop(self.disk.written.remove(&path)),
                 Effect::Run { words, .. } => self.said = Some(words),
-                Effect::Alarm(Alarm::Stale { peer }) => self.stale = Some(peer),
+                Effect::Alarm(Alarm::Stale { peer, .. }) => self.stale = Some(peer),
                 Effect::Alarm(alarm) => panic!("{alarm:?}"),
                 _ => {}
             }

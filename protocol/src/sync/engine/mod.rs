@@ -280,6 +280,8 @@ pub enum Alarm {
     Stale {
         /// Who knows more.
         peer: DeviceId,
+        /// The replica that is not to be used any more.
+        replica: ReplicaId,
     },
     /// After a full exchange the digests still differ.
     Diverged {
@@ -365,8 +367,8 @@ impl Engine {
     /// Takes in what happened. The effects are carried out in order before `advance` is called.
     pub fn handle(&mut self, now: Timestamp, event: Event, view: View<'_>) -> Vec<Effect> {
         if let Some(peer) = self.stale {
-            let again = matches!(event, Event::Connected { .. } | Event::IndexGet { .. } | Event::Index { .. });
-            return if again { vec![Effect::Alarm(Alarm::Stale { peer })] } else { Vec::new() };
+            let again = matches!(event, Event::Connected { .. });
+            return if again { self.went_back(peer) } else { Vec::new() };
         }
         let effects = self.taken_in(now, event, view);
         self.guard.committing(&effects);
