@@ -123,3 +123,46 @@ fn a_copied_home_is_noticed_by_whichever_comes_second_and_both_halves_are_kept()
     assert!(has_all(&a) || contents(&a).iter().any(|content| content == "of the copy"), "{:?}", contents(&a));
     assert!(!is_told(&b));
 }
+
+/// Only the files come back, with their old times, under an index that goes on.
+#[test]
+fn many_files_that_go_back_to_old_contents_are_held_until_a_person_says_what_is_meant() {
+    const FILES: u64 = 120;
+    let world = World::new();
+    let (a, b) = pair_of(&world);
+    let name = |at: u64| format!("d/{at}");
+    let write = |words: &str, secs: i64| {
+        for at in 0..FILES {
+            b.put(name(at), format!("{words} {at}"));
+            set_mtime(&b.at(name(at)), secs, 0);
+        }
+        settle(&[&b, &a]);
+    };
+    write("old", 1_600_000_000);
+    let kept = world.path().join("d");
+    copy(&b.at("d"), &kept);
+    write("new", 1_700_000_000);
+    let restore = || {
+        copy(&kept, b.files());
+        until("it is held", || b.folder()["holds"].get(0).cloned())
+    };
+    let hold = restore();
+    assert_eq!((&hold["kind"], &hold["paths"]), (&"restored_here".into(), &FILES.into()));
+    assert_eq!(b.ctl(&["status", "--check"]).code, 1);
+    let status = b.ctl(&["status"]).out;
+    assert!(status.contains("as if restored from a backup") && status.contains("folder approve main"), "{status}");
+    assert!(!b.events("held").is_empty() && b.log().contains("as if restored from a backup"));
+    b.put("meanwhile", "x");
+    until("other changes flow", || a.get("meanwhile"));
+    assert_eq!(a.get("d/7").as_deref(), Some(&b"new 7"[..]));
+    b.ok(&["folder", "reject", FOLDER]);
+    settle(&[&b, &a]);
+    assert_same(&[&a, &b], 0);
+    assert_eq!(b.get("d/7").as_deref(), Some(&b"new 7"[..]));
+    assert_eq!(b.ctl(&["status", "--check"]).code, 0);
+    restore();
+    b.ok(&["folder", "approve", FOLDER]);
+    settle(&[&b, &a]);
+    assert_same(&[&a, &b], 0);
+    assert_eq!(a.get("d/7").as_deref(), Some(&b"old 7"[..]));
+}

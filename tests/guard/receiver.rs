@@ -3,9 +3,11 @@
 
 use protocol::model::{
     Chunking, Content, ContentHash, DeviceId, Digest, Entry, Event as Dot, FileContent, Mode, Mtime, RelPath,
-    ReplicaId, Row, Sequence, Timestamp, Version,
+    ReplicaId, Row, RunId, Sequence, Timestamp, Version,
 };
-use protocol::sync::engine::{Alarm, Config, Declined, DigestWords, Effect, Engine, Event, Hold, IndexBatch, View};
+use protocol::sync::engine::{
+    Alarm, Config, Declined, DigestWords, Effect, Engine, Event, Hold, IndexBatch, RunWords, View,
+};
 use protocol::sync::{
     Action, Change, Disk, Fingerprint, Have, Journal, Kind, Observation, Observed, Outcome, Rows, Step,
 };
@@ -22,7 +24,17 @@ const PER_DIRECTORY: usize = 100;
 struct Obedient {
     store: MemJournal,
     gone: BTreeSet<RelPath>,
-    written: BTreeMap<RelPath, Fingerprint>,
+    written: BTreeMap<RelPath, (Fingerprint, Content)>,
+}
+
+impl Obedient {
+    /// What a look at a file that a user wrote finds.
+    fn found(&self, path: &RelPath) -> Option<Event> {
+        let (fingerprint, content) = self.written.get(path)?;
+        let content = content.file().expect("a file").clone();
+        let observed = Observed::File { fingerprint: *fingerprint, content, racy: false };
+        Some(Event::Observed(vec![Observation { path: path.clone(), observed, manifest: None }]))
+    }
 }
 
 impl Disk for Obedient {
@@ -31,7 +43,7 @@ impl Disk for Obedient {
     }
 
     fn fingerprint(&self, path: &RelPath) -> Option<Fingerprint> {
-        let written = self.written.get(path).copied();
+        let written = self.written.get(path).map(|(fingerprint, _)| *fingerprint);
         written.or_else(|| self.store.get(path).have.and_then(|have| have.fingerprint))
     }
 
@@ -43,7 +55,7 @@ impl Disk for Obedient {
 /// What a peer announces, written by the test.
 pub struct Peer {
     pub id: DeviceId,
-    replica: ReplicaId,
+    pub replica: ReplicaId,
     rows: BTreeMap<RelPath, Entry>,
     counter: u64,
     sequence: u64,
@@ -131,6 +143,10 @@ pub struct Receiver {
     asked: BTreeSet<DeviceId>,
     /// The last digest that each peer was sent.
     pub digests: BTreeMap<DeviceId, DigestWords>,
+    /// What it last said of its run.
+    pub said: Option<RunWords>,
+    /// The peer that knows more of its index than it does.
+    pub stale: Option<DeviceId>,
 }
 
 impl Receiver {
@@ -161,6 +177,8 @@ impl Receiver {
             removed: Vec::new(),
             asked: BTreeSet::new(),
             digests: BTreeMap::new(),
+            said: None,
+            stale: None,
         };
         this.happens(Event::Started);
         this.meets(&peer);
@@ -237,6 +255,18 @@ impl Receiver {
         self.happens(Event::Started);
     }
 
+    /// It starts again under this run id.
+    pub fn runs(&mut self, run: u8) {
+        self.config.run = Some(RunId([run; 8]));
+        self.restarts();
+    }
+
+    /// Its database becomes this one.
+    pub fn goes_back_to(&mut self, store: MemJournal) {
+        self.disk.store = store.clone();
+        self.store = store;
+    }
+
     /// A person switches the guard and the folder starts again.
     pub fn guards(&mut self, guard: bool) {
         self.config.guard = guard;
@@ -279,6 +309,10 @@ impl Receiver {
                 Effect::Digest { peer, words } => {
                     self.digests.insert(peer, words);
                 }
+                Effect::Look { path, .. } => self.answers.extend(self.disk.found(&path)),
+                Effect::SetAside { path } => drop(self.disk.written.remove(&path)),
+                Effect::Run { words, .. } => self.said = Some(words),
+                Effect::Alarm(Alarm::Stale { peer, .. }) => self.stale = Some(peer),
                 Effect::Alarm(alarm) => panic!("{alarm:?}"),
                 _ => {}
             }
@@ -311,14 +345,18 @@ impl Receiver {
 
     /// A user of this device writes a file.
     pub fn user_writes(&mut self, path: &RelPath, words: &str) {
+        self.user_puts(path, text(words), 2_000_000_000);
+    }
+
+    /// A user of this device puts a file there, with a time of last change that may be long ago.
+    pub fn user_puts(&mut self, path: &RelPath, content: Content, mtime_secs: i64) {
         let kind = Kind::File;
-        let times = (Mtime::from_secs(2_000_000_000), Mtime::from_secs(2_000_000_000));
-        let (size, mode) = (words.len() as u64, Mode::new(0o644));
+        let times = (Mtime::from_secs(mtime_secs), Mtime::from_secs(2_000_000_000));
+        let (size, mode) = (content.file().expect("a file").size, Mode::new(0o644));
         let fingerprint = Fingerprint { fs: 1, inode: 1, kind, size, mtime: times.0, ctime: times.1, mode };
-        self.disk.written.insert(path.clone(), fingerprint);
-        let content = text(words).file().expect("a file").clone();
-        let observed = Observed::File { fingerprint, content, racy: false };
-        self.happens(Event::Observed(vec![Observation { path: path.clone(), observed, manifest: None }]));
+        self.disk.written.insert(path.clone(), (fingerprint, content));
+        let found = self.disk.found(path).expect("just put there");
+        self.happens(found);
     }
 
     pub fn files(&self) -> usize {

@@ -226,7 +226,7 @@ impl Device {
                 Effect::Alarm(Alarm::Stale { .. }) => self.stale = true,
                 Effect::Alarm(alarm) => self.alarms.push(alarm),
                 Effect::KeepBeside { path, .. } | Effect::SetAside { path } => {
-                    unreachable!("no simulated folder is receive-only: nothing reverts {path:?}")
+                    unreachable!("nobody reverts a simulated folder or rejects what is held in it: {path:?}")
                 }
                 Effect::IndexGet { peer, .. }
                 | Effect::Index { peer, .. }

@@ -62,6 +62,11 @@ pub fn held_words(hold: &Hold, device: &str) -> String {
     let (files, of) = (number(hold.files), number(hold.of));
     match hold.what {
         HeldWhat::DeletionsHere => format!("{files} of {of} files were deleted here and are not passed on"),
+        HeldWhat::RestoredHere => {
+            format!(
+                "{files} of {of} files went back to older contents here, as if restored from a backup, and are not passed on"
+            )
+        }
         HeldWhat::DeletionsThere => format!("{files} of {of} files were deleted by {device} and are still here"),
         HeldWhat::ReplacementsThere => {
             format!("{files} of {of} files got new contents from {device} and are unchanged here")
@@ -74,6 +79,7 @@ pub fn held_words(hold: &Hold, device: &str) -> String {
 pub fn answers_words(hold: &Hold, folder: &str) -> String {
     let reject = match hold.what {
         HeldWhat::DeletionsHere => "fetches them back",
+        HeldWhat::RestoredHere => "fetches the newer ones back",
         HeldWhat::DeletionsThere => "keeps them and gives them back",
         HeldWhat::ReplacementsThere => "keeps what is here and gives it back",
     };
@@ -87,6 +93,8 @@ pub fn answered_words(hold: &Hold, device: &str, approved: bool) -> String {
     match (hold.what, approved) {
         (HeldWhat::DeletionsHere, true) => format!("the deletion of {files} files is passed on"),
         (HeldWhat::DeletionsHere, false) => format!("{files} deleted files are fetched back"),
+        (HeldWhat::RestoredHere, true) => format!("the older contents of {files} files are passed on"),
+        (HeldWhat::RestoredHere, false) => format!("the newer contents of {files} files are fetched back"),
         (HeldWhat::DeletionsThere, true) => format!("{files} files that {device} deleted are deleted here"),
         (HeldWhat::DeletionsThere, false) => format!("{files} files that {device} deleted stay, and go back to it"),
         (HeldWhat::ReplacementsThere, true) => format!("{files} files take the contents that {device} gave them"),
@@ -114,7 +122,7 @@ mod tests {
     use super::*;
 
     fn hold(what: HeldWhat, files: u64) -> Hold {
-        let peer = (what != HeldWhat::DeletionsHere).then_some(DeviceId([7; 32]));
+        let peer = (!matches!(what, HeldWhat::DeletionsHere | HeldWhat::RestoredHere)).then_some(DeviceId([7; 32]));
         Hold { what, peer, files, of: 3000, sample: Vec::new() }
     }
 
@@ -152,6 +160,11 @@ mod tests {
                 HeldWhat::DeletionsHere,
                 "1,600 of 3,000 files were deleted here and are not passed on: `syncctl folder approve docs` lets that \
                  happen, `reject` fetches them back",
+            ),
+            (
+                HeldWhat::RestoredHere,
+                "1,600 of 3,000 files went back to older contents here, as if restored from a backup, and are not passed \
+                 on: `syncctl folder approve docs` lets that happen, `reject` fetches the newer ones back",
             ),
             (
                 HeldWhat::DeletionsThere,

@@ -78,7 +78,7 @@ pub fn alarm_words(alarm: &Alarm, name: impl Fn(&DeviceId) -> String) -> String 
             "device {} and another use one index identity (a copied or restored home): both versions are kept",
             name(peer)
         ),
-        Alarm::Stale { peer } => {
+        Alarm::Stale { peer, .. } => {
             format!("the index here is older than what device {} knows of it: it is renewed", name(peer))
         }
         Alarm::Diverged { peer } => {

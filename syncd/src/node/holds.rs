@@ -39,7 +39,7 @@ impl Node {
         let event = NewEvent::new(EventKind::Held, alarm_words(alarm, |id| self.device_name(id)));
         let peer = match alarm {
             Alarm::Held(hold) => hold.peer,
-            Alarm::Fork { peer, .. } | Alarm::Stale { peer } | Alarm::Diverged { peer } => Some(*peer),
+            Alarm::Fork { peer, .. } | Alarm::Stale { peer, .. } | Alarm::Diverged { peer } => Some(*peer),
         };
         match peer {
             Some(peer) => event.device(api::Named { id: peer.to_string(), name: self.device_name(&peer) }),
@@ -67,6 +67,7 @@ pub(super) fn held(
     api::Hold {
         kind: match hold.what {
             HeldWhat::DeletionsHere => api::HoldKind::DeletionsHere,
+            HeldWhat::RestoredHere => api::HoldKind::RestoredHere,
             HeldWhat::DeletionsThere => api::HoldKind::DeletionsThere,
             HeldWhat::ReplacementsThere => api::HoldKind::ReplacementsThere,
         },

@@ -240,7 +240,7 @@ impl Node {
                 let words = if idle { "idle" } else { "busy" };
                 named(self, &id).map(|folder| NewEvent::new(EventKind::FolderState, words).folder(folder))
             }
-            Note::Alarm(id, Alarm::Stale { peer }) => return self.went_back(id, &peer),
+            Note::Alarm(id, Alarm::Stale { peer, replica }) => return self.went_back(id, &peer, replica),
             Note::Alarm(id, alarm) => named(self, &id).map(|folder| self.alarm_event(&alarm).folder(folder)),
             Note::Stopped(id, cause) => named(self, &id).map(|folder| match cause {
                 Some(cause) => NewEvent::new(EventKind::Problem, cause.words()).folder(folder),

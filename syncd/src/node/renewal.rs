@@ -34,8 +34,12 @@ pub(super) struct Renewal {
 }
 
 impl Node {
-    /// A peer showed that a folder's index is older than it should be.
-    pub(super) fn went_back(&mut self, id: FolderId, peer: &DeviceId) {
+    /// A peer showed that a folder's index is older than it should be. Nothing, once it was renewed.
+    pub(super) fn went_back(&mut self, id: FolderId, peer: &DeviceId, replica: ReplicaId) {
+        let running = self.folders.get(&id).and_then(|slot| slot.running());
+        if running.is_none_or(|running| running.replica != replica) {
+            return;
+        }
         let renewal = self.renewals.entry(id).or_insert(Renewal { due: None, last: None });
         renewal.due = Some(*peer);
         self.renew_due();

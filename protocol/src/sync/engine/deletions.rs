@@ -28,6 +28,8 @@ const BATCH_MAX: usize = 4_096;
 pub enum HeldWhat {
     /// Files vanished here; nobody was told yet.
     DeletionsHere,
+    /// Files went back to contents that they had before; nobody was told yet.
+    RestoredHere,
     /// A peer deleted files; they are still here.
     DeletionsThere,
     /// A peer gave files new contents; the old ones are still here.
@@ -159,6 +161,7 @@ impl Engine {
                 self.pump.look_after(&path);
                 continue;
             }
+            self.restored.forget(&path);
             let row = view.rows.get(&path);
             if self.config.mode == FolderMode::ReceiveOnly {
                 changes.extend(missing_receive_only(path, &row));
@@ -321,6 +324,7 @@ impl Engine {
         self.deletions.published.clear();
         self.deletions.published.push_back((now, 0));
         let mut effects = self.approve_remote(view);
+        effects.extend(self.approve_restored());
         // What stands in place of a directory that was held waits for a look.
         let parents: BTreeSet<RelPath> = gone.iter().filter_map(|(path, _)| path.parent()).collect();
         effects.extend(self.tombstones(gone));
@@ -345,6 +349,7 @@ impl Engine {
         }
         self.pump.restart();
         let mut effects = self.reject_remote(view);
+        effects.extend(self.reject_restored(view));
         effects.extend(self.commit(changes));
         effects
     }

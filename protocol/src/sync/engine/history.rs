@@ -79,7 +79,7 @@ impl Engine {
 
     pub(super) fn went_back(&mut self, peer: DeviceId) -> Vec<Effect> {
         self.stale = Some(peer);
-        vec![Effect::Alarm(Alarm::Stale { peer })]
+        vec![Effect::Alarm(Alarm::Stale { peer, replica: self.replica })]
     }
 
     /// Remembers with a cursor in which run of the peer it was reached.

@@ -61,6 +61,9 @@ impl Engine {
             changes.extend(self.observe_receive_only(&path, &row, observed, seen));
             return;
         }
+        if self.waits_as_restored(now, &path, &row, &observed) {
+            return;
+        }
         let replaced = row.is_directory() && !matches!(observed, Observed::Directory { .. });
         if replaced && view.rows.live_below(&path).is_some() {
             if self.pump.is_applying_below(&path) {

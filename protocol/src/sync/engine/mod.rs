@@ -13,6 +13,7 @@ mod moves;
 mod peers;
 mod pump;
 mod remote;
+mod restored;
 
 pub use deletions::{HeldWhat, Hold};
 pub use history::{RunWords, renewal};
@@ -28,6 +29,7 @@ use deletions::Deletions;
 use guard::Guard;
 use peers::Peer;
 use pump::Pump;
+use restored::Restored;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -278,6 +280,8 @@ pub enum Alarm {
     Stale {
         /// Who knows more.
         peer: DeviceId,
+        /// The replica that is not to be used any more.
+        replica: ReplicaId,
     },
     /// After a full exchange the digests still differ.
     Diverged {
@@ -304,6 +308,7 @@ pub struct Engine {
     pump: Pump,
     deletions: Deletions,
     guard: Guard,
+    restored: Restored,
     /// Declines to tell every peer with the next acknowledgement.
     declined_news: Vec<Declined>,
     /// The database went back, which this peer showed.
@@ -353,6 +358,7 @@ impl Engine {
             pump: Pump::default(),
             deletions: Deletions::default(),
             guard: Guard::new(),
+            restored: Restored::default(),
             declined_news: Vec::new(),
             stale: None,
         }
@@ -361,8 +367,8 @@ impl Engine {
     /// Takes in what happened. The effects are carried out in order before `advance` is called.
     pub fn handle(&mut self, now: Timestamp, event: Event, view: View<'_>) -> Vec<Effect> {
         if let Some(peer) = self.stale {
-            let again = matches!(event, Event::Connected { .. } | Event::IndexGet { .. } | Event::Index { .. });
-            return if again { vec![Effect::Alarm(Alarm::Stale { peer })] } else { Vec::new() };
+            let again = matches!(event, Event::Connected { .. });
+            return if again { self.went_back(peer) } else { Vec::new() };
         }
         let effects = self.taken_in(now, event, view);
         self.guard.committing(&effects);
@@ -420,6 +426,9 @@ impl Engine {
             effects = self.publish_deletions(now, view);
         }
         if effects.is_empty() {
+            effects = self.publish_restored(now, view);
+        }
+        if effects.is_empty() {
             effects = self.dispatch(now, view);
         }
         if effects.is_empty() {
@@ -438,7 +447,8 @@ impl Engine {
             return None;
         }
         let guard = self.guard.due(|id| self.peers.contains_key(id));
-        [self.deletions.due(self.scans > 0), self.pump.next_retry(), guard].into_iter().flatten().min()
+        let deletions = self.deletions.due(self.scans > 0);
+        [deletions, self.restored.due(), self.pump.next_retry(), guard].into_iter().flatten().min()
     }
 
     /// For status.
@@ -457,13 +467,14 @@ impl Engine {
     /// What waits for a person.
     #[must_use]
     pub fn held(&self) -> Vec<Hold> {
-        self.deletions.held().into_iter().chain(self.guard.held()).collect()
+        self.deletions.held().into_iter().chain(self.restored.held()).chain(self.guard.held()).collect()
     }
 
     /// Nothing is scanned, fetched, applied or about to be published.
     #[must_use]
     pub fn is_idle(&self, rows: &dyn Rows) -> bool {
-        self.scans == 0 && self.pump.in_flight() == 0 && self.deletions.len() == 0 && rows.state().need_entries == 0
+        let waits = self.deletions.len() + self.restored.len();
+        self.scans == 0 && self.pump.in_flight() == 0 && waits == 0 && rows.state().need_entries == 0
     }
 
     /// The folder's mode on this device.

@@ -137,6 +137,8 @@ pub struct FolderDevice {
 pub enum HoldKind {
     /// Many files vanished here; nobody was told yet.
     DeletionsHere,
+    /// Many files went back to older contents here; nobody was told yet.
+    RestoredHere,
     /// A peer deleted many files; they are still here.
     DeletionsThere,
     /// A peer replaced many files.

@@ -10,17 +10,17 @@ const ARRIVED_MAX: usize = 100_000;
 
 /// How many lately, each with its time.
 #[derive(Debug, Default)]
-pub(super) struct Lately(VecDeque<(Timestamp, u64)>);
+pub(in crate::sync::engine) struct Lately(VecDeque<(Timestamp, u64)>);
 
 impl Lately {
-    pub(super) fn add(&mut self, now: Timestamp, count: u64) {
+    pub(in crate::sync::engine) fn add(&mut self, now: Timestamp, count: u64) {
         match self.0.back_mut() {
             Some((at, total)) if *at == now => *total += count,
             _ => self.0.push_back((now, count)),
         }
     }
 
-    pub(super) fn sum(&mut self, now: Timestamp) -> u64 {
+    pub(in crate::sync::engine) fn sum(&mut self, now: Timestamp) -> u64 {
         while self.0.front().is_some_and(|(at, _)| now.since(*at) > GUARD_WINDOW) {
             self.0.pop_front();
         }

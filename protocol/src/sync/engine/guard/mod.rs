@@ -11,7 +11,8 @@ use super::deletions::{GUARD_ALL_MIN, GUARD_MIN, GUARD_WINDOW};
 use super::{Effect, HeldWhat, Hold};
 use crate::model::{ContentHash, DeviceId, Entry, RelPath, Timestamp};
 use crate::sync::local::{Change, Want};
-use counts::{Arrived, Lately, PathsLately, take_one};
+pub(super) use counts::Lately;
+use counts::{Arrived, PathsLately, take_one};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Paths named in a hold.
