@@ -1,9 +1,9 @@
 //! `kill -9` of either daemon, again and again, while the tree is being synced.
 
-use super::{Pair, SYNC_MAX, Source, Verdict, compare};
+use super::{SYNC_MAX, Source};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use tests::harness::{Device, FOLDER, Programs, World, join, pair, within};
+use tests::harness::{Device, FOLDER, Programs, Verdict, World, join, pair, within};
 
 /// A daemon is ended after this long even when the sync did not get on.
 const ROUND_MAX: Duration = Duration::from_secs(20);
@@ -37,7 +37,7 @@ pub fn kill(scratch: &Path, source: &Source, kills: u32, verdict: &mut Verdict) 
         slowest < Duration::from_secs(30),
         &format!("kill: in sync after {kills} kills and {took:.1} s; the slowest start took {slowest:.1?}"),
     );
-    compare(&Pair { a, b, _world: world }, verdict);
+    verdict.compare(&a, &b);
 }
 
 fn files(device: &Device) -> u64 {

@@ -9,9 +9,9 @@ mod source;
 
 use source::Source;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
-use tests::harness::{Device, FOLDER, Programs, World, conflict_copies, join, pair, tree};
+use tests::harness::{Device, FOLDER, Programs, Verdict, World, join, pair};
 
 const USAGE: &str = "usage: realtree [--scratch DIR] [--source DIR] [--kills COUNT] COMMAND
 
@@ -69,14 +69,14 @@ fn main() -> ExitCode {
             if runs("all") {
                 measure::insert(&pair, &mut verdict);
             }
-            compare(&pair, &mut verdict);
+            verdict.compare(&pair.a, &pair.b);
             drop(pair);
             if runs("all") {
                 kill::kill(&options.scratch, source.as_ref().expect("made above"), options.kills, &mut verdict);
             }
         }
     }
-    if verdict.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if verdict.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn parse(mut args: impl Iterator<Item = String>) -> Option<Options> {
@@ -93,19 +93,6 @@ fn parse(mut args: impl Iterator<Item = String>) -> Option<Options> {
         }
     }
     (!options.command.is_empty()).then_some(options)
-}
-
-/// What held and what did not.
-#[derive(Default)]
-struct Verdict {
-    failed: u32,
-}
-
-impl Verdict {
-    fn say(&mut self, holds: bool, what: &str) {
-        println!("{} {what}", if holds { "ok  " } else { "FAIL" });
-        self.failed += u32::from(!holds);
-    }
 }
 
 fn empty_pair(scratch: &Path) -> Pair {
@@ -141,7 +128,7 @@ fn synced_pair(scratch: &Path, source: &Source, verdict: &mut Verdict) -> Pair {
         println!("     {}: {} MiB of memory at most", device.name(), peak_memory_mib(device.pid()));
     }
     let pair = Pair { a, b, _world: world };
-    compare(&pair, verdict);
+    verdict.compare(&pair.a, &pair.b);
     pair
 }
 
@@ -149,25 +136,4 @@ fn peak_memory_mib(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     line.and_then(|line| line.trim().trim_end_matches(" kB").trim().parse::<u64>().ok()).unwrap_or(0) / 1024
-}
-
-/// rsync, which knows nothing of us, finds no difference; there is no conflict copy and no temporary file.
-fn compare(pair: &Pair, verdict: &mut Verdict) {
-    let [from, to] = [&pair.a, &pair.b].map(|device| format!("{}/", device.root()));
-    let output = Command::new("rsync")
-        .args(["-rlptnicO", "--delete", "--exclude=/.syncd", &from, &to])
-        .output()
-        .expect("rsync runs");
-    let said = String::from_utf8_lossy(&output.stdout);
-    let lines: Vec<&str> = said.lines().collect();
-    verdict.say(output.status.success() && lines.is_empty(), &format!("rsync finds {} differences", lines.len()));
-    for line in lines.iter().take(20) {
-        println!("     {line}");
-    }
-    let copies = conflict_copies(&tree(pair.a.files()));
-    verdict.say(copies.is_empty(), &format!("{} conflict copies", copies.len()));
-    for device in [&pair.a, &pair.b] {
-        let temps = std::fs::read_dir(device.at(".syncd/tmp")).map_or(0, Iterator::count);
-        verdict.say(temps == 0, &format!("{} temporary files on {}", temps, device.name()));
-    }
 }

@@ -1,10 +1,10 @@
 //! Figures on a synced pair: silence, latency, a git repository, an insertion.
 
-use super::{Pair, SYNC_MAX, Verdict};
+use super::{Pair, SYNC_MAX};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
-use tests::harness::{Device, noise, within};
+use tests::harness::{Device, Verdict, noise, within};
 
 /// Edits whose latency is measured.
 const EDITS: usize = 50;

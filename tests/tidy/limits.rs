@@ -12,10 +12,13 @@ const LONG_FUNCTIONS: [(&str, &str, &str); 0] = [];
 const FORBIDDEN: [&str; 4] = ["todo!", "unimplemented!", "#[ignore", "dbg!"];
 
 /// Tests that wait on the clock, each with its reason. Anything else waits for an event.
-const SLEEPERS: [(&str, &str); 3] = [
+const SLEEPERS: [(&str, &str); 6] = [
     ("tests/e2e/harness/mod.rs", "the one pause between two looks at another process"),
     ("syncctl/tests/cli.rs", "waits for the file in which another process writes its number"),
     ("tests/realtree/measure.rs", "a measurement over time, run by hand"),
+    ("tests/soak/fleet/mod.rs", "people pause between two actions; run by hand"),
+    ("tests/soak/late.rs", "minutes have to pass; run by hand"),
+    ("tests/soak/storm.rs", "a line a second; run by hand"),
 ];
 
 pub fn without_essay(repository: &Repository) -> Vec<String> {

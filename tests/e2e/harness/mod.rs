@@ -11,6 +11,7 @@ mod mount;
 mod programs;
 mod talk;
 mod tree;
+mod verdict;
 
 pub use device::{Device, World};
 pub use fleet::{FOLDER, assert_same, join, mesh, pair, pair_of, settle, share};
@@ -19,6 +20,7 @@ pub use mount::Mount;
 pub use programs::Programs;
 pub use talk::Run;
 pub use tree::{Kind, Node, Tree, conflict_copies, differences, set_mode, set_mtime, shown, tree};
+pub use verdict::Verdict;
 
 use std::io::Write;
 use std::time::{Duration, Instant};
