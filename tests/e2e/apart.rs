@@ -6,7 +6,7 @@ use tests::harness::{Device, until};
 pub fn cut(one: &Device, other: &Device) {
     one.ok(&["device", "pause", other.name()]);
     for (device, peer) in [(one, other), (other, one)] {
-        until("the devices are apart", || (!is_connected(device, peer)).then_some(()));
+        until("the devices are apart", || (!device.is_connected_to(peer)).then_some(()));
     }
 }
 
@@ -20,13 +20,7 @@ pub fn heal(one: &Device, other: &Device) {
 
 /// Waits until `device` has a session with `peer`.
 pub fn meet(device: &Device, peer: &Device) {
-    until("the devices meet", || is_connected(device, peer).then_some(()));
-}
-
-pub fn is_connected(device: &Device, peer: &Device) -> bool {
-    let list = device.json(&["device", "list"]);
-    let devices = list["devices"].as_array().expect("a list of devices");
-    devices.iter().any(|entry| entry["name"] == peer.name() && entry["connected"] == true)
+    until("the devices meet", || device.is_connected_to(peer).then_some(()));
 }
 
 /// Waits until `device` has taken note of its own change at `path` for the `count`th time.

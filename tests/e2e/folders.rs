@@ -1,6 +1,5 @@
 //! Folders are added, offered, joined, previewed, paused and removed; places that cannot be a folder are refused.
 
-use crate::apart::is_connected;
 use tests::harness::{FOLDER, World, assert_same, join, mesh, pair, pair_of, settle, share, until};
 
 #[test]
@@ -143,7 +142,7 @@ fn a_folder_is_offered_only_to_the_devices_it_was_given_to() {
     join(&b);
     settle(&[&a, &b]);
     assert_same(&[&a, &b], 0);
-    until("c is connected", || is_connected(&c, &a).then_some(()));
+    until("c is connected", || c.is_connected_to(&a).then_some(()));
     // b shares what it joined with everybody unless told otherwise, so c may hear of it from b, never from a.
     let offers = c.json(&["folder", "offers"])["offers"].clone();
     let by: Vec<_> = offers.as_array().into_iter().flatten().flat_map(|offer| offer["devices"].as_array()).collect();

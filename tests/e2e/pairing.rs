@@ -1,6 +1,6 @@
 //! Two devices become a pair, and the many ways in which they must not.
 
-use crate::apart::{is_connected, meet};
+use crate::apart::meet;
 use std::fs;
 use std::process::{Command, Stdio};
 use tests::harness::{Device, World, assert_same, pair, settle, share, skip, until};
@@ -38,7 +38,7 @@ fn a_code_and_an_address_pair_two_devices_that_show_the_same_number() {
     assert!(numbers[0].len() == 6 && numbers[0].bytes().all(|byte| byte.is_ascii_digit()), "{numbers:?}");
     assert_eq!((showing.finish().0, typing.finish().0), (0, 0));
     for (device, peer) in [(&a, &b), (&b, &a)] {
-        until("they connect", || is_connected(device, peer).then_some(()));
+        until("they connect", || device.is_connected_to(peer).then_some(()));
         let known = &device.json(&["device", "list"])["devices"][0];
         assert_eq!((&known["id"], &known["name"]), (&peer.json(&["id"])["id"], &peer.name().into()));
         assert_ne!(known["via"], "relay");
@@ -57,7 +57,7 @@ fn a_code_alone_pairs_two_devices_in_the_same_network() {
     let (code, finish) = show(&a, "60");
     b.ok(&["pair", &code, "--yes"]);
     assert_eq!(finish().0, 0);
-    until("they connect", || is_connected(&a, &b).then_some(()));
+    until("they connect", || a.is_connected_to(&b).then_some(()));
     assert_eq!(b.json(&["device", "list"])["devices"][0]["via"], "lan");
     a.put("f", "over the network");
     share(&[&a, &b]);
@@ -221,7 +221,7 @@ fn a_removed_device_is_cut_off_at_once() {
     assert!(said.contains("--yes"), "{said}");
     a.ok(&["device", "remove", "b", "--yes"]);
     assert!(devices(&a).is_empty());
-    until("the session ends", || (!is_connected(&b, &a)).then_some(()));
+    until("the session ends", || (!b.is_connected_to(&a)).then_some(()));
     a.put("after", "not shared");
     b.put("theirs", "not shared");
     crate::apart::noticed(&a, "after", 1);
@@ -241,7 +241,7 @@ fn devices_are_renamed_and_found_by_the_new_name() {
     a.ok(&["device", "rename", "b", "laptop"]);
     assert_eq!(devices(&a), ["laptop"]);
     a.ok(&["device", "pause", "laptop"]);
-    until("the session ends", || (!is_connected(&b, &a)).then_some(()));
+    until("the session ends", || (!b.is_connected_to(&a)).then_some(()));
     let said = a.fails(1, &["device", "pause", "b"]);
     assert!(said.contains("no paired device b") && said.contains("hint: "), "{said}");
 }

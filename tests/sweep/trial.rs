@@ -207,7 +207,7 @@ fn is_there(device: &Device, directory: &str, expected: &Tree) -> bool {
 fn check(pair: &Pair, operation: &Operation, directory: &str, seed: u64, expected: &Tree) -> Result<(), String> {
     let devices = [&pair.a, &pair.b];
     for (device, peer) in [(&pair.a, &pair.b), (&pair.b, &pair.a)] {
-        until("the devices meet", || is_connected(device, peer).then_some(()));
+        until("the devices meet", || device.is_connected_to(peer).then_some(()));
     }
     for device in devices {
         let wait = device.ctl(&["wait", "--timeout", "40"]);
@@ -247,12 +247,6 @@ fn check(pair: &Pair, operation: &Operation, directory: &str, seed: u64, expecte
         return Err("the bytes that were displaced are kept nowhere".to_owned());
     }
     Ok(())
-}
-
-fn is_connected(device: &Device, peer: &Device) -> bool {
-    let list = device.json(&["device", "list"]);
-    let devices = list["devices"].as_array().expect("a list of devices");
-    devices.iter().any(|entry| entry["name"] == peer.name() && entry["connected"] == true)
 }
 
 /// Whether a file below a directory has these bytes.

@@ -392,6 +392,17 @@ impl Device {
         events.into_iter().filter(|event| event["kind"] == kind).collect()
     }
 
+    /// Whether it has a session with another device.
+    ///
+    /// # Panics
+    /// When the daemon does not answer.
+    #[must_use]
+    pub fn is_connected_to(&self, peer: &Self) -> bool {
+        let list = self.json(&["device", "list"]);
+        let devices = list["devices"].as_array().expect("a list of devices");
+        devices.iter().any(|entry| entry["name"] == peer.name && entry["connected"] == true)
+    }
+
     /// Bytes received from and sent to all devices since the daemon started.
     #[must_use]
     pub fn traffic(&self) -> (u64, u64) {
