@@ -78,7 +78,8 @@ pub fn message(message: &Message) -> String {
             format!("index {}..{} of {}: {}", batch.from.0, batch.to.0, batch.head.0, rows.join("; "))
         }
         Message::Digest(words) => {
-            format!("digest at {}, yours {}, idle {}", words.head.0, words.your_applied.0, words.idle)
+            let (head, applied, digest) = (words.head.0, words.your_applied.0, format!("{:?}", words.digest));
+            format!("digest at {head}, yours {applied}, idle {}: {digest:.24}", words.idle)
         }
         Message::Run(words) => format!("{words:?}"),
         Message::IndexGet { from, replica } => format!("get {replica:?} from {}", from.0),

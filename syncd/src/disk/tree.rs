@@ -179,10 +179,13 @@ impl<'a, F: Fs> Tree<'a, F> {
         }
     }
 
-    /// Bytes in `hold/` that nobody expected and that cannot go back to their path: they become a conflict copy
+    /// Bytes in `hold/` that nobody expected and that did not go back to their path: they become a conflict copy
     /// beside it, which the next scan publishes. Where that fails now, a held row whose content matches nothing
-    /// makes `release` try again.
+    /// makes `release` try again. A disk that failed once may do it the second time, and then it is no conflict.
     pub fn rescue(&mut self, id: ActionId, name: &[u8], path: &RelPath) {
+        if self.place_at(name, path).is_ok() {
+            return;
+        }
         match self.place_beside(name, path) {
             Ok(Placed::Beside) => {}
             Ok(Placed::Known(content)) => self.hold_rescued(id, name, path, content),
@@ -196,6 +199,14 @@ impl<'a, F: Fs> Tree<'a, F> {
         if name == plain || self.fs.rename_noreplace((&self.hold, name), (&self.hold, &plain)).is_ok() {
             self.keep_held(id, path, content);
         }
+    }
+
+    /// Moves an object from `hold/` to `path`, which must be free.
+    fn place_at(&mut self, name: &[u8], path: &RelPath) -> io::Result<()> {
+        let parent = self.dir(path.parent().as_ref())?;
+        self.fs.rename_noreplace((&self.hold, name), (&parent, path.name()))?;
+        self.touch(path);
+        Ok(())
     }
 
     /// Moves an object from `hold/` to a free conflict name beside `path`.

@@ -77,7 +77,9 @@ impl Engine {
         }
         let declined = self.declined_at_once(&path, &entry, view);
         let declined = declined.or_else(|| self.guarded(now, id, &path, &known, &entry));
-        if let Some(decline) = &declined {
+        // Also what was declined of another peer before this one announced it.
+        let before = || known.wants.iter().find(|want| want.entry.version == entry.version)?.declined.as_ref();
+        if let Some(decline) = declined.as_ref().or_else(before) {
             self.declines(&path, &entry.version, Some(decline));
         }
         self.pump.wanted(&path, &known, &entry);
