@@ -2,6 +2,7 @@
 //! alone. Names tell the story. Each test has devices, ports and files of its own, so that all may run at once.
 
 mod apart;
+mod chaos;
 mod cli;
 mod conflicts;
 mod crash;
