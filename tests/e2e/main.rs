@@ -3,6 +3,7 @@
 
 mod apart;
 mod backup;
+mod chaos;
 mod cli;
 mod conflicts;
 mod crash;

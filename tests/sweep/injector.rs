@@ -76,7 +76,7 @@ impl Tracer {
     /// Counts the calls of all threads into a file.
     pub fn count(pid: u32, fault: Fault, into: &Path) -> Self {
         let mut command = Command::new("strace");
-        command.args(["-f", "-p", &pid.to_string(), "-e", &format!("trace={}", fault.calls())]);
+        command.args(["-f", "-y", "-p", &pid.to_string(), "-e", &format!("trace={}", fault.calls())]);
         Self::attach(command, 1, into)
     }
 
@@ -85,6 +85,7 @@ impl Tracer {
         let threads: Vec<u32> =
             threads(pid).into_iter().filter(|(_, name)| *name == point.thread).map(|(thread, _)| thread).collect();
         let mut command = Command::new("strace");
+        command.arg("-y");
         for thread in &threads {
             command.args(["-p", &thread.to_string()]);
         }
@@ -132,6 +133,26 @@ pub fn threads(pid: u32) -> BTreeMap<u32, String> {
         Some((thread, fs::read_to_string(task.path().join("comm")).ok()?.trim().to_owned()))
     });
     named.collect()
+}
+
+/// What became of an injection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Injected {
+    /// The call was not reached.
+    Nowhere,
+    /// At a file, a directory or a socket.
+    Here,
+    /// At an event counter, which no disk can make fail: what follows from it says nothing.
+    AtNoFile,
+}
+
+/// Reads it from what the tracer wrote.
+pub fn injected(record: &str) -> Injected {
+    let mut lines = record.lines().filter(|line| line.contains("(INJECTED)")).peekable();
+    if lines.peek().is_none() {
+        return Injected::Nowhere;
+    }
+    if lines.any(|line| line.contains("<anon_inode:")) { Injected::AtNoFile } else { Injected::Here }
 }
 
 /// The points of a recorded run: of threads that share a name, the one that made most calls counts.

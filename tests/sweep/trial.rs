@@ -1,6 +1,6 @@
 //! One point at a time: attach, let the user act, see the fault, start again, compare.
 
-use super::injector::{Fault, Point, Tracer, points, threads};
+use super::injector::{Fault, Injected, Point, Tracer, injected, points, threads};
 use super::operations::{Operation, Place};
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -111,7 +111,9 @@ pub fn sweep(operation: &Operation, victim: Victim, fault: Fault, every: usize, 
             break;
         }
         match catch_unwind(AssertUnwindSafe(|| try_point(&mut pair, operation, victim, fault, point))) {
-            Ok(Ok(hit)) => tally.hit += usize::from(hit),
+            Ok(Ok(Met::Nothing)) => {}
+            Ok(Ok(Met::NoFile)) => pair = Pair::new(),
+            Ok(Ok(Met::Fault)) => tally.hit += 1,
             Ok(Err(words)) => {
                 tally.failed.push(failure(&pair, operation, victim, fault, point, &words));
                 pair = Pair::new();
@@ -155,18 +157,28 @@ fn record(pair: &mut Pair, operation: &Operation, victim: Victim, fault: Fault) 
     recorded
 }
 
-/// Whether the fault came about, or what is wrong afterwards.
+/// What a daemon met at a point, and stood.
+enum Met {
+    /// The call was not reached this time.
+    Nothing,
+    /// The error of a call that no disk can make fail; the daemon may be in any state.
+    NoFile,
+    /// The fault.
+    Fault,
+}
+
+/// What came about, or what is wrong afterwards.
 fn try_point(
     pair: &mut Pair,
     operation: &Operation,
     victim: Victim,
     fault: Fault,
     point: &Point,
-) -> Result<bool, String> {
+) -> Result<Met, String> {
     let (directory, seed) = pair.prepare(operation);
     let into = pair.world.path().join("injected");
     let Some(tracer) = Tracer::inject(pair.victim(victim).pid(), point, fault, &into) else {
-        return Ok(false);
+        return Ok(Met::Nothing);
     };
     let expected = pair.act(operation, &directory, seed);
     let arrived = within(ARRIVAL_MAX, || {
@@ -179,7 +191,10 @@ fn try_point(
         }
     }
     let record = tracer.detach();
-    let injected = record.contains("(INJECTED)");
+    let injected = injected(&record);
+    if fault != Fault::Kill && injected == Injected::AtNoFile {
+        return Ok(Met::NoFile);
+    }
     if record.contains("SIGKILL") {
         // The signal may have come only just before we let go.
         let _ = within(PATIENCE, || (!pair.victim(victim).is_running()).then_some(()));
@@ -195,7 +210,7 @@ fn try_point(
         return Err("the change does not arrive".to_owned());
     }
     check(pair, operation, &directory, seed, &expected)?;
-    Ok(died || injected)
+    Ok(if died || injected == Injected::Here { Met::Fault } else { Met::Nothing })
 }
 
 fn is_there(device: &Device, directory: &str, expected: &Tree) -> bool {

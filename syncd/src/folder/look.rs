@@ -66,6 +66,8 @@ pub(super) enum Seen {
     IgnoreChanged,
     /// The root is, or is not, what it was.
     Root(Result<(), StopCause>),
+    /// How much of the folder is not watched, in words; `None`: all is.
+    Watching(Option<String>),
 }
 
 #[derive(Debug, Default)]
@@ -115,6 +117,14 @@ impl LookQueue {
             pending.paths.insert(path);
         }
         pending.subtrees.extend(dirty.subtrees);
+        self.changed.notify_all();
+    }
+
+    /// A path that could not be taken in before.
+    pub(super) fn again(&self, path: RelPath) {
+        let mut pending = self.lock();
+        pending.ignore |= is_ignore_file(&path);
+        pending.paths.insert(path);
         self.changed.notify_all();
     }
 
@@ -194,23 +204,26 @@ pub(super) struct Scanner {
     pub(super) out: Sender<Seen>,
     pub(super) watcher: Option<Watcher>,
     pub(super) interval: Duration,
+    /// The root was not what it should be when it was last looked at; false at the start.
+    pub(super) stopped: bool,
+    /// What was told of the watcher last.
+    pub(super) watching: Option<String>,
 }
 
 impl Scanner {
-    pub(super) fn run(self) {
+    pub(super) fn run(mut self) {
         let mut due = Instant::now() + self.interval;
-        let mut stopped = false;
         while let Some(work) = self.queue.next_scan(due) {
+            self.tell_watching();
             let timed_out = !work.whole && work.subtrees.is_empty() && !work.barrier;
             let root = self.shared.check_root();
-            if stopped || root.is_err() {
-                let back = root.is_ok();
-                stopped = !back;
+            if self.stopped || root.is_err() {
+                self.stopped = root.is_err();
                 if self.out.send(Seen::Root(root)).is_err() {
                     return;
                 }
             }
-            if stopped {
+            if self.stopped {
                 due = Instant::now() + ROOT_POLL;
                 continue;
             }
@@ -228,6 +241,18 @@ impl Scanner {
                 self.queue.lock().scanner_passed = true;
                 self.queue.changed.notify_all();
             }
+            if self.stopped {
+                due = Instant::now() + ROOT_POLL;
+            }
+        }
+    }
+
+    fn tell_watching(&mut self) {
+        let watching = self.watcher.as_ref().and_then(|watcher| watcher.state().words());
+        if watching != self.watching {
+            self.watching.clone_from(&watching);
+            // The folder task is gone when the folder stops; then nobody needs to know any more.
+            let _ = self.out.send(Seen::Watching(watching));
         }
     }
 
@@ -239,7 +264,7 @@ impl Scanner {
     }
 
     /// Waits until the events of everything written before now are in the queue, or looks at everything.
-    fn barrier(&self) {
+    fn barrier(&mut self) {
         let passed = self.watcher.as_ref().is_some_and(|watcher| watcher.barrier(BARRIER_WAIT) == Barrier::Passed);
         let mut pending = self.queue.lock();
         if !passed {
@@ -256,21 +281,26 @@ impl Scanner {
         }
     }
 
-    fn scan(&self, scope: Option<&RelPath>) {
+    fn scan(&mut self, scope: Option<&RelPath>) {
+        let mut root_lost = false;
         let mut batch = Batch::new(&self.out);
         batch.send(Seen::Started);
         let ignore = self.shared.ignore();
         let mut complete = false;
         self.shared.scanner(&ignore, &self.queue.cancel, SCAN_WORKERS).scan(scope, &mut |events| {
             for event in events {
-                if let ScanEvent::Done { complete: done } = event {
-                    complete = done;
+                match event {
+                    ScanEvent::Done { complete: done } => complete = done,
+                    ScanEvent::Problem { path: None, .. } => root_lost = true,
+                    _ => {}
                 }
                 batch.event(event);
             }
         });
         batch.flush();
         batch.send(Seen::Ended { whole: complete && scope.is_none(), scope: scope.cloned() });
+        // The folder's task has stopped over it, and waits to hear that the root is back.
+        self.stopped |= root_lost;
     }
 }
 
@@ -303,6 +333,9 @@ impl Looker {
                 for path in work.paths {
                     self.look(path, &mut batch);
                 }
+            } else {
+                // The scanner says so, and scans when the root is back.
+                self.queue.add(Look::Whole);
             }
             batch.flush();
             if work.barrier {

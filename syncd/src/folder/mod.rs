@@ -16,7 +16,7 @@ mod words;
 pub use holds::{answered_words, answers_words, held_words};
 pub use log::{Record, What};
 pub use report::{Report, StopCause, alarm_words};
-pub use shared::{FetchRequest, Outside, ignore_rules};
+pub use shared::{FetchRequest, Outside, ignore_rules, words_of};
 pub use task::Input;
 pub use words::folder_of;
 
@@ -122,6 +122,7 @@ impl Folder {
             alarms: Vec::new(),
             holds: holds::Holds::default(),
             stopped: None,
+            watching: None,
             barriers: Vec::new(),
             log: log::ChangeLog::new(shared::wall_ms),
             was_idle: false,
@@ -133,6 +134,8 @@ impl Folder {
             out: seen_out.clone(),
             watcher,
             interval: scan_interval,
+            stopped: false,
+            watching: None,
         };
         let looker = Looker { shared: Arc::clone(&shared), queue: Arc::clone(&queue), out: seen_out };
         let committer = commits::Committer { shared, batches, inbox: inbox.clone(), retention, links_inside };

@@ -48,6 +48,8 @@ pub struct Report {
     pub idle: bool,
     /// Not syncing at all, and why.
     pub stopped: Option<StopCause>,
+    /// Why not all changes are seen at once, and since when (Unix seconds). A scan finds them: nothing is out of sync.
+    pub watching: Option<(String, i64)>,
     /// Paths that do not get on, with the reason and since when (Unix seconds).
     pub problems: Vec<(RelPath, Problem, i64)>,
     /// What waits for a person, and since when (Unix seconds).

@@ -3,13 +3,13 @@
 use super::log::Record;
 use super::report::StopCause;
 use crate::disk::Stage;
-use crate::disk::fs::{Fs, RealFs, RootId};
+use crate::disk::fs::{Errno, Fs, RealFs, RootId, errno, problem};
 use crate::disk::ignore::{IGNORE_LEN_MAX, Ignore, IgnoreFile};
 use crate::disk::marker::{Marker, MarkerCheck};
 use crate::store::Store;
 use protocol::model::{DeviceId, FileContent, FolderId, RelPath, ReplicaId};
 use protocol::sync::engine::Alarm;
-use protocol::sync::{Disk, Fingerprint, Rows};
+use protocol::sync::{Disk, Fingerprint, Problem, Rows};
 use protocol::wire::message::Message;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -71,7 +71,8 @@ impl Shared {
     ) -> std::io::Result<Self> {
         let root_id = fs.root_id()?;
         let replica = store.state().replica;
-        let ignore = Mutex::new(Arc::new(ignore_rules(&fs)));
+        let rules = ignore_rules(&*fs).map_err(|(file, problem)| std::io::Error::other(words_of(&file, &problem)))?;
+        let ignore = Mutex::new(Arc::new(rules));
         Ok(Self { id, root: root.to_owned(), replica, marker, root_id, store, fs, ignore, outside })
     }
 
@@ -103,9 +104,11 @@ impl Shared {
         Arc::clone(&self.ignore.lock().expect("no thread panics while it holds the ignore rules"))
     }
 
-    pub(super) fn reload_ignore(&self) {
-        let fresh = Arc::new(ignore_rules(&self.fs));
+    /// The rules stay what they are when a file of them cannot be read.
+    pub(super) fn reload_ignore(&self) -> Result<(), (RelPath, Problem)> {
+        let fresh = Arc::new(ignore_rules(&*self.fs)?);
         *self.ignore.lock().expect("no thread panics while it holds the ignore rules") = fresh;
+        Ok(())
     }
 
     /// The root is the directory that the folder was started on, and carries our marker.
@@ -172,26 +175,44 @@ impl Shared {
     }
 }
 
-/// The rules as they stand in the root; a file that cannot be read has none.
-#[must_use]
-pub fn ignore_rules(fs: &RealFs) -> Ignore {
-    let shared = read_small(fs, IgnoreFile::Shared.name());
-    let local = read_small(fs, IgnoreFile::Local.name());
-    Ignore::load(shared.as_deref(), local.as_deref())
+/// The rules as they stand in the root.
+///
+/// # Errors
+/// A file that is there and cannot be read: nobody knows then what is ignored.
+pub fn ignore_rules<F: Fs>(fs: &F) -> Result<Ignore, (RelPath, Problem)> {
+    let read = |file: IgnoreFile| {
+        let path = RelPath::parse(file.name().as_bytes()).expect("the names of the ignore files are paths");
+        read_small(fs, file.name()).map_err(|error| (path, problem(&error, "cannot read what is ignored")))
+    };
+    let (shared, local) = (read(IgnoreFile::Shared)?, read(IgnoreFile::Local)?);
+    Ok(Ignore::load(shared.as_deref(), local.as_deref()))
 }
 
-fn read_small(fs: &RealFs, name: &str) -> Option<Vec<u8>> {
-    let file = fs.open_dir(None).and_then(|root| fs.open(&root, name.as_bytes())).ok()?;
+/// `None`: there is no such file.
+fn read_small<F: Fs>(fs: &F, name: &str) -> std::io::Result<Option<Vec<u8>>> {
+    let root = fs.open_dir(None)?;
+    let file = match fs.open(&root, name.as_bytes()) {
+        Err(error) if matches!(errno(&error), Errno::NOENT | Errno::LOOP | Errno::ISDIR | Errno::NXIO) => {
+            return Ok(None);
+        }
+        opened => opened?,
+    };
     let mut bytes = vec![0; IGNORE_LEN_MAX + 1];
     let mut len = 0;
     while len < bytes.len() {
-        match fs.read_at(&file, &mut bytes[len..], len as u64).ok()? {
+        match fs.read_at(&file, &mut bytes[len..], len as u64)? {
             0 => break,
             read => len += read,
         }
     }
     bytes.truncate(len);
-    Some(bytes)
+    Ok(Some(bytes))
+}
+
+/// A problem and the path that has it, for people.
+#[must_use]
+pub fn words_of(path: &RelPath, problem: &Problem) -> String {
+    format!("{}: {}", path.display(), problem.words)
 }
 
 /// Milliseconds since 1970.

@@ -26,6 +26,7 @@ impl Task {
             scanning: status.scanning,
             idle: self.engine.is_idle(rows),
             stopped: self.stopped.clone(),
+            watching: self.watching.clone(),
             problems,
             holds: holds.collect(),
             alarms: self.alarms.iter().map(|(alarm, since)| (alarm_words(alarm, DeviceId::short), *since)).collect(),

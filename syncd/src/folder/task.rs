@@ -85,6 +85,8 @@ pub(super) struct Task {
     pub(super) alarms: Vec<(Alarm, i64)>,
     pub(super) holds: Holds,
     pub(super) stopped: Option<StopCause>,
+    /// Why not all changes are seen at once, and since when (Unix seconds).
+    pub(super) watching: Option<(String, i64)>,
     pub(super) barriers: Vec<oneshot::Sender<()>>,
     pub(super) log: ChangeLog,
     pub(super) was_idle: bool,
@@ -121,7 +123,8 @@ impl Task {
     }
 
     fn next_input(&self, busy: bool) -> Turn {
-        let wake = self.engine.wake_at().map(|at| at.since(self.now()).max(Duration::from_millis(1)));
+        let wake = self.engine.wake_at().into_iter().chain(self.troubles.next_look()).min();
+        let wake = wake.map(|at| at.since(self.now()).max(Duration::from_millis(1)));
         let reminder = self.holds.next().map(|at| u64::try_from(at - self.shared.wall_secs()).unwrap_or(0).max(1));
         let wake = wake.into_iter().chain(reminder.map(Duration::from_secs)).min();
         let timer = match (busy, wake) {
@@ -183,11 +186,7 @@ impl Task {
                 self.barriers.push(reply);
                 self.queue.add(Look::Barrier);
             }
-            Input::IgnoreChanged => {
-                self.shared.reload_ignore();
-                self.handle(Event::IgnoreChanged);
-                self.queue.add(Look::Whole);
-            }
+            Input::IgnoreChanged => self.ignore_changed(),
             Input::Root(state) => self.root(state),
             Input::Stop => return false,
         }
@@ -204,6 +203,28 @@ impl Task {
         self.shared.set_stopped(self.stopped.clone());
         if resumed {
             self.queue.add(Look::Whole);
+            // Barriers that came in between were passed by nobody.
+            if !self.barriers.is_empty() {
+                self.queue.add(Look::Barrier);
+            }
+        }
+    }
+
+    fn ignore_changed(&mut self) {
+        if let Err((file, problem)) = self.shared.reload_ignore() {
+            // The rules that hold go on: without any, what is ignored would be published.
+            self.troubles.rules_failed(file, problem, self.now(), self.shared.wall_secs());
+            return;
+        }
+        self.troubles.rules_read();
+        self.handle(Event::IgnoreChanged);
+        self.queue.add(Look::Whole);
+    }
+
+    /// What could not be taken in is looked at again from time to time.
+    fn look_again(&mut self) {
+        for path in self.troubles.due(self.now()) {
+            self.queue.again(path);
         }
     }
 
@@ -226,11 +247,8 @@ impl Task {
                 }
             }
             Seen::Root(state) => self.root(state),
-            Seen::IgnoreChanged => {
-                self.shared.reload_ignore();
-                self.handle(Event::IgnoreChanged);
-                self.queue.add(Look::Whole);
-            }
+            Seen::Watching(words) => self.watching = words.map(|words| (words, self.shared.wall_secs())),
+            Seen::IgnoreChanged => self.ignore_changed(),
             _ if self.stopped.is_some() => {}
             Seen::Found(found) => {
                 for observation in &found {
@@ -245,7 +263,9 @@ impl Task {
                 self.handle(Event::Missing(paths));
             }
             Seen::Problem(None, problem) => self.root(Err(StopCause::Root(problem.words))),
-            Seen::Problem(Some(path), problem) => self.troubles.add(path, problem, self.shared.wall_secs()),
+            Seen::Problem(Some(path), problem) => {
+                self.troubles.add(path, problem, self.now(), self.shared.wall_secs());
+            }
             Seen::Fine(path) => {
                 let is_directory = self.shared.store().get(&path).is_directory();
                 self.is_well(&path, is_directory);
@@ -282,6 +302,7 @@ impl Task {
             if effects.is_empty() {
                 self.note_idle();
                 self.remind();
+                self.look_again();
                 return false;
             }
             self.carry_out(effects);

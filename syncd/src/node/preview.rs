@@ -5,7 +5,9 @@ use super::Node;
 use super::folders::refused;
 use crate::control::Reply;
 use crate::disk::fs::RealFs;
+
 use crate::disk::hash::{HashOptions, granularity, wall_clock};
+use crate::disk::ignore::Ignore;
 use crate::disk::scan::{ScanEvent, Scanner};
 use crate::disk::sim_journal::MemJournal;
 use crate::folder::{ignore_rules, open_root};
@@ -211,7 +213,11 @@ fn tell(preview: &mut api::JoinPreview, path: &RelPath, content: &Content, what:
 
 /// Everything in a directory that is no folder yet, and whether all of it could be read.
 fn scan(fs: &RealFs, root: &std::path::Path) -> (BTreeMap<RelPath, Observed>, bool) {
-    let (rows, ignore, cancel) = (MemJournal::new(ReplicaId([0; 8])), ignore_rules(fs), AtomicBool::new(false));
+    // Without rules more is shown than would be sent, and the answer says that it is not complete.
+    let ignore = ignore_rules(fs).ok();
+    let readable = ignore.is_some();
+    let ignore = ignore.unwrap_or_else(|| Ignore::load(None, None));
+    let (rows, cancel) = (MemJournal::new(ReplicaId([0; 8])), AtomicBool::new(false));
     let now: &(dyn Fn() -> Mtime + Sync) = &wall_clock;
     let hash = HashOptions { now, granularity: granularity(root), cancel: &cancel };
     let (mut found, mut complete) = (BTreeMap::new(), true);
@@ -224,5 +230,5 @@ fn scan(fs: &RealFs, root: &std::path::Path) -> (BTreeMap<RelPath, Observed>, bo
             }
         }
     });
-    (found, complete)
+    (found, complete && readable)
 }

@@ -218,7 +218,8 @@ impl Node {
         let (id, path) = self.locate(&file.at)?;
         let slot = &self.folders[&id];
         let running = slot.running().ok_or_else(|| ControlError::refused("the folder is not running"))?;
-        let rules = crate::folder::ignore_rules(&running.fs);
+        let rules = crate::folder::ignore_rules(&*running.fs)
+            .map_err(|(file, problem)| ControlError::refused(crate::folder::words_of(&file, &problem)))?;
         let is_directory = slot.config.root.join(std::ffi::OsStr::from_bytes(path.as_bytes())).is_dir();
         let found = rules.matched(&path, is_directory);
         let words = found.as_ref().map_or_else(|| "synced".to_string(), |found| format!("ignored: {found}"));

@@ -248,6 +248,13 @@ fn fill_folder(folder: &mut api::FolderStatus, report: &Report, progress: Folder
         since_ms: since_ms(*since),
         needs_person: true,
     }));
+    folder.problems.extend(report.watching.iter().map(|(words, since)| api::Problem {
+        at: None,
+        code: "watch_limit".to_string(),
+        words: words.clone(),
+        since_ms: since_ms(*since),
+        needs_person: false,
+    }));
     if !report.idle && report.state.need_entries > 0 {
         // Of what is being fetched, part is already in temps.
         let left = report.state.need_bytes.saturating_sub(progress.bytes_done);

@@ -81,6 +81,7 @@ impl World {
             programs: self.programs.clone(),
             daemon: None,
             user: None,
+            under: Vec::new(),
         }
     }
 }
@@ -113,6 +114,7 @@ pub struct Device {
     programs: Programs,
     daemon: Option<Child>,
     user: Option<u32>,
+    under: Vec<String>,
 }
 
 impl Device {
@@ -153,7 +155,14 @@ impl Device {
     /// A command of the daemon's program in this home.
     #[must_use]
     pub fn daemon_command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(&self.programs.syncd);
+        let mut command = match self.under.split_first() {
+            Some((program, before)) => {
+                let mut command = Command::new(program);
+                command.args(before).arg(&self.programs.syncd);
+                command
+            }
+            None => Command::new(&self.programs.syncd),
+        };
         command.args(args).arg("--home").arg(&self.home);
         self.surround(&mut command);
         command
@@ -167,6 +176,20 @@ impl Device {
     pub fn logged(&self, mut command: Command) -> Child {
         let log = OpenOptions::new().create(true).append(true).open(&self.log).expect("a log");
         command.stdout(log.try_clone().expect("a handle")).stderr(log).spawn().expect("the program starts")
+    }
+
+    /// Starts the daemon as the last argument of this command from now on; the command must become the daemon.
+    pub fn run_under(&mut self, command: &[&str]) {
+        self.under = command.iter().map(|&word| word.to_owned()).collect();
+    }
+
+    /// Sends the daemon a signal.
+    ///
+    /// # Panics
+    /// When none runs.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(self.daemon.as_ref().expect("the daemon runs"));
+        rustix::process::kill_process(pid, signal).expect("a signal");
     }
 
     /// Runs everything as another user from now on; false where that user cannot run the programs. Needs root.
@@ -212,9 +235,7 @@ impl Device {
     /// # Panics
     /// When it does not end well.
     pub fn stop(&mut self) {
-        let daemon = self.daemon.as_mut().expect("the daemon runs");
-        let pid = rustix::process::Pid::from_child(daemon);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a signal");
+        self.signal(rustix::process::Signal::TERM);
         let status = self.ended();
         assert!(status.success(), "{} ended with {status}\n{}", self.name, self.log_tail());
     }

@@ -31,6 +31,14 @@ impl Mount {
         Self { at: at.to_owned(), mounted: true }
     }
 
+    /// Makes it read-only, or writable again, under whoever uses it. False while somebody writes a file there.
+    #[must_use]
+    pub fn remount(&self, how: &str) -> bool {
+        let options = format!("remount,{how}");
+        let done = Command::new("mount").args(["-o", &options]).arg(&self.at).output().expect("mount runs");
+        done.status.success()
+    }
+
     /// Takes it away from the path even while a program has it open, as a disk that is pulled.
     ///
     /// # Panics

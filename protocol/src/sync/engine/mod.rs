@@ -500,6 +500,7 @@ impl Engine {
 }
 
 /// How long to wait before a failed path is tried again: 1 s doubling to 1 h.
-pub(crate) fn back_off(attempts: u32) -> Duration {
+#[must_use]
+pub fn back_off(attempts: u32) -> Duration {
     Duration::from_secs(1 << attempts.min(12)).min(Duration::from_secs(3600))
 }

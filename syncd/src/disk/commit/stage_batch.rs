@@ -6,52 +6,44 @@ use crate::disk::fs::{Errno, Fs, errno, problem};
 use crate::disk::look;
 use crate::disk::stage::open_temp;
 use crate::disk::tree::{GROUP_SYNC_MIN, hold_name};
-use protocol::model::{Content, ContentHash};
+use protocol::model::{Content, ContentHash, FileContent};
 use protocol::sync::{Action, Outcome, Step};
 use std::collections::BTreeMap;
 use std::io;
 
-/// A temp that is ready but for its barrier.
-struct Prepared<F: Fs> {
+/// A temp that is ready but for the barrier of all. It is closed: a batch has more files than a process may have open.
+struct Prepared {
     /// Of its action.
     index: usize,
     hash: ContentHash,
-    file: F::File,
 }
 
 impl<F: Fs> Batch<'_, F> {
     /// Stages what the actions install. `Err` is the outcome of one that stops here.
     pub(super) fn stage(&mut self, actions: &[Action]) -> Vec<Result<(), Outcome>> {
         let mut ready: Vec<Result<(), Outcome>> = vec![Ok(()); actions.len()];
+        let wanted = by_content(actions);
+        let barrier = if wanted.len() >= GROUP_SYNC_MIN { Barrier::OfAll } else { Barrier::Own };
         let mut prepared = Vec::new();
-        let mut copies = Vec::new();
-        let mut first: BTreeMap<ContentHash, usize> = BTreeMap::new();
-        for (index, action) in actions.iter().enumerate() {
-            let (Step::InstallFile, Content::File(content)) = (&action.step, &action.entry.content) else { continue };
-            if let Some(source) = first.get(&content.hash) {
-                copies.push((index, *source));
-                continue;
+        for (content, indices) in wanted {
+            let (first, copies) = indices.split_first().expect("a content is wanted by an action");
+            let file = self.prepare(&actions[*first], content, barrier);
+            if file.is_ok() {
+                prepared.push(Prepared { index: *first, hash: content.hash });
             }
-            match self.prepare(action, content.hash, content.size) {
-                Ok(file) => {
-                    first.insert(content.hash, index);
-                    prepared.push(Prepared { index, hash: content.hash, file });
-                }
-                Err(outcome) => ready[index] = Err(outcome),
+            for index in copies {
+                ready[*index] = match &file {
+                    Ok(file) => self.copy_staged(&actions[*index], file),
+                    Err(outcome) => Err(outcome.clone()),
+                };
             }
+            ready[*first] = file.map(|_| ());
         }
-        self.sync_temps(&mut prepared, &mut ready);
-        for Prepared { index, hash, file } in &prepared {
-            ready[*index] = self.take_temp(&actions[*index], *hash, file);
+        if barrier == Barrier::OfAll {
+            self.sync_temps(&mut prepared, &mut ready);
         }
-        for (index, source) in copies {
-            ready[index] = match &ready[source] {
-                Ok(()) => {
-                    let from = prepared.iter().find(|temp| temp.index == source).expect("a temp that is ready");
-                    self.copy_staged(&actions[index], &from.file)
-                }
-                Err(outcome) => Err(outcome.clone()),
-            };
+        for Prepared { index, hash } in prepared {
+            ready[index] = self.take_temp(&actions[index], hash);
         }
         for (index, action) in actions.iter().enumerate() {
             if let (Step::InstallSymlink, Content::Symlink(target)) = (&action.step, &action.entry.content) {
@@ -61,53 +53,48 @@ impl<F: Fs> Batch<'_, F> {
         self.sync_hold(actions, ready)
     }
 
-    /// Opens the temp and gives it its final attributes.
-    fn prepare(&self, action: &Action, hash: ContentHash, size: u64) -> Result<F::File, Outcome> {
+    /// Gives the temp its final attributes, and makes it durable when no barrier follows.
+    fn prepare(&self, action: &Action, content: &FileContent, barrier: Barrier) -> Result<F::File, Outcome> {
         let fs = self.tree.fs;
-        let file = match open_temp(fs, &self.tree.tmp, hash.to_hex().as_bytes()) {
+        let file = match open_temp(fs, &self.tree.tmp, content.hash.to_hex().as_bytes()) {
             Err(error) if errno(&error) == Errno::NOENT => return Err(Outcome::NoContent),
             opened => opened.map_err(|error| failed(&error, "cannot open the downloaded file"))?,
         };
         let found = fs.stat_file(&file).map_err(|error| failed(&error, "cannot look at the downloaded file"))?;
-        if found.size != size {
+        if found.size != content.size {
             return Err(Outcome::NoContent);
         }
         fs.set_attrs_of(&file, action.entry.mode, action.entry.mtime)
             .map_err(|error| failed(&error, "cannot set mode and time of the downloaded file"))?;
+        if barrier == Barrier::Own {
+            fs.sync_file(&file).map_err(|error| self.not_durable(&error, content.hash))?;
+        }
         Ok(file)
     }
 
-    /// The barrier over all temps. After a failed fsync the kernel may have marked lost pages as clean, so that
-    /// temp is gone for good; without space it is whole and waits.
-    fn sync_temps(&self, prepared: &mut Vec<Prepared<F>>, ready: &mut [Result<(), Outcome>]) {
-        let mut good = Vec::new();
-        let group = prepared.len() >= GROUP_SYNC_MIN;
-        let all = if group { self.tree.fs.sync_all() } else { Ok(()) };
+    /// The barrier over all temps.
+    fn sync_temps(&self, prepared: &mut Vec<Prepared>, ready: &mut [Result<(), Outcome>]) {
+        let Err(error) = self.tree.fs.sync_all() else { return };
         for temp in prepared.drain(..) {
-            let synced = match &all {
-                Err(error) => Err(io::Error::from(errno(error))),
-                Ok(()) if group => Ok(()),
-                Ok(()) => self.tree.fs.sync_file(&temp.file),
-            };
-            match synced {
-                Ok(()) => good.push(temp),
-                Err(error) if matches!(errno(&error), Errno::NOSPC | Errno::DQUOT) => {
-                    ready[temp.index] = Err(failed(&error, "cannot make the downloaded file durable"));
-                }
-                Err(_) => {
-                    // When it cannot even be removed, the next download finds and verifies it chunk by chunk.
-                    let _ = self.tree.fs.unlink(&self.tree.tmp, temp.hash.to_hex().as_bytes());
-                    ready[temp.index] = Err(Outcome::NoContent);
-                }
-            }
+            ready[temp.index] = Err(self.not_durable(&error, temp.hash));
         }
-        *prepared = good;
     }
 
-    fn take_temp(&mut self, action: &Action, hash: ContentHash, file: &F::File) -> Result<(), Outcome> {
+    /// After a failed fsync the kernel may have marked lost pages as clean, so that temp is gone for good; without
+    /// space it is whole and waits.
+    fn not_durable(&self, error: &io::Error, hash: ContentHash) -> Outcome {
+        if matches!(errno(error), Errno::NOSPC | Errno::DQUOT) {
+            return failed(error, "cannot make the downloaded file durable");
+        }
+        // When it cannot even be removed, the next download finds and verifies it chunk by chunk.
+        let _ = self.tree.fs.unlink(&self.tree.tmp, hash.to_hex().as_bytes());
+        Outcome::NoContent
+    }
+
+    fn take_temp(&mut self, action: &Action, hash: ContentHash) -> Result<(), Outcome> {
         let (fs, name, temp) = (self.tree.fs, hold_name(action.id), hash.to_hex().into_bytes());
         fs.rename_noreplace((&self.tree.tmp, &temp), (&self.tree.hold, &name))
-            .and_then(|()| fs.stat_file(file))
+            .and_then(|()| fs.stat(&self.tree.hold, &name)?.ok_or_else(|| Errno::NOENT.into()))
             .map(|fingerprint| {
                 self.staged.insert(action.id, Staged { fingerprint, origin: Origin::Temp(temp) });
             })
@@ -184,4 +171,28 @@ impl<F: Fs> Batch<'_, F> {
 
 pub(super) fn failed(error: &io::Error, doing: &str) -> Outcome {
     Outcome::Failed(problem(error, doing))
+}
+
+/// When a temp becomes durable.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Barrier {
+    /// Each for itself.
+    Own,
+    /// All at once: cheaper from some number on.
+    OfAll,
+}
+
+/// The contents that are to be installed, each with the actions that install it.
+fn by_content(actions: &[Action]) -> Vec<(&FileContent, Vec<usize>)> {
+    let mut wanted: Vec<(&FileContent, Vec<usize>)> = Vec::new();
+    let mut place: BTreeMap<ContentHash, usize> = BTreeMap::new();
+    for (index, action) in actions.iter().enumerate() {
+        let (Step::InstallFile, Content::File(content)) = (&action.step, &action.entry.content) else { continue };
+        let at = *place.entry(content.hash).or_insert(wanted.len());
+        match wanted.get_mut(at) {
+            Some((_, indices)) => indices.push(index),
+            None => wanted.push((content, vec![index])),
+        }
+    }
+    wanted
 }

@@ -133,7 +133,8 @@ impl Watcher {
     /// Waits until every change made before this call has been handed over, quiet or not. Blocks up to `timeout`.
     #[must_use]
     pub fn barrier(&self, timeout: Duration) -> Barrier {
-        if self.state().is_off() {
+        // What is not watched has no events that a barrier could wait for.
+        if self.state() != WatchState::On {
             return Barrier::EventsOff;
         }
         let number = {

@@ -41,6 +41,18 @@ impl WatchState {
         }
     }
 
+    /// What is not watched, and what that means, for people; `None` when all is.
+    #[must_use]
+    pub fn words(&self) -> Option<String> {
+        let (how, why) = match self {
+            Self::On => return None,
+            Self::Partial { count: 0, words, .. } => ("watching partially".to_owned(), words),
+            Self::Partial { count, words, .. } => (format!("watching partially, not below {count} directories"), words),
+            Self::Off { words } => ("not watching".to_owned(), words),
+        };
+        Some(format!("{how}: {why}; a scan every {} s finds the rest", POLL_EVERY.as_secs()))
+    }
+
     /// Whether there are no events at all.
     #[must_use]
     pub const fn is_off(&self) -> bool {

@@ -165,6 +165,10 @@ fn the_watch_limit_is_told() {
     assert_eq!((unwatched, count), (vec![path("deep/dir")], 1));
     assert!(words.contains("max_user_watches"), "{words}");
     assert_eq!(fixture.watcher.state().poll_every(), Some(POLL_EVERY));
+    let said = fixture.watcher.state().words().expect("something is not watched");
+    assert!(said.starts_with("watching partially, not below 1 directories") && said.contains("60 s"), "{said}");
+    let passed = fixture.watcher.barrier(Duration::from_secs(60));
+    assert_eq!(passed, Barrier::EventsOff, "what is not watched has no event before the barrier");
     fixture.until("a full scan", |dirty| dirty.overflow);
 }
 
