@@ -110,6 +110,10 @@ impl Faults {
         for (at, other) in std::mem::take(&mut self.parted) {
             devices[at].ok(&["device", "resume", devices[other].name()]);
         }
+        // What is changed through another hard link of a file causes no event at its path: a scan finds it.
+        for device in &*devices {
+            device.ok(&["folder", "rescan", FOLDER]);
+        }
         let mut said = String::new();
         let settled = within(SETTLE_MAX, || {
             for device in &*devices {
