@@ -11,8 +11,11 @@ const READERS: usize = 20;
 const FILES: usize = 20;
 /// What one round of replacements may take on two cores that the readers keep busy.
 const ROUND_MAX: Duration = Duration::from_secs(60);
-/// Bytes of a file: most are small, some need many chunks.
-const SIZES: [usize; 10] = [16, 200, 2_000, 9_000, 30_000, 64, 100_000, 400_000, 2_000_000, 8_000_000];
+/// Bytes of most files; a few need many chunks.
+const SIZES: [usize; 10] = [16, 200, 2_000, 9_000, 30_000, 64, 100_000, 400, 5_000, 700_000];
+const LARGE: usize = 8_000_000;
+/// One content in so many is a large one.
+const LARGE_EVERY: usize = 97;
 /// Wrong contents that are shown.
 const SHOWN: usize = 10;
 
@@ -26,7 +29,8 @@ struct Seen {
 
 /// The round and the file, again and again: a blend of two contents, a beginning and a tail cannot look like this.
 fn content(round: usize, file: usize) -> Vec<u8> {
-    let len = SIZES[(round * 7 + file) % SIZES.len()];
+    let large = (round + 5 * file) % LARGE_EVERY == LARGE_EVERY - 1;
+    let len = if large { LARGE } else { SIZES[(round * 7 + file) % SIZES.len()] };
     let words = [round as u32, file as u32, len as u32, 0x5a5a_a5a5];
     words.iter().flat_map(|word| word.to_le_bytes()).cycle().take(len).collect()
 }
@@ -54,7 +58,8 @@ pub fn poll(world: &World, replacements: usize, verdict: &mut Verdict) {
             let (b, seen, stop) = (&b, &seen, &stop);
             scope.spawn(move || read(b, reader, seen, stop));
         }
-        let done = (1..=rounds).take_while(|round| replace(&a, &b, *round)).count();
+        let done = (1..=rounds).take_while(|round| replace(&a, &b, *round)).inspect(|round| progress(*round, started));
+        let done = done.count();
         stop.store(true, Ordering::Relaxed);
         done
     });
@@ -70,6 +75,12 @@ pub fn poll(world: &World, replacements: usize, verdict: &mut Verdict) {
     verdict.say(partial == 0, &format!("poll: {partial} times a file was not what somebody wrote"));
     settle(&[&a, &b]);
     verdict.compare(&a, &b);
+}
+
+fn progress(round: usize, started: Instant) {
+    if round.is_multiple_of(50) {
+        println!("     {} replacements after {:.0} s", round * FILES, started.elapsed().as_secs_f64());
+    }
 }
 
 /// Replaces every file on A, and waits until B has all of them. False: it does not come to pass.

@@ -9,6 +9,7 @@ use faults::Faults;
 use oracle::{Oracle, tags_below};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 use tests::harness::{Device, FOLDER, Verdict, World, conflict_copies, differences, mesh, settle, share, tree};
 use tests::sim::rng::Rng;
@@ -111,6 +112,7 @@ fn check(devices: &[Device], oracle: &Oracle, verdict: &mut Verdict) {
         let found = differences(&first, &other.tree());
         if !found.is_empty() {
             verdict.say(false, &format!("fleet: {} differs: {}", other.name(), found.join("\n     ")));
+            histories(devices, &found);
         }
     }
     let seen = tags_below(devices[0].files(), ".syncd");
@@ -134,6 +136,20 @@ fn check(devices: &[Device], oracle: &Oracle, verdict: &mut Verdict) {
         }
     }
     quiet(devices, verdict);
+}
+
+/// What each device told of the paths that differ, and what stands there now.
+fn histories(devices: &[Device], found: &[String]) {
+    for path in found.iter().filter_map(|line| line.split_once(": ")).map(|(path, _)| path).take(SHOWN) {
+        for device in devices {
+            let now = std::fs::symlink_metadata(device.at(path)).ok();
+            let now = now.map(|meta| (meta.mode(), meta.nlink(), meta.ctime(), meta.mtime()));
+            println!("--- {path} on {}, mode, links, ctime and mtime: {now:?}", device.name());
+            let events = device.json(&["events"])["events"].clone();
+            let own = events.as_array().into_iter().flatten().filter(|event| event["path"] == path);
+            own.for_each(|event| println!("{} {} {}", event["time_ms"], event["kind"], event["words"]));
+        }
+    }
 }
 
 /// Another look at everything finds nothing to tell, but for copies that were due just now.
