@@ -28,6 +28,22 @@ pub fn dead_links(repository: &Repository) -> Vec<String> {
     violations
 }
 
+/// Tests that a document names as `file.rs::test` and that are not there.
+pub fn missing_tests(repository: &Repository) -> Vec<String> {
+    let mut violations = Vec::new();
+    for (name, text) in &repository.documents {
+        for (number, line) in outside_of_code_blocks(text) {
+            for (file, test) in quoted(line).into_iter().filter_map(|words| words.split_once(".rs::")) {
+                let source = std::fs::read_to_string(repository.root.join(format!("{file}.rs")));
+                if !source.is_ok_and(|source| source.contains(&format!("fn {test}("))) {
+                    violations.push(format!("{name}:{number}: {file}.rs has no test {test}"));
+                }
+            }
+        }
+    }
+    violations
+}
+
 /// Lines too many on the map.
 pub fn long_map(repository: &Repository) -> Vec<String> {
     let lines = repository.text("ARCHITECTURE.md").lines().count();

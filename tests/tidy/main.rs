@@ -55,6 +55,11 @@ fn documents_speak_of_files_that_exist() {
 }
 
 #[test]
+fn tests_that_documents_name_exist() {
+    report("every `file.rs::test` exists", &documents::missing_tests(&Repository::read()));
+}
+
+#[test]
 fn the_map_fits_on_a_few_pages() {
     report("ARCHITECTURE.md has at most 200 lines", &documents::long_map(&Repository::read()));
 }
