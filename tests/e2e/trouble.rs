@@ -180,3 +180,48 @@ fn a_directory_that_holds_what_is_ignored_stays_when_others_delete_it() {
     assert_same(&[&a, &b], 0);
     assert_eq!(b.folder()["problems_total"], 0);
 }
+
+/// Bytes that change on the disk without anybody writing them. A mapped page of a tmpfs does: its times stay.
+#[test]
+fn a_file_that_rotted_is_neither_sent_nor_passed_on_as_an_edit() {
+    let test = "a_file_that_rotted_is_neither_sent_nor_passed_on_as_an_edit";
+    let world = World::new();
+    let place = world.path().join("small");
+    let Some(_disk) = Mount::tmpfs(&place, 20) else {
+        return skip(test, "mounting needs root");
+    };
+    let (mut a, b) = (world.device("a"), world.device("b"));
+    a.move_files(&place.join("files"));
+    fs::create_dir(a.files()).expect("a directory");
+    a.put("f", noise(1, 5000));
+    a.put("g", "well");
+    a.ok(&["folder", "add", a.root(), "--name", FOLDER]);
+    // Not racy any more when it is looked at again.
+    until("the files are known", || (a.folder()["local"]["files"] == 2).then_some(()));
+    within(std::time::Duration::from_millis(50), || None::<()>);
+    a.ok(&["folder", "rescan", FOLDER]);
+    until("the folder is idle", || (a.folder()["state"] == "idle").then_some(()));
+    let before = fs::metadata(a.at("f")).and_then(|meta| meta.modified()).expect("its time");
+    let program = "import mmap,sys\nf=open(sys.argv[1],'r+b')\nm=mmap.mmap(f.fileno(),0)\nm[100]=m[100]^255\nm.close()";
+    let ran = std::process::Command::new("python3").args(["-c", program]).arg(a.at("f")).status();
+    if !ran.is_ok_and(|status| status.success()) {
+        return skip(test, "no python3 to map a file with");
+    }
+    assert!(a.get("f") != Some(noise(1, 5000)), "the bytes changed");
+    if fs::metadata(a.at("f")).and_then(|meta| meta.modified()).expect("its time") != before {
+        return skip(test, "this file system notices mapped writes");
+    }
+    pair(&a, &b);
+    join(&b);
+    until("the well file arrives", || b.get("g"));
+    let hold = until("it is held", || a.folder()["holds"].get(0).cloned());
+    assert_eq!((&hold["kind"], &hold["paths"]), (&"suspect_here".into(), &1.into()));
+    problem(&a, "f");
+    assert!(b.get("f").is_none() && a.ctl(&["status", "--check"]).code == 1);
+    assert!(!a.events("held").is_empty() && a.log().contains("nobody wrote them"));
+    a.ok(&["folder", "approve", FOLDER]);
+    settle(&[&b, &a]);
+    assert_eq!(b.get("f"), a.get("f"), "a person says that it is well");
+    assert_same(&[&a, &b], 0);
+    a.stop();
+}

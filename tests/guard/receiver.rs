@@ -143,6 +143,8 @@ pub struct Receiver {
     asked: BTreeSet<DeviceId>,
     /// The last digest that each peer was sent.
     pub digests: BTreeMap<DeviceId, DigestWords>,
+    /// Paths that were to be looked at.
+    pub looked: BTreeSet<RelPath>,
     /// What it last said of its run.
     pub said: Option<RunWords>,
     /// The peer that knows more of its index than it does.
@@ -177,6 +179,7 @@ impl Receiver {
             removed: Vec::new(),
             asked: BTreeSet::new(),
             digests: BTreeMap::new(),
+            looked: BTreeSet::new(),
             said: None,
             stale: None,
         };
@@ -309,7 +312,10 @@ impl Receiver {
                 Effect::Digest { peer, words } => {
                     self.digests.insert(peer, words);
                 }
-                Effect::Look { path, .. } => self.answers.extend(self.disk.found(&path)),
+                Effect::Look { path, .. } => {
+                    self.answers.extend(self.disk.found(&path));
+                    self.looked.insert(path);
+                }
                 Effect::SetAside { path } => drop(self.disk.written.remove(&path)),
                 Effect::Run { words, .. } => self.said = Some(words),
                 Effect::Alarm(Alarm::Stale { peer, .. }) => self.stale = Some(peer),

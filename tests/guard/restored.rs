@@ -85,3 +85,19 @@ fn a_hold_ends_with_its_files() {
     assert_eq!(receiver.held(), "");
     assert_eq!(receiver.content(&paths(1)[0]), Some(text("edited")));
 }
+
+/// Bytes that nobody wrote are no edit.
+#[test]
+fn bytes_that_rotted_are_held_until_a_person_answers() {
+    for approves in [true, false] {
+        let (mut receiver, _) = rewritten(20);
+        let (rotten, was) = (paths(1).remove(0), receiver.content(&paths(1)[0]));
+        receiver.happens(Event::Suspect(rotten.clone()));
+        receiver.happens(Event::Suspect(rotten.clone()));
+        assert_eq!(words(&receiver.told), "SuspectHere 1 of 20 by 0", "told once");
+        assert_eq!(receiver.content(&rotten), was);
+        receiver.happens(if approves { Event::Approve } else { Event::Reject });
+        assert_eq!((receiver.held(), receiver.content(&rotten)), (String::new(), was));
+        assert_eq!(receiver.looked.contains(&rotten), approves, "read again");
+    }
+}

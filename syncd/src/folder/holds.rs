@@ -67,6 +67,11 @@ pub fn held_words(hold: &Hold, device: &str) -> String {
                 "{files} of {of} files went back to older contents here, as if restored from a backup, and are not passed on"
             )
         }
+        HeldWhat::SuspectHere => {
+            format!(
+                "the bytes of {files} of {of} files changed on this disk though nobody wrote them, and are not passed on"
+            )
+        }
         HeldWhat::DeletionsThere => format!("{files} of {of} files were deleted by {device} and are still here"),
         HeldWhat::ReplacementsThere => {
             format!("{files} of {of} files got new contents from {device} and are unchanged here")
@@ -80,6 +85,7 @@ pub fn answers_words(hold: &Hold, folder: &str) -> String {
     let reject = match hold.what {
         HeldWhat::DeletionsHere => "fetches them back",
         HeldWhat::RestoredHere => "fetches the newer ones back",
+        HeldWhat::SuspectHere => "fetches the recorded ones back",
         HeldWhat::DeletionsThere => "keeps them and gives them back",
         HeldWhat::ReplacementsThere => "keeps what is here and gives it back",
     };
@@ -95,6 +101,8 @@ pub fn answered_words(hold: &Hold, device: &str, approved: bool) -> String {
         (HeldWhat::DeletionsHere, false) => format!("{files} deleted files are fetched back"),
         (HeldWhat::RestoredHere, true) => format!("the older contents of {files} files are passed on"),
         (HeldWhat::RestoredHere, false) => format!("the newer contents of {files} files are fetched back"),
+        (HeldWhat::SuspectHere, true) => format!("{files} files are passed on as they are on this disk"),
+        (HeldWhat::SuspectHere, false) => format!("the recorded contents of {files} files are fetched back"),
         (HeldWhat::DeletionsThere, true) => format!("{files} files that {device} deleted are deleted here"),
         (HeldWhat::DeletionsThere, false) => format!("{files} files that {device} deleted stay, and go back to it"),
         (HeldWhat::ReplacementsThere, true) => format!("{files} files take the contents that {device} gave them"),
@@ -122,7 +130,8 @@ mod tests {
     use super::*;
 
     fn hold(what: HeldWhat, files: u64) -> Hold {
-        let peer = (!matches!(what, HeldWhat::DeletionsHere | HeldWhat::RestoredHere)).then_some(DeviceId([7; 32]));
+        let peer = (!matches!(what, HeldWhat::DeletionsHere | HeldWhat::RestoredHere | HeldWhat::SuspectHere))
+            .then_some(DeviceId([7; 32]));
         Hold { what, peer, files, of: 3000, sample: Vec::new() }
     }
 

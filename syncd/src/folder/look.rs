@@ -5,12 +5,13 @@
 
 use super::report::StopCause;
 use super::shared::Shared;
-use crate::disk::hash::{HashOptions, wall_clock};
+use crate::disk::fs::Fs;
+use crate::disk::hash::{HashOptions, HashOutcome, Hasher, wall_clock};
 use crate::disk::scan::{self, Next, ScanEvent};
 use crate::disk::watch::{Barrier, Dirty, Watcher};
 use crossbeam_channel::Sender;
 use protocol::model::RelPath;
-use protocol::sync::{Observation, Problem};
+use protocol::sync::{Observation, Problem, Rows};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -34,6 +35,8 @@ pub(super) enum Look {
     Subtree(RelPath),
     /// One path.
     Path(RelPath),
+    /// One path whose bytes were not what the index says.
+    Doubt(RelPath),
     /// The ignore files changed.
     Ignore,
     /// Report when everything that changed before now has been reported.
@@ -58,6 +61,8 @@ pub(super) enum Seen {
     Missing(Vec<RelPath>),
     /// Cannot be synced.
     Problem(Option<RelPath>, Problem),
+    /// Its bytes differ from the index though nothing else about it does: nobody wrote them.
+    Suspect(RelPath),
     /// Looked at, and nothing is wrong with it.
     Fine(RelPath),
     /// Everything before the barrier has been reported.
@@ -75,6 +80,7 @@ struct Pending {
     whole: bool,
     subtrees: BTreeSet<RelPath>,
     paths: BTreeSet<RelPath>,
+    doubts: BTreeSet<RelPath>,
     ignore: bool,
     barrier: bool,
     /// The scanner has reached the barrier; the looker reports it.
@@ -102,6 +108,7 @@ impl LookQueue {
             Look::Whole => pending.whole = true,
             Look::Subtree(path) => drop(pending.subtrees.insert(path)),
             Look::Path(path) => drop(pending.paths.insert(path)),
+            Look::Doubt(path) => drop(pending.doubts.insert(path)),
             Look::Ignore => pending.ignore = true,
             Look::Barrier => pending.barrier = true,
         }
@@ -148,10 +155,11 @@ impl LookQueue {
                 return None;
             }
             let barrier = pending.scanner_passed;
-            if !pending.paths.is_empty() || pending.ignore || barrier {
+            if !pending.paths.is_empty() || !pending.doubts.is_empty() || pending.ignore || barrier {
                 pending.scanner_passed = false;
                 return Some(PathWork {
                     paths: std::mem::take(&mut pending.paths),
+                    doubts: std::mem::take(&mut pending.doubts),
                     ignore: std::mem::take(&mut pending.ignore),
                     barrier,
                 });
@@ -186,6 +194,7 @@ impl LookQueue {
 
 struct PathWork {
     paths: BTreeSet<RelPath>,
+    doubts: BTreeSet<RelPath>,
     ignore: bool,
     barrier: bool,
 }
@@ -331,7 +340,12 @@ impl Looker {
             }
             if self.shared.check_root().is_ok() {
                 for path in work.paths {
-                    self.look(path, &mut batch);
+                    self.look(&path, &mut batch);
+                }
+                for path in work.doubts {
+                    if self.look(&path, &mut batch) && self.is_rotten(&path) {
+                        batch.send(Seen::Suspect(path));
+                    }
                 }
             } else {
                 // The scanner says so, and scans when the root is back.
@@ -344,19 +358,40 @@ impl Looker {
         }
     }
 
-    fn look(&self, path: RelPath, batch: &mut Batch<'_>) {
+    /// Whether nothing was to tell.
+    fn look(&self, path: &RelPath, batch: &mut Batch<'_>) -> bool {
         let ignore = self.shared.ignore();
         let mut silent = true;
-        let next = self.shared.scanner(&ignore, &self.queue.cancel, 1).observe(&path, &mut |events| {
+        let next = self.shared.scanner(&ignore, &self.queue.cancel, 1).observe(path, &mut |events| {
             for event in events {
                 silent = false;
                 batch.event(event);
             }
         });
         match next {
-            Next::Subtree(path) => self.queue.add(Look::Subtree(path)),
-            Next::Nothing if silent => batch.send(Seen::Fine(path)),
+            Next::Subtree(path) => {
+                self.queue.add(Look::Subtree(path));
+                return false;
+            }
+            Next::Nothing if silent => batch.send(Seen::Fine(path.clone())),
             Next::Nothing => {}
+        }
+        silent
+    }
+
+    /// Whether the bytes of a file are not those that were recorded with its present fingerprint.
+    fn is_rotten(&self, path: &RelPath) -> bool {
+        let Some(have) = self.shared.store().get(path).have.filter(|have| !have.racy) else { return false };
+        let options =
+            HashOptions { now: &wall_clock, granularity: self.shared.granularity(), cancel: &self.queue.cancel };
+        let fs = self.shared.fs();
+        let Ok(dir) = fs.open_dir(path.parent().as_ref()) else { return false };
+        match Hasher::default().hash_file(fs, &dir, path.name(), None, &options) {
+            Ok(HashOutcome::Hashed(now)) => {
+                let is_as_recorded = have.fingerprint.is_some_and(|before| now.fingerprint.unchanged_since(&before));
+                is_as_recorded && have.entry.content.file().is_some_and(|file| file.hash != now.content.hash)
+            }
+            _ => false,
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use super::report::{Report, alarm_words};
 use super::task::Task;
-use protocol::model::DeviceId;
+use protocol::model::{DeviceId, RelPath};
 use protocol::sync::engine::FolderMode;
-use protocol::sync::{DeclineCode, Rows, Want};
+use protocol::sync::{DeclineCode, Problem, ProblemCode, Rows, Want};
 
 /// Differences counted for status; more are "at least".
 const DIFFERENCES_MAX: usize = 10_000;
@@ -16,6 +16,12 @@ impl Task {
         let mut problems = self.troubles.list();
         let now = self.shared.wall_secs();
         problems.extend(status.retrying.into_iter().map(|(path, problem)| (path, problem, now)));
+        let suspect = |path: &RelPath| {
+            let words =
+                "its bytes changed on this disk though nobody wrote them; `syncctl folder reject` fetches it back";
+            (path.clone(), Problem { code: ProblemCode::Io, words: words.to_owned() }, now)
+        };
+        problems.extend(self.engine.suspects().map(suspect));
         let holds = status.held.into_iter().map(|hold| {
             let since = self.holds.since(&hold).unwrap_or(now);
             (hold, since)

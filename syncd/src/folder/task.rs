@@ -56,6 +56,8 @@ pub enum Input {
     Rescan,
     /// Look at one path.
     Look(RelPath),
+    /// Look at one path whose bytes were not what the index says.
+    Doubt(RelPath),
     /// For status.
     Report(oneshot::Sender<Report>),
     /// Answered when everything that changed before now has been looked at.
@@ -178,6 +180,7 @@ impl Task {
             Input::Revert => self.revert(),
             Input::Rescan => self.queue.add(Look::Whole),
             Input::Look(path) => self.queue.add(Look::Path(path)),
+            Input::Doubt(path) => self.queue.add(Look::Doubt(path)),
             Input::Report(reply) => {
                 // A closed reply means that nobody waits any more.
                 let _ = reply.send(self.report());
@@ -266,6 +269,7 @@ impl Task {
             Seen::Problem(Some(path), problem) => {
                 self.troubles.add(path, problem, self.now(), self.shared.wall_secs());
             }
+            Seen::Suspect(path) => self.handle(Event::Suspect(path)),
             Seen::Fine(path) => {
                 let is_directory = self.shared.store().get(&path).is_directory();
                 self.is_well(&path, is_directory);

@@ -423,7 +423,7 @@ fn transfer_folder(
         let input = match notice {
             Notice::Fetched { path, content, manifest } => Input::Fetched { path, content, manifest },
             Notice::FetchFailed { path, problem } => Input::Engine(EngineEvent::FetchFailed { path, problem }),
-            Notice::Look { path } => Input::Look(path),
+            Notice::Look { path } => Input::Doubt(path),
         };
         // A folder that has ended needs to know nothing.
         let _ = inbox.send(input);

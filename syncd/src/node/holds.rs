@@ -68,6 +68,7 @@ pub(super) fn held(
         kind: match hold.what {
             HeldWhat::DeletionsHere => api::HoldKind::DeletionsHere,
             HeldWhat::RestoredHere => api::HoldKind::RestoredHere,
+            HeldWhat::SuspectHere => api::HoldKind::SuspectHere,
             HeldWhat::DeletionsThere => api::HoldKind::DeletionsThere,
             HeldWhat::ReplacementsThere => api::HoldKind::ReplacementsThere,
         },

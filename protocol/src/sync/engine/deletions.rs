@@ -30,6 +30,8 @@ pub enum HeldWhat {
     DeletionsHere,
     /// Files went back to contents that they had before; nobody was told yet.
     RestoredHere,
+    /// The bytes of files changed though nobody wrote them; nobody was told.
+    SuspectHere,
     /// A peer deleted files; they are still here.
     DeletionsThere,
     /// A peer gave files new contents; the old ones are still here.
@@ -324,7 +326,7 @@ impl Engine {
         self.deletions.published.clear();
         self.deletions.published.push_back((now, 0));
         let mut effects = self.approve_remote(view);
-        effects.extend(self.approve_restored());
+        effects.extend(self.approve_restored(view));
         // What stands in place of a directory that was held waits for a look.
         let parents: BTreeSet<RelPath> = gone.iter().filter_map(|(path, _)| path.parent()).collect();
         effects.extend(self.tombstones(gone));

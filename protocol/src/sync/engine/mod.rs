@@ -154,6 +154,8 @@ pub enum Event {
     Started,
     /// The ignore rules changed: what was declined as ignored is decided again.
     IgnoreChanged,
+    /// The bytes of a file differ from its row though its fingerprint does not: nobody wrote them.
+    Suspect(RelPath),
     /// A timer.
     Wake,
 }
@@ -406,6 +408,7 @@ impl Engine {
             Event::Reject => self.reject(view),
             Event::Started => self.started(view),
             Event::IgnoreChanged => self.ignore_changed(view),
+            Event::Suspect(path) => self.suspected(path, view),
             Event::Wake => Vec::new(),
         }
     }
@@ -467,7 +470,12 @@ impl Engine {
     /// What waits for a person.
     #[must_use]
     pub fn held(&self) -> Vec<Hold> {
-        self.deletions.held().into_iter().chain(self.restored.held()).chain(self.guard.held()).collect()
+        self.deletions.held().into_iter().chain(self.restored.holds()).chain(self.guard.held()).collect()
+    }
+
+    /// Files whose bytes changed though nobody wrote them, and that a person has not answered for.
+    pub fn suspects(&self) -> impl Iterator<Item = &RelPath> {
+        self.restored.suspects()
     }
 
     /// Nothing is scanned, fetched, applied or about to be published.

@@ -1,6 +1,7 @@
 //! Many files that go back to contents they had before, with the times they had then: somebody put back a backup of the
 //! data, and on the other devices it would undo what was done since. Such findings wait for a moment, as deletions
 //! do, and are held when they are many. A program that writes old bytes anew gives them a new time and is not meant.
+//! A file whose bytes differ though nobody wrote them (a disk that fails, a crash) is never a change: it is held as well.
 
 use super::deletions::live_files;
 use super::guard::Lately;
@@ -26,6 +27,7 @@ pub(super) struct Restored {
     last: Timestamp,
     held: BTreeSet<RelPath>,
     held_of: u64,
+    suspects: BTreeSet<RelPath>,
     /// The next finding there is taken as a change.
     let_through: BTreeSet<RelPath>,
     lately: Lately,
@@ -41,19 +43,23 @@ impl Restored {
         Some(self.last.after(QUIET).min(first.after(QUIET_CAP)))
     }
 
-    pub(super) fn held(&self) -> Option<Hold> {
-        (!self.held.is_empty()).then(|| Hold {
-            what: HeldWhat::RestoredHere,
-            peer: None,
-            files: self.held.len() as u64,
-            of: self.held_of,
-            sample: self.held.iter().take(10).cloned().collect(),
-        })
+    pub(super) fn holds(&self) -> impl Iterator<Item = Hold> + use<> {
+        let hold = |what, paths: &BTreeSet<RelPath>| {
+            let (files, sample) = (paths.len() as u64, paths.iter().take(10).cloned().collect());
+            (files > 0).then_some(Hold { what, peer: None, files, of: self.held_of.max(files), sample })
+        };
+        let restored = hold(HeldWhat::RestoredHere, &self.held);
+        restored.into_iter().chain(hold(HeldWhat::SuspectHere, &self.suspects))
+    }
+
+    pub(super) fn suspects(&self) -> impl Iterator<Item = &RelPath> {
+        self.suspects.iter()
     }
 
     /// Something else stands there now.
     pub(super) fn forget(&mut self, path: &RelPath) {
         self.held.remove(path);
+        self.suspects.remove(path);
         self.let_through.remove(path);
         if self.pending.remove(path) && self.pending.is_empty() {
             self.first = None;
@@ -103,10 +109,24 @@ impl Engine {
         if !self.restored.held.is_empty() || count + self.restored.lately.sum(now) > RESTORED_MAX {
             self.restored.held.extend(pending);
             self.restored.held_of = live_files(view);
-            return self.restored.held().map(|hold| Effect::Alarm(Alarm::Held(hold))).into_iter().collect();
+            return self.alarm_of(HeldWhat::RestoredHere);
         }
         self.restored.lately.add(now, count);
         self.let_through(pending)
+    }
+
+    fn alarm_of(&self, what: HeldWhat) -> Vec<Effect> {
+        let holds = self.restored.holds().filter(|hold| hold.what == what);
+        holds.map(|hold| Effect::Alarm(Alarm::Held(hold))).collect()
+    }
+
+    pub(super) fn suspected(&mut self, path: RelPath, view: View<'_>) -> Vec<Effect> {
+        let is_file = view.rows.get(&path).entry().is_some_and(|entry| entry.content.file().is_some());
+        if !is_file || !self.restored.suspects.insert(path) {
+            return Vec::new();
+        }
+        self.restored.held_of = live_files(view);
+        self.alarm_of(HeldWhat::SuspectHere)
     }
 
     fn let_through(&mut self, paths: BTreeSet<RelPath>) -> Vec<Effect> {
@@ -116,17 +136,28 @@ impl Engine {
     }
 
     /// A person meant it: it goes out as a change.
-    pub(super) fn approve_restored(&mut self) -> Vec<Effect> {
+    pub(super) fn approve_restored(&mut self, view: View<'_>) -> Vec<Effect> {
         let held = std::mem::take(&mut self.restored.held);
         self.restored.lately = Lately::default();
-        self.let_through(held)
+        // Read again although its fingerprint is the recorded one.
+        let reread = |path: &RelPath| {
+            let fingerprint = view.rows.get(path).have.and_then(|have| have.fingerprint)?;
+            Some(Change::Seen { path: path.clone(), fingerprint, racy: true })
+        };
+        let suspects = std::mem::take(&mut self.restored.suspects);
+        let changes: Vec<Change> = suspects.iter().filter_map(reread).collect();
+        let mut effects: Vec<Effect> = (!changes.is_empty()).then_some(Effect::Commit(changes)).into_iter().collect();
+        effects.extend(suspects.into_iter().map(|path| Effect::Look { path, subtree: false }));
+        effects.extend(self.let_through(held));
+        effects
     }
 
     /// What was there before comes back from the others, as after a rejected deletion; the old contents become versions
     /// here.
     pub(super) fn reject_restored(&mut self, view: View<'_>) -> Vec<Effect> {
         let sources: Vec<_> = self.peers.keys().copied().collect();
-        let held = std::mem::take(&mut self.restored.held);
+        let mut held = std::mem::take(&mut self.restored.held);
+        held.append(&mut self.restored.suspects);
         let mut changes = Vec::new();
         for path in &held {
             let row = view.rows.get(path);

@@ -139,6 +139,8 @@ pub enum HoldKind {
     DeletionsHere,
     /// Many files went back to older contents here; nobody was told yet.
     RestoredHere,
+    /// Bytes of files changed though nobody wrote them; nobody was told.
+    SuspectHere,
     /// A peer deleted many files; they are still here.
     DeletionsThere,
     /// A peer replaced many files.
