@@ -49,7 +49,7 @@ fn a_daemon_that_stands_still_in_a_transfer_and_goes_on_loses_nothing() {
     in_transfer(&a, &b, 2);
     a.signal(Signal::STOP);
     b.put("more", "of b");
-    until("the other device gives up a silent peer", || (!crate::apart::is_connected(&b, &a)).then_some(()));
+    until("the other device gives up a silent peer", || (!b.is_connected_to(&a)).then_some(()));
     assert_ne!(b.get("large"), Some(noise(2, LARGE)), "it was not there yet");
     a.signal(Signal::CONT);
     unhindered(&b);
@@ -207,7 +207,7 @@ fn a_network_that_is_silent_one_way_is_noticed_and_heals() {
     assert!(net.rule("add chain inet cut in { type filter hook input priority 0; }"));
     assert!(net.rule(&format!("add rule inet cut in tcp sport {{ {} }} drop", ports.join(", "))));
     b.put("of b", "x");
-    until("the silence is noticed", || (!crate::apart::is_connected(&b, &a)).then_some(()));
+    until("the silence is noticed", || (!b.is_connected_to(&a)).then_some(()));
     assert_ne!(b.get("large"), Some(noise(1, LARGE)), "it was not there yet");
     assert!(net.rule("delete table inet cut"));
     unhindered(&b);
