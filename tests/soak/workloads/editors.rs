@@ -49,7 +49,7 @@ pub fn editors(a: &Device, b: &Device, verdict: &mut Verdict) -> bool {
 
 /// Each document is saved in one way; those of the office on the other side in the next round.
 fn round_trip(a: &Device, b: &Device, round: usize, vim: bool) -> bool {
-    let side = |document: usize| if document % 2 == 1 || round % 2 == 0 { (a, b) } else { (b, a) };
+    let side = |document: usize| if document % 2 == 1 || round.is_multiple_of(2) { (a, b) } else { (b, a) };
     for document in 0..DOCUMENTS {
         let (from, _) = side(document);
         // The last one also as the real program does it.
