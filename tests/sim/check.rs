@@ -3,7 +3,7 @@
 
 use super::device::Device;
 use super::oracle::Identity;
-use super::scenario::Scenario;
+use super::scenario::{Scenario, What};
 use super::world::World;
 use protocol::model::{Content, Mode, Mtime, RelPath};
 use protocol::sync::Rows;
@@ -65,8 +65,18 @@ pub fn run(scenario: &Scenario, demand: Demand, tracing: bool) -> (Result<Summar
 
 fn run_in(world: &mut World, scenario: &Scenario, demand: Demand) -> Result<Summary, Violation> {
     for step in &scenario.steps {
+        if step.what == What::Night {
+            come_to_rest(world, demand)?;
+        }
         world.step(step);
     }
+    come_to_rest(world, demand)?;
+    let hash = super::rng::mix(world.hash ^ world.happened);
+    Ok(Summary { hash, happened: world.happened, changes: world.oracle.len() })
+}
+
+/// Everything heals; then each property is checked.
+fn come_to_rest(world: &mut World, demand: Demand) -> Result<(), Violation> {
     never_missing(world)?;
     world.say(|| "-- heal".to_string());
     heal(world);
@@ -78,16 +88,14 @@ fn run_in(world: &mut World, scenario: &Scenario, demand: Demand) -> Result<Summ
         rows_are_true(world)?;
         no_alarm(world)?;
         content_is_kept(world)?;
-        quiescent(world)?;
-    } else {
-        alike(world)?;
-        if demand == Demand::Kept {
-            rows_are_true(world)?;
-            content_is_kept(world)?;
-        }
+        return quiescent(world);
     }
-    let hash = super::rng::mix(world.hash ^ world.happened);
-    Ok(Summary { hash, happened: world.happened, changes: world.oracle.len() })
+    alike(world)?;
+    if demand == Demand::Kept {
+        rows_are_true(world)?;
+        content_is_kept(world)?;
+    }
+    Ok(())
 }
 
 fn fails(property: &'static str, words: String) -> Result<(), Violation> {

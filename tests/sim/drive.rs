@@ -6,6 +6,7 @@ use super::rng::Rng;
 use super::tree::{Node, Tree};
 use super::user::{Deed, Files, Object};
 use super::volume::{Race, Volume};
+use super::weather::Faults;
 use protocol::model::{ContentHash, FileContent, Mtime, RelPath};
 use protocol::sync::engine::Event;
 use protocol::sync::{Action, ActionId, Change, Disk, Have, Installing, Journal, Observation, Outcome, Rows, Step};
@@ -243,6 +244,13 @@ impl Drive {
     pub fn heal(&self) {
         if let Self::Disk(volume) = self {
             volume.heal();
+        }
+    }
+
+    /// They begin again.
+    pub fn ail(&self, faults: &Faults) {
+        if let Self::Disk(volume) = self {
+            volume.ail(faults);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Many seeds, or one with its trace: `sim --seeds N [--start S] [--jobs J] [--profile flat|disk|whole|mixed]`,
 //! `sim --seed S`. `--without NAME` leaves out what a mutant lacks, `--clones` copies a device in each run,
-//! `--backups` puts an index back.
+//! `--backups` puts an index back, `--days N` lives N days with one fleet in each run.
 //! `--keep` writes the smallest failing run to `tests/sim/regress`, `sim --replay FILE` runs such a file with its trace.
 //! `sim --mutants [--seeds N]` says how many runs it takes to notice each mutant.
 
@@ -30,6 +30,7 @@ struct Args {
     replay: Option<PathBuf>,
     clones: bool,
     backups: bool,
+    days: u32,
 }
 
 /// On which disks.
@@ -51,7 +52,7 @@ impl Args {
             Profiles::Whole => Profile::Whole,
             Profiles::Flat | Profiles::Mixed => Profile::Flat,
         };
-        let mut scenario = Scenario::draw(seed, profile);
+        let mut scenario = Scenario::draw_days(seed, profile, self.days);
         if let Some(mutant) = self.without {
             (mutant.set)(&mut scenario.config);
         }
@@ -98,6 +99,7 @@ fn parse() -> Result<Args, String> {
             "--seeds" => args.seeds = number()?,
             "--start" => args.start = number()?,
             "--jobs" => args.jobs = number()?.max(1),
+            "--days" => args.days = u32::try_from(number()?).map_err(|_| "--days needs a smaller number".to_owned())?,
             "--profile" if value == "flat" => args.profiles = Profiles::Flat,
             "--profile" if value == "disk" => args.profiles = Profiles::Disk,
             "--profile" if value == "whole" => args.profiles = Profiles::Whole,

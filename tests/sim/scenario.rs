@@ -142,6 +142,8 @@ pub enum What {
         /// Where.
         device: usize,
     },
+    /// Everything heals, comes to rest and is checked; then the next day begins, with the disks as they were.
+    Night,
 }
 
 /// What a user does; paths are places in the configuration's list.
@@ -331,6 +333,22 @@ impl Scenario {
             add(swarm.step(&mut rng, &config));
         }
         Self { config, steps }
+    }
+
+    /// A first day, and more of them in the same fleet, each with habits of its own and a night before it.
+    #[must_use]
+    pub fn draw_days(seed: u64, profile: Profile, days: u32) -> Self {
+        let mut scenario = Self::draw(seed, profile);
+        for day in 1..days {
+            let mut rng = Rng::new(seed, 0xda_0000 + u64::from(day));
+            let swarm = Swarm::draw(&mut rng, scenario.config.paths.len() > FLAT_PATHS.len(), profile);
+            let mut add = |what| scenario.steps.push(Step { id: scenario.steps.len() as u32 + 1, what });
+            add(What::Night);
+            for _ in 0..40 + rng.below(60) {
+                add(swarm.step(&mut rng, &scenario.config));
+            }
+        }
+        scenario
     }
 
     /// The same with a device that becomes a copy of another within the first half.

@@ -11,6 +11,9 @@ use tests::sim::scenario::{Profile, Scenario};
 const SEEDS: u64 = 1500;
 /// Those with the real database, of which each takes as long as twenty of the others.
 const SEEDS_WHOLE: u64 = 50;
+/// Fleets, and how many days each lives.
+const FLEETS: u64 = 10;
+const DAYS: u32 = 10;
 /// Copied devices.
 const CLONES: u64 = 400;
 /// A rule that is switched off must be missed within so many.
@@ -28,19 +31,25 @@ fn seeds_hold_over_the_real_commit_protocol() {
 
 #[test]
 fn seeds_hold_with_the_real_database() {
-    hold_some("whole", Profile::Whole, SEEDS_WHOLE);
+    holds("--profile whole", SEEDS_WHOLE, |seed| Scenario::draw(seed, Profile::Whole));
 }
 
 fn hold(name: &str, profile: Profile) {
-    hold_some(name, profile, SEEDS);
+    holds(&format!("--profile {name}"), SEEDS, |seed| Scenario::draw(seed, profile));
 }
 
-fn hold_some(name: &str, profile: Profile, seeds: u64) {
-    if let Some(caught) = first_failing(0..seeds, Demand::All, 2, |seed| Scenario::draw(seed, profile)) {
-        let (seed, Violation { property, words }) = (caught.seed, caught.violation);
-        let replay = format!("cargo run --release -p tests --bin sim -- --profile {name} --seed {seed}");
+fn holds(options: &str, seeds: u64, scenario: impl Fn(u64) -> Scenario + Sync) {
+    if let Some(Caught { seed, violation }) = first_failing(0..seeds, Demand::All, 2, scenario) {
+        let Violation { property, words } = violation;
+        let replay = format!("cargo run --release -p tests --bin sim -- {options} --seed {seed}");
         panic!("seed {seed} does not hold; replay: {replay}\n{property}: {words}");
     }
+}
+
+/// Rests are checked every night, and what one day left behind meets the next.
+#[test]
+fn fleets_hold_for_days() {
+    holds(&format!("--profile disk --days {DAYS}"), FLEETS, |seed| Scenario::draw_days(seed, Profile::Disk, DAYS));
 }
 
 #[test]

@@ -63,7 +63,7 @@ impl Shrinker {
                 | What::Race { device, .. }
                 | What::LoseIndex { device } => device != last,
                 What::Join { a, b } | What::Cut { a, b } => a != last && b != last,
-                What::Run { .. } => true,
+                What::Run { .. } | What::Night => true,
             });
             if !self.keep_if_it_fails(candidate) {
                 return;

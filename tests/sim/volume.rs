@@ -9,7 +9,7 @@ use super::oracle::Identity;
 use super::rng::Rng;
 use super::scenario::Act;
 use super::user::{Deed, Files, Object, Thing, User};
-use super::weather::Weather;
+use super::weather::{Faults, Weather};
 use protocol::model::{Content, Mode, Mtime, RelPath};
 use protocol::sync::{Action, ActionId, Disk, Fingerprint, Kind, Outcome, Step};
 use std::collections::BTreeMap;
@@ -103,6 +103,11 @@ impl Volume {
             self.fs.user_delete(&path).expect("a user may remove a pipe");
             self.fs.user_fsync(&path);
         }
+    }
+
+    /// The faults begin again.
+    pub fn ail(&self, faults: &Faults) {
+        self.weather.lock().expect("nobody panics with it").ail(faults);
     }
 
     /// Opens a file for a program that keeps it open.

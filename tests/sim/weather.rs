@@ -89,6 +89,11 @@ impl Weather {
         self.faults.errors_per_mille = 0;
     }
 
+    /// What went wrong goes wrong again.
+    pub fn ail(&mut self, faults: &Faults) {
+        self.faults.clone_from(faults);
+    }
+
     /// What becomes of an operation.
     pub fn strike(&mut self, op: &Op) -> Fault {
         if op.kind == OpKind::Exchange && self.faults.no_exchange {

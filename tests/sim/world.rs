@@ -44,6 +44,8 @@ pub enum Message {
     Run(RunWords),
 }
 
+const HOUR_MS: u64 = 3_600_000;
+
 /// Something that can happen next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Micro {
@@ -157,6 +159,7 @@ impl World {
                 self.devices[device].races.push(Race { after: u64::from(after), user, act });
             }
             What::LoseIndex { device } => self.lose_index(device),
+            What::Night => self.sleep(&mut rng),
         }
         if self.config.clone_after == Some(step.id) {
             self.clone_device();
@@ -215,6 +218,14 @@ impl World {
         self.now = Timestamp(self.now.0 + millis);
         for device in &self.devices {
             device.drive.advance(Duration::from_millis(millis));
+        }
+    }
+
+    /// Some hours go by, and the disks are again what they were.
+    fn sleep(&mut self, rng: &mut Rng) {
+        self.advance(HOUR_MS * (6 + rng.below(4) as u64));
+        for device in &self.devices {
+            device.drive.ail(&self.config.faults);
         }
     }
 
