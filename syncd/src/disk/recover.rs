@@ -53,6 +53,8 @@ pub fn recover<F: Fs, J: Journal + ?Sized>(fs: &F, journal: &J, now: i64) -> io:
     changes.append(&mut tree.changes);
     changes.append(&mut settled);
     if !changes.is_empty() {
+        // What a killed process did can be seen, but nobody knows how much of it survives a power cut.
+        tree.sync_everything();
         tree.flush()?;
         journal.commit(changes);
     }
