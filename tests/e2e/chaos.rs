@@ -218,6 +218,42 @@ fn a_network_that_is_silent_one_way_is_noticed_and_heals() {
     assert_eq!(b.get("large"), Some(noise(1, LARGE)));
 }
 
+/// CM9: as a user, into directories that this user closed (Go's module cache is full of such).
+#[test]
+fn what_is_in_closed_directories_arrives_changes_and_goes() {
+    let world = World::new();
+    let Some((mut a, b)) = kept_out(&world) else {
+        return skip("what_is_in_closed_directories_arrives_changes_and_goes", "root may change everything");
+    };
+    let modes = |device: &Device| {
+        ["module", "module/sub"].map(|name| {
+            fs::metadata(device.at(name))
+                .map(|meta| std::os::unix::fs::PermissionsExt::mode(&meta.permissions()) & 0o777)
+        })
+    };
+    b.put("module/sub/f", "1");
+    b.put("module/sub/goes", "1");
+    set_mode(&b.at("module/sub"), 0o555);
+    set_mode(&b.at("module"), 0o555);
+    share(&[&b, &a]);
+    settle(&[&b, &a]);
+    assert_same(&[&a, &b], 0);
+    b.put("module/sub/f", "2");
+    fs::remove_file(b.at("module/sub/goes")).expect("gone");
+    b.put("module/new", "1");
+    fs::rename(b.at("module/sub/f"), b.at("module/sub/g")).expect("a rename");
+    settle(&[&b, &a]);
+    assert_same(&[&a, &b], 0);
+    for device in [&a, &b] {
+        assert!(modes(device).into_iter().all(|mode| mode.is_ok_and(|mode| mode == 0o555)), "{}", device.name());
+        assert!(device.events("conflict").is_empty() && device.folder()["problems_total"] == 0);
+    }
+    fs::remove_dir_all(b.at("module")).expect("gone");
+    settle(&[&b, &a]);
+    assert_same(&[&a, &b], 0);
+    a.stop();
+}
+
 /// Two devices, the first as a user whom modes can keep out; `None` where that is not possible.
 fn kept_out(world: &World) -> Option<(Device, Device)> {
     let mut a = world.prepare("a", "lan = \"never\"\n");

@@ -224,6 +224,14 @@ impl Fs for FlawedFs {
         self.fs.set_attrs(dir, name, real.as_ref().unwrap_or(expected), mode, mtime)
     }
 
+    fn open_up(&self, dir: &SimDir) -> io::Result<bool> {
+        self.fs.open_up(dir)
+    }
+
+    fn close_again(&self, dir: &SimDir) -> io::Result<()> {
+        self.fs.close_again(dir)
+    }
+
     fn mkdir(&self, dir: &SimDir, name: &[u8], mode: Mode) -> io::Result<()> {
         self.fs.mkdir(dir, name, mode)
     }

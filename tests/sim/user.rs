@@ -110,8 +110,11 @@ impl Acting<'_> {
             Act::Delete(at) => self.delete(&user.paths[at]),
             Act::Rename(from, to) => self.rename(&user.paths[from], &user.paths[to]),
             Act::Chmod(at) => {
-                let mode = Mode::new([0o600, 0o644, 0o755][(user.salt % 3) as usize]);
-                self.metadata(&user.paths[at], Some(mode));
+                let path = &user.paths[at];
+                let is_directory = self.objects.get(path).is_some_and(|object| object.content.is_directory());
+                // In most directories of these modes nobody but root may change a name.
+                let modes = if is_directory { [0o555, 0o644, 0o755] } else { [0o600, 0o644, 0o755] };
+                self.metadata(path, Some(Mode::new(modes[(user.salt % 3) as usize])));
             }
             Act::Touch(at) => self.metadata(&user.paths[at], None),
             Act::WriteQuietly(at) => self.write_quietly(&user.paths[at]),

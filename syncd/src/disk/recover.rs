@@ -3,7 +3,7 @@
 //! recorded or everything is back. Nothing is deleted: what cannot be placed becomes a version, a conflict copy, or
 //! goes to `versions/recovered/`. Running it twice is the same as running it once.
 
-use super::fs::{Errno, Fs, errno, problem};
+use super::fs::{Errno, Fs, errno, problem, writable};
 use super::look;
 use super::tree::{At, Tree, hold_name, is_absence, old_name, parse_hold_name};
 use super::versions;
@@ -33,8 +33,10 @@ pub struct Recovered {
 pub fn recover<F: Fs, J: Journal + ?Sized>(fs: &F, journal: &J, now: i64) -> io::Result<Recovered> {
     let mut settling = Settling { tree: Tree::open(fs, now)?, records: Vec::new(), done: Recovered::default() };
     let (mut settled, mut left) = (Vec::new(), BTreeSet::new());
-    for row in journal.installing() {
-        match settling.settle(journal, &row) {
+    let rows = journal.installing();
+    settling.close_directories(journal, &rows)?;
+    for row in &rows {
+        match settling.settle(journal, row) {
             Ok(()) => settled.push(Change::Installed(row.id)),
             // What may not be read now is not scanned either. Any other error may pass before the scan, which would then
             // take what stands there for the user's work.
@@ -80,6 +82,30 @@ enum InHold {
 }
 
 impl<F: Fs> Settling<'_, F> {
+    /// Directories in which names were changed against their mode get that back, or the scan would take it for the user's.
+    fn close_directories<R: Rows + ?Sized>(&mut self, rows: &R, under_way: &[Installing]) -> io::Result<()> {
+        let from = |row: &Installing| row.moved_from.as_ref().and_then(|(from, ..)| from.parent());
+        let parents = under_way.iter().flat_map(|row| [row.path.parent(), from(row)]).flatten();
+        for dir in parents.collect::<BTreeSet<RelPath>>() {
+            let made = under_way.iter().find(|row| row.path == dir).map(|row| &row.entry);
+            let known = rows.get(&dir).have.map(|have| have.entry);
+            for entry in known.iter().chain(made).filter(|entry| entry.content.is_directory()) {
+                let Ok(Some(found)) = self.tree.stat(&dir) else { continue };
+                if found.kind != Kind::Directory || found.mode == entry.mode || found.mode != writable(entry.mode) {
+                    continue;
+                }
+                let at = self.tree.at(&dir)?;
+                match self.tree.fs.set_attrs(&at.dir, &at.name, &found, entry.mode, None) {
+                    // Somebody else's, or it changed just now: then not we set its mode.
+                    Err(error) if matches!(errno(&error), Errno::ACCESS | Errno::PERM | Errno::STALE) => {}
+                    done => done?,
+                }
+                self.tree.touch_attrs(&dir, &at, true);
+            }
+        }
+        Ok(())
+    }
+
     fn settle<R: Rows + ?Sized>(&mut self, rows: &R, row: &Installing) -> io::Result<()> {
         self.settle_old(row)?;
         let held = self.in_hold(row)?;
@@ -163,7 +189,7 @@ impl<F: Fs> Settling<'_, F> {
             }
             InHold::Unknown => {
                 if is_directory {
-                    let at = self.tree.at(&row.path)?;
+                    let at = self.tree.at_to_change(&row.path)?;
                     // When something is in it the edit goes beside it.
                     let _ = self.tree.fs.rmdir(&at.dir, &at.name);
                     self.tree.forget_dir(&row.path);
@@ -219,7 +245,7 @@ impl<F: Fs> Settling<'_, F> {
     /// The displaced object is an edit that no scan saw: it returns to its path, as this device's next version,
     /// and the new object waits in `hold/`. Returns whether the new object stays at the path.
     fn return_edit(&mut self, row: &Installing) -> io::Result<bool> {
-        let at = self.tree.at(&row.path)?;
+        let at = self.tree.at_to_change(&row.path)?;
         let name = hold_name(row.id);
         match self.tree.fs.rename_exchange((&self.tree.hold, &name), at.pair()) {
             Ok(()) => {
@@ -265,7 +291,7 @@ impl<F: Fs> Settling<'_, F> {
 
     /// Moves an object from `hold/` into the tree unless the path is taken. Returns whether it did.
     fn return_to(&mut self, name: &[u8], path: &RelPath) -> io::Result<bool> {
-        let at = match self.tree.at(path) {
+        let at = match self.tree.at_to_change(path) {
             Err(error) if is_absence(&error) => return Ok(false),
             at => at?,
         };

@@ -54,6 +54,8 @@ pub(super) struct Tree<'a, F: Fs> {
     files_to_sync: Vec<F::File>,
     private_to_sync: Vec<Private<F::Dir>>,
     sync_all: bool,
+    /// Directories whose modes forbid what is done in them; they get those back before the barrier.
+    opened_up: BTreeMap<RelPath, Arc<F::Dir>>,
     /// Wall clock, seconds since 1970.
     pub now: i64,
     /// Journal rows that hold whatever becomes of the actions.
@@ -71,6 +73,7 @@ impl<'a, F: Fs> Tree<'a, F> {
             files_to_sync: Vec::new(),
             private_to_sync: Vec::new(),
             sync_all: false,
+            opened_up: BTreeMap::new(),
             now,
             changes: Vec::new(),
         })
@@ -89,6 +92,27 @@ impl<'a, F: Fs> Tree<'a, F> {
     /// The parent's handle and the name of a path.
     pub fn at(&mut self, path: &RelPath) -> io::Result<At<F>> {
         Ok(At { dir: self.dir(path.parent().as_ref())?, name: path.name().to_vec() })
+    }
+
+    /// The same for a change of the name, which the mode of the directory may forbid: it is opened up until the barrier.
+    pub fn at_to_change(&mut self, path: &RelPath) -> io::Result<At<F>> {
+        let at = self.at(path)?;
+        if let Some(parent) = path.parent()
+            && self.fs.open_up(&at.dir)?
+        {
+            self.opened_up.insert(parent, Arc::clone(&at.dir));
+        }
+        Ok(at)
+    }
+
+    fn close_again(&mut self) -> io::Result<()> {
+        while let Some((path, dir)) = self.opened_up.first_key_value() {
+            self.fs.close_again(dir)?;
+            let path = path.clone();
+            self.opened_up.remove(&path);
+            self.touched.insert(Some(path));
+        }
+        Ok(())
     }
 
     /// What stands at a path; nothing also where its directory is gone.
@@ -126,6 +150,10 @@ impl<'a, F: Fs> Tree<'a, F> {
     pub fn forget_dir(&mut self, path: &RelPath) {
         self.dirs.remove(&Some(path.clone()));
         self.touched.remove(&Some(path.clone()));
+        if let Some(dir) = self.opened_up.remove(path) {
+            // Nobody sees its mode any more.
+            let _ = self.fs.close_again(&dir);
+        }
     }
 
     /// The names in a private directory changed.
@@ -148,6 +176,7 @@ impl<'a, F: Fs> Tree<'a, F> {
 
     /// The barrier before a transaction: everything changed so far survives a power cut.
     pub fn flush(&mut self) -> io::Result<()> {
+        self.close_again()?;
         let files = std::mem::take(&mut self.files_to_sync);
         let touched = std::mem::take(&mut self.touched);
         let private = std::mem::take(&mut self.private_to_sync);
@@ -203,8 +232,8 @@ impl<'a, F: Fs> Tree<'a, F> {
 
     /// Moves an object from `hold/` to `path`, which must be free.
     fn place_at(&mut self, name: &[u8], path: &RelPath) -> io::Result<()> {
-        let parent = self.dir(path.parent().as_ref())?;
-        self.fs.rename_noreplace((&self.hold, name), (&parent, path.name()))?;
+        let at = self.at_to_change(path)?;
+        self.fs.rename_noreplace((&self.hold, name), at.pair())?;
         self.touch(path);
         Ok(())
     }
@@ -214,7 +243,7 @@ impl<'a, F: Fs> Tree<'a, F> {
         let found = self.fs.stat(&self.hold, name)?.ok_or_else(|| io::Error::from(Errno::NOENT))?;
         // What cannot be read still gets a name; its hash digits are those of nothing.
         let content = look::content_at(self.fs, &self.hold, name).map_or(Content::Tombstone, |(_, content)| content);
-        let parent = self.dir(path.parent().as_ref())?;
+        let parent = self.at_to_change(path)?.dir;
         for candidate in conflict_paths(path, &content.identity().1, found.mtime) {
             match self.fs.rename_noreplace((&self.hold, name), (&parent, candidate.name())) {
                 Ok(()) => {
@@ -232,6 +261,15 @@ impl<'a, F: Fs> Tree<'a, F> {
             }
         }
         Err(Errno::EXIST.into())
+    }
+}
+
+impl<F: Fs> Drop for Tree<'_, F> {
+    fn drop(&mut self) {
+        // Without a barrier nothing was recorded either, and the next start repairs what stays open.
+        if !std::thread::panicking() {
+            let _ = self.close_again();
+        }
     }
 }
 

@@ -60,7 +60,10 @@ impl<F: Fs> Batch<'_, F> {
     /// A file that was to be moved returns to its old path; when that was taken meanwhile its bytes are kept.
     fn move_back(&mut self, action: &Action, from: &RelPath, have: &Have) {
         let name = hold_name(action.id);
-        let back = self.tree.at(from).and_then(|at| self.tree.fs.rename_noreplace((&self.tree.hold, &name), at.pair()));
+        let back = self
+            .tree
+            .at_to_change(from)
+            .and_then(|at| self.tree.fs.rename_noreplace((&self.tree.hold, &name), at.pair()));
         match back {
             Ok(()) => self.tree.touch(from),
             Err(_) => self.tree.keep_held(action.id, from, have.entry.content.clone()),
@@ -68,7 +71,7 @@ impl<F: Fs> Batch<'_, F> {
     }
 
     fn target(&mut self, path: &RelPath) -> Stopped<At<F>> {
-        match self.tree.at(path) {
+        match self.tree.at_to_change(path) {
             Ok(at) => Ok(at),
             Err(error) => Err(self.unreachable(path, &error)),
         }
@@ -275,7 +278,7 @@ impl<F: Fs> Batch<'_, F> {
 
     fn set_metadata(&mut self, action: &Action) -> Stopped<Applied> {
         let Some(have) = expected(action) else { return Err(Outcome::DiskMoved) };
-        let at = self.target(&action.path)?;
+        let at = self.tree.at(&action.path).map_err(|error| self.unreachable(&action.path, &error))?;
         let before = self.must_be(&at, have)?;
         if have.racy && !look::holds(self.tree.fs, &at.dir, &at.name, &have.entry.content) {
             return Err(Outcome::DiskMoved);

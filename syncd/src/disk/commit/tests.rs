@@ -5,8 +5,10 @@ use crate::disk::fs::{Errno, Fs, RealFs, SimFs};
 use crate::disk::testing::{REMOTE_MTIME, World, path};
 use protocol::model::{Content, Mode, Mtime};
 use protocol::sync::{Action, Journal, Kind, Outcome, ProblemCode, Rows, Step};
+use std::collections::BTreeSet;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Prepares a real tree, and says what comes from the peer.
@@ -364,15 +366,40 @@ fn a_large_file_is_looked_at_by_fingerprint_and_hashed_later() {
 }
 
 #[test]
-fn a_directory_that_may_not_be_written_is_a_problem_of_the_path() {
+fn a_directory_that_may_not_be_written_is_opened_up_and_keeps_its_mode() {
     let world = World::simulated();
     world.fs.user_mkdir(&path("d")).unwrap();
     world.fs.user_chmod(&path("d"), Mode::new(0o555)).unwrap();
     world.scan("d");
+    let (seen, volume) = (Arc::new(Mutex::new(BTreeSet::new())), SimFs::clone(&world.fs));
+    let modes = Arc::clone(&seen);
+    world.fs.set_hook(Some(Box::new(move |_| {
+        modes.lock().unwrap().insert(volume.tree()[&path("d")].mode.bits());
+        Fault::None
+    })));
     let outcomes = world.commit(&[world.install(1, "d/a", b"new"), world.install(2, "b", b"other")]);
-    let refused = matches!(&outcomes[0], Outcome::Failed(problem) if problem.code == ProblemCode::Permission);
-    assert!(refused && outcomes[1] == Outcome::Done, "{outcomes:?}");
+    assert_eq!(outcomes, [Outcome::Done, Outcome::Done]);
+    assert_eq!(*seen.lock().unwrap(), BTreeSet::from([0o555, 0o755]));
     assert_eq!(world.fs.tree()[&path("d")].mode, Mode::new(0o555));
+}
+
+#[test]
+fn the_mode_that_a_user_gives_an_opened_directory_stays() {
+    for (mode, left) in [(0o700, 0o700), (0o511, 0o511), (0o777, 0o777)] {
+        let world = World::simulated();
+        world.fs.user_mkdir(&path("d")).unwrap();
+        world.fs.user_chmod(&path("d"), Mode::new(0o555)).unwrap();
+        world.scan("d");
+        let volume = SimFs::clone(&world.fs);
+        world.fs.set_hook(Some(Box::new(move |op| {
+            if op.kind == OpKind::Rename && op.name == b"a" {
+                volume.user_chmod(&path("d"), Mode::new(mode)).unwrap();
+            }
+            Fault::None
+        })));
+        world.commit(&[world.install(1, "d/a", b"new")]);
+        assert_eq!(world.fs.tree()[&path("d")].mode, Mode::new(left), "{mode:o}");
+    }
 }
 
 #[test]

@@ -218,6 +218,10 @@ fn check_but(world: &Sim, start: &Start, forsaken: Option<&BTreeSet<Vec<u8>>>, l
         let have = row.have.expect("only haves are recorded here");
         check_row(world, &at, &have, edited, label);
     }
+    for (at, before) in start.tree.iter().filter(|(_, found)| found.kind == Kind::Directory) {
+        let now = tree.get(at).filter(|found| found.kind == Kind::Directory);
+        assert!(now.is_none_or(|now| now.mode == before.mode), "{label}: {at:?} has another mode");
+    }
     for held in world.journal.held() {
         let hold = world.fs.private_tree();
         assert!(hold.contains_key(&format!("hold/{:016x}", held.id.0)), "{label}: a held row without its object");

@@ -2,6 +2,7 @@
 
 use super::Sim;
 use crate::disk::testing::path;
+use protocol::model::Mode;
 use protocol::sync::Action;
 
 /// A tree as the user and earlier syncs left it, and one batch on it.
@@ -37,12 +38,40 @@ fn symlink(world: &Sim, at: &str) {
     world.scan(at);
 }
 
-pub(super) const SCENARIOS: [Scenario; 20] = [
+/// A directory in which nobody may change a name.
+fn closed_directory(world: &Sim, at: &str, files: &[(&str, &[u8])]) {
+    directory(world, at);
+    for (name, bytes) in files {
+        file(world, name, bytes);
+    }
+    world.fs.user_chmod(&path(at), Mode::new(0o555)).expect("it is there");
+    world.fs.user_sync();
+    world.scan(at);
+}
+
+pub(super) const SCENARIOS: [Scenario; 22] = [
     Scenario { name: "create", contested: "a", prepare: |world| vec![world.install(1, "a", NEW)] },
     Scenario {
         name: "create in a new directory",
         contested: "d/a",
         prepare: |world| vec![world.mkdir(1, "d"), world.install(2, "d/a", NEW)],
+    },
+    Scenario {
+        name: "create and delete in a closed directory",
+        contested: "d/b",
+        prepare: |world| {
+            closed_directory(world, "d", &[("d/a", OLD)]);
+            vec![world.install(1, "d/b", NEW), world.remove(2, "d/a")]
+        },
+    },
+    Scenario {
+        name: "move onto a file in a closed directory",
+        contested: "d/a",
+        prepare: |world| {
+            file(world, "b", OTHER);
+            closed_directory(world, "d", &[("d/a", OLD)]);
+            vec![world.rename(1, "b", "d/a")]
+        },
     },
     Scenario {
         name: "two files with one content",

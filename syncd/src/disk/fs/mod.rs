@@ -89,6 +89,11 @@ pub struct RootId {
     pub inode: u64,
 }
 
+/// A directory's mode with which its owner may change the names in it.
+pub(super) const fn writable(mode: Mode) -> Mode {
+    Mode::new(mode.bits() | 0o300)
+}
+
 /// A file system, rooted at one folder. Errors are `io::Error` with an errno; `problem` puts them into words.
 /// Blocking. Names are single components; one with `/` is EINVAL. A mount point below the root is EXDEV.
 pub trait Fs: Send + Sync + 'static {
@@ -162,6 +167,11 @@ pub trait Fs: Send + Sync + 'static {
         mode: Mode,
         mtime: Option<Mtime>,
     ) -> io::Result<()>;
+    /// Makes the names in a directory of ours changeable where its mode forbids that; false where there was no need, or no
+    /// right. Every look shows its own mode until `close_again`, or until the process ends: the next start has to repair it.
+    fn open_up(&self, dir: &Self::Dir) -> io::Result<bool>;
+    /// Gives it back its mode, unless somebody set another one meanwhile.
+    fn close_again(&self, dir: &Self::Dir) -> io::Result<()>;
     /// Makes a directory with exactly this mode.
     fn mkdir(&self, dir: &Self::Dir, name: &[u8], mode: Mode) -> io::Result<()>;
     /// Removes an empty directory; ENOTEMPTY otherwise, ENOTDIR for anything else.

@@ -9,7 +9,7 @@ mod user;
 
 pub use user::{Found, Place, UserFile};
 
-use super::{Area, Errno, Fs, Listed, Private, RootId, Space};
+use super::{Area, Errno, Fs, Listed, Private, RootId, Space, writable};
 use protocol::model::path::PRIVATE_DIR;
 use protocol::model::{Mode, Mtime, RelPath};
 use protocol::sync::{Fingerprint, Kind};
@@ -174,7 +174,9 @@ impl SimFs {
     /// syncd is killed: its handles are gone, what the kernel was told survives.
     pub fn kill(&self) {
         self.set_hook(None);
-        self.state().generation += 1;
+        let mut state = self.state();
+        state.generation += 1;
+        state.opened_up.clear();
     }
 
     /// The power goes: of what was not synced any part may be lost. `choose(n)` returns a number below `n`.
@@ -435,8 +437,35 @@ impl Fs for SimFs {
             return Err(Errno::STALE.into());
         }
         let mode = (found.kind != Kind::Symlink && found.mode != mode).then_some(mode);
+        let mode = mode.map(|mode| match state.opened_up.get_mut(&inode) {
+            Some(own) => {
+                *own = mode;
+                writable(mode)
+            }
+            None => mode,
+        });
         if mode.is_some() || mtime.is_some() {
             state.set_attrs(inode, mode, mtime);
+        }
+        Ok(())
+    }
+
+    fn open_up(&self, dir: &SimDir) -> io::Result<bool> {
+        let mut state = self.in_dir(dir, OpKind::SetAttrs, b"")?;
+        let mode = state.inode(dir.inode).mode;
+        if writable(mode) == mode || state.opened_up.contains_key(&dir.inode) {
+            return Ok(false);
+        }
+        state.opened_up.insert(dir.inode, mode);
+        state.set_attrs(dir.inode, Some(writable(mode)), None);
+        Ok(true)
+    }
+
+    fn close_again(&self, dir: &SimDir) -> io::Result<()> {
+        let mut state = self.in_dir(dir, OpKind::SetAttrs, b"")?;
+        let own = state.opened_up.remove(&dir.inode);
+        if let Some(own) = own.filter(|own| writable(*own) == state.inode(dir.inode).mode) {
+            state.set_attrs(dir.inode, Some(own), None);
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 //! data and attributes of an inode reach `disk` on their own. Invariant: an inode in `live` is in `disk` too, in
 //! the state in which it was made or last synced; a `pending` operation is durable only when it has been applied.
 
-use crate::disk::fs::Errno;
+use crate::disk::fs::{Errno, writable};
 use protocol::model::{Mode, Mtime, RelPath};
 use protocol::sync::{Fingerprint, Kind};
 use std::collections::{BTreeMap, BTreeSet};
@@ -61,6 +61,8 @@ pub(super) struct State {
     /// Handles open for writing, by inode.
     pub writers: BTreeMap<u64, usize>,
     pub capacity: Option<u64>,
+    /// Directories that syncd opened up, with the modes that they are to have.
+    pub opened_up: BTreeMap<u64, Mode>,
     /// Test of the tests: fsync answers well and does nothing.
     pub ignores_syncs: bool,
 }
@@ -83,6 +85,7 @@ impl State {
             power_cuts: 0,
             writers: BTreeMap::new(),
             capacity: None,
+            opened_up: BTreeMap::new(),
             ignores_syncs: false,
         }
     }
@@ -148,7 +151,8 @@ impl State {
             Node::Symlink(target) => (Kind::Symlink, target.len()),
             Node::Special => (Kind::Special, 0),
         };
-        let mode = if kind == Kind::Symlink { Mode::new(0o777) } else { at.mode };
+        let own = self.opened_up.get(&inode).filter(|own| writable(**own) == at.mode);
+        let mode = if kind == Kind::Symlink { Mode::new(0o777) } else { own.copied().unwrap_or(at.mode) };
         Fingerprint { fs: FS_ID, inode, kind, size: size as u64, mtime: at.mtime, ctime: at.ctime, mode }
     }
 
@@ -181,15 +185,20 @@ impl State {
         inode
     }
 
-    /// Carries a directory operation out for running programs, and leaves it pending for the disk.
+    /// What the modes of the directories permit.
     pub fn edit(&mut self, edits: Vec<Edit>) -> io::Result<()> {
+        if edits.iter().any(|edit| self.inode(edit.dir).mode.bits() & 0o300 != 0o300) {
+            return Err(Errno::ACCESS.into());
+        }
+        self.edit_as_root(edits)
+    }
+
+    /// Carries a directory operation out for running programs, and leaves it pending for the disk.
+    pub fn edit_as_root(&mut self, edits: Vec<Edit>) -> io::Result<()> {
         for edit in &edits {
             if edit.dir != ROOT && self.links(edit.dir) == 0 {
                 // A handle outlives its directory, but nothing can be made in it any more.
                 return Err(Errno::NOENT.into());
-            }
-            if self.inode(edit.dir).mode.bits() & 0o200 == 0 {
-                return Err(Errno::ACCESS.into());
             }
             debug_assert_eq!(
                 self.lookup(edit.dir, &edit.name).ok().flatten(),
@@ -320,6 +329,7 @@ impl State {
         self.live = reachable(&self.disk);
         self.disk = self.live.clone();
         self.writers.clear();
+        self.opened_up.clear();
         self.unsynced.clear();
         self.generation += 1;
         self.power_cuts += 1;

@@ -114,7 +114,7 @@ impl SimFs {
             }
             Node::Symlink(_) | Node::Directory(_) | Node::Special => state.make(node, mode),
         };
-        state.edit(vec![Edit { dir, name: name.to_vec(), from, to: Some(made) }])
+        state.edit_as_root(vec![Edit { dir, name: name.to_vec(), from, to: Some(made) }])
     }
 
     /// Writes a file in place; makes it (0644) when it is missing.
@@ -153,7 +153,7 @@ impl SimFs {
             return Err(Errno::EXIST.into());
         }
         let made = state.make(Node::Directory(BTreeMap::new()), Mode::new(0o755));
-        state.edit(vec![Edit { dir, name: name.to_vec(), from: None, to: Some(made) }])
+        state.edit_as_root(vec![Edit { dir, name: name.to_vec(), from: None, to: Some(made) }])
     }
 
     /// Removes a file, a link or a directory with everything in it.
@@ -163,7 +163,7 @@ impl SimFs {
         let inode = state.existing(dir, name)?;
         let mut edits = vec![Edit { dir, name: name.to_vec(), from: Some(inode), to: None }];
         empty(&state, inode, &mut edits);
-        state.edit(edits)
+        state.edit_as_root(edits)
     }
 
     /// rename(2): replaces a file or link that stands at `to`.
@@ -178,7 +178,7 @@ impl SimFs {
         if replaced.is_some_and(|replaced| matches!(state.inode(replaced).node, Node::Directory(_))) {
             return Err(Errno::EXIST.into());
         }
-        state.edit(vec![
+        state.edit_as_root(vec![
             Edit { dir: from_dir, name: from_name.to_vec(), from: Some(inode), to: None },
             Edit { dir: to_dir, name: to_name.to_vec(), from: replaced, to: Some(inode) },
         ])
@@ -192,7 +192,7 @@ impl SimFs {
         if state.lookup(to_dir, to_name)?.is_some() {
             return Err(Errno::EXIST.into());
         }
-        state.edit(vec![Edit { dir: to_dir, name: to_name.to_vec(), from: None, to: Some(inode) }])
+        state.edit_as_root(vec![Edit { dir: to_dir, name: to_name.to_vec(), from: None, to: Some(inode) }])
     }
 
     /// chmod(2).
