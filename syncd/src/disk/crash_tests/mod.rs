@@ -219,8 +219,9 @@ fn check_but(world: &Sim, start: &Start, forsaken: Option<&BTreeSet<Vec<u8>>>, l
         check_row(world, &at, &have, edited, label);
     }
     for (at, before) in start.tree.iter().filter(|(_, found)| found.kind == Kind::Directory) {
+        let is_set = |mode| start.actions.iter().any(|action| action.path == *at && action.entry.mode == mode);
         let now = tree.get(at).filter(|found| found.kind == Kind::Directory);
-        assert!(now.is_none_or(|now| now.mode == before.mode), "{label}: {at:?} has another mode");
+        assert!(now.is_none_or(|now| now.mode == before.mode || is_set(now.mode)), "{label}: {at:?} has another mode");
     }
     for held in world.journal.held() {
         let hold = world.fs.private_tree();
