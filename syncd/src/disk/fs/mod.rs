@@ -6,6 +6,7 @@
 
 mod error;
 mod lease;
+mod opened_up;
 mod real;
 pub mod sim;
 #[cfg(test)]

@@ -1,13 +1,13 @@
 //! `Fs` over Linux system calls. Paths are resolved beneath the root with openat2 (or component by component where
 //! a kernel or sandbox lacks it), links are never followed, mount points are never crossed.
 
+use super::opened_up::OpenedUp;
 use super::{Area, Errno, Fs, Listed, Private, RootId, Space, lease, writable};
 use protocol::model::path::PRIVATE_DIR;
 use protocol::model::{Mode, Mtime, RelPath};
 use protocol::sync::{Fingerprint, Kind};
 use rustix::fs::{AtFlags, FileType, Mode as RawMode, OFlags, RenameFlags, ResolveFlags, Stat, Timespec, Timestamps};
 use rustix::io::retry_on_intr;
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
@@ -15,8 +15,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// openat2 answers EAGAIN when a rename ran beside it; more tries than any burst of renames needs.
@@ -34,20 +33,6 @@ pub struct RealFs {
     lacks_fsync: AtomicBool,
     granularity: Duration,
     opened_up: OpenedUp,
-}
-
-/// Directories that were opened up, and the modes that they are to have.
-#[derive(Debug, Default)]
-struct OpenedUp {
-    modes: Mutex<BTreeMap<u64, Mode>>,
-    /// How often one got its mode back: a stat that ran beside that has to be run again.
-    closed: AtomicU64,
-}
-
-impl OpenedUp {
-    fn modes(&self) -> MutexGuard<'_, BTreeMap<u64, Mode>> {
-        self.modes.lock().expect("no thread panics while it holds the modes")
-    }
 }
 
 /// An open directory.
@@ -131,22 +116,6 @@ impl RealFs {
 
     fn base(&self) -> io::Result<RealDir> {
         RealDir::new(open_dir_at(self.root.fd.as_fd(), PRIVATE_DIR.as_bytes())?, true)
-    }
-
-    /// What stat says, with the modes that opened directories are to have.
-    fn steadily(&self, stat: impl Fn() -> io::Result<Option<Fingerprint>>) -> io::Result<Option<Fingerprint>> {
-        loop {
-            let before = self.opened_up.closed.load(Ordering::Acquire);
-            let Some(found) = stat()? else { return Ok(None) };
-            if found.kind != Kind::Directory {
-                return Ok(Some(found));
-            }
-            let modes = self.opened_up.modes();
-            if self.opened_up.closed.load(Ordering::Acquire) == before {
-                let own = modes.get(&found.inode).filter(|own| writable(**own) == found.mode);
-                return Ok(Some(Fingerprint { mode: own.copied().unwrap_or(found.mode), ..found }));
-            }
-        }
     }
 
     /// fsync, with a file system that offers none remembered instead of failing every change on it.
@@ -250,7 +219,7 @@ fn times(mtime: Option<Mtime>) -> Timestamps {
 }
 
 /// A name that leads to the inode behind a handle: chmod and utimensat work on it whatever the inode's mode is.
-fn through(fd: &OwnedFd) -> String {
+pub(super) fn through(fd: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
@@ -267,15 +236,6 @@ fn chmod_through(dir: &RealDir, name: &[u8], fd: &OwnedFd, mode: RawMode) -> io:
             Ok(rustix::fs::fchmod(&readable, mode)?)
         }
         done => Ok(done?),
-    }
-}
-
-/// chmod of a directory whose handle may be one of O_PATH. Set-id and sticky bits stay as they are.
-fn chmod_dir(dir: &RealDir, stat: &Stat, mode: Mode) -> rustix::io::Result<()> {
-    let bits = RawMode::from_raw_mode((stat.st_mode & 0o7000) | mode.bits());
-    match rustix::fs::fchmod(&dir.fd, bits) {
-        Err(Errno::BADF) => rustix::fs::chmod(through(&dir.fd), bits),
-        done => done,
     }
 }
 
@@ -397,15 +357,17 @@ impl Fs for RealFs {
 
     fn stat(&self, dir: &RealDir, name: &[u8]) -> io::Result<Option<Fingerprint>> {
         let name = single(name)?;
-        self.steadily(|| match retry_on_intr(|| rustix::fs::statat(&dir.fd, name, AtFlags::SYMLINK_NOFOLLOW)) {
-            Ok(stat) => Ok(Some(fingerprint(&stat, dir.fs_of(name.as_bytes(), &stat)?))),
-            Err(Errno::NOENT) => Ok(None),
-            Err(error) => Err(error.into()),
+        self.opened_up.steadily(|| {
+            match retry_on_intr(|| rustix::fs::statat(&dir.fd, name, AtFlags::SYMLINK_NOFOLLOW)) {
+                Ok(stat) => Ok(Some(fingerprint(&stat, dir.fs_of(name.as_bytes(), &stat)?))),
+                Err(Errno::NOENT) => Ok(None),
+                Err(error) => Err(error.into()),
+            }
         })
     }
 
     fn stat_dir(&self, dir: &RealDir) -> io::Result<Fingerprint> {
-        let found = self.steadily(|| Ok(Some(fingerprint(&rustix::fs::fstat(&dir.fd)?, dir.fs))))?;
+        let found = self.opened_up.steadily(|| Ok(Some(fingerprint(&rustix::fs::fstat(&dir.fd)?, dir.fs))))?;
         found.ok_or_else(|| Errno::NOENT.into())
     }
 
@@ -497,7 +459,7 @@ impl Fs for RealFs {
         let fd = open_path_at(dir, name)?;
         let stat = rustix::fs::fstat(&fd)?;
         let fs = dir.fs_of(name, &stat)?;
-        let found = self.steadily(|| Ok(Some(fingerprint(&rustix::fs::fstat(&fd)?, fs))))?;
+        let found = self.opened_up.steadily(|| Ok(Some(fingerprint(&rustix::fs::fstat(&fd)?, fs))))?;
         let Some(found) = found.filter(|found| found.unchanged_since(expected)) else {
             return Err(Errno::STALE.into());
         };
@@ -525,33 +487,11 @@ impl Fs for RealFs {
     }
 
     fn open_up(&self, dir: &RealDir) -> io::Result<bool> {
-        let mut modes = self.opened_up.modes();
-        let stat = rustix::fs::fstat(&dir.fd)?;
-        let mode = Mode::new(stat.st_mode);
-        if writable(mode) == mode || modes.contains_key(&stat.st_ino) || rustix::process::geteuid().is_root() {
-            return Ok(false);
-        }
-        modes.insert(stat.st_ino, mode);
-        match chmod_dir(dir, &stat, writable(mode)) {
-            Ok(()) => Ok(true),
-            Err(error) => {
-                modes.remove(&stat.st_ino);
-                // Somebody else's: what is to be done in it says so itself.
-                if matches!(error, Errno::PERM | Errno::ACCESS) { Ok(false) } else { Err(error.into()) }
-            }
-        }
+        self.opened_up.open(&dir.fd)
     }
 
     fn close_again(&self, dir: &RealDir) -> io::Result<()> {
-        let mut modes = self.opened_up.modes();
-        let stat = rustix::fs::fstat(&dir.fd)?;
-        let Some(own) = modes.get(&stat.st_ino).copied() else { return Ok(()) };
-        if writable(own) == Mode::new(stat.st_mode) {
-            chmod_dir(dir, &stat, own)?;
-        }
-        modes.remove(&stat.st_ino);
-        self.opened_up.closed.fetch_add(1, Ordering::Release);
-        Ok(())
+        self.opened_up.close(&dir.fd)
     }
 
     fn mkdir(&self, dir: &RealDir, name: &[u8], mode: Mode) -> io::Result<()> {
