@@ -197,9 +197,15 @@ fn release(world: &mut World) -> Result<(), Violation> {
     Ok(())
 }
 
-/// A file that is replaced is there before, after and in between.
+/// A file that is replaced is there before, after and in between, and what the index knows of outlives a power cut.
 fn never_missing(world: &World) -> Result<(), Violation> {
     for device in &world.devices {
+        if let Some(path) = &device.taken {
+            return fails(
+                "durable first",
+                format!("device {}: {path:?} was recorded and went with the power", device.number),
+            );
+        }
         if let Some(path) = &device.vanished {
             return fails("atomic visibility", format!("device {}: {path:?} was missing for a moment", device.number));
         }

@@ -8,7 +8,7 @@ use super::oracle::{Identity, Known, Oracle};
 use super::rng::Rng;
 use super::scenario::Act;
 use super::user::{Deed, Thing, User, moved};
-use super::volume::{Race, is_over};
+use super::volume::{Lost, Race, is_over};
 use protocol::model::{Content, DeviceId, Entry, FileContent, RelPath, ReplicaId, Timestamp};
 use protocol::sync::engine::{Alarm, Config, Effect, Engine, Event, View};
 use protocol::sync::{Action, Change, Journal, Outcome, Rows, Step};
@@ -71,6 +71,8 @@ pub struct Device {
     pub races: Vec<Race>,
     /// A file that a user could have found missing while it was replaced.
     pub vanished: Option<RelPath>,
+    /// Something that the index knew of and a power cut took.
+    pub taken: Option<RelPath>,
     /// Files that programs keep open, with the paths at which they opened them.
     open_files: Vec<(RelPath, UserFile)>,
     /// Actions carried out, ever.
@@ -105,6 +107,7 @@ impl Device {
             by_power: false,
             races: Vec::new(),
             vanished: None,
+            taken: None,
             open_files: Vec::new(),
             actions_done: 0,
             batch: None,
@@ -135,7 +138,7 @@ impl Device {
     }
 
     /// The daemon dies; database and disk stay.
-    pub fn crash(&mut self, rng: &mut Rng) {
+    pub fn crash(&mut self, rng: &mut Rng, oracle: &mut Oracle) {
         self.engine = None;
         self.dies_after = None;
         self.fetches.clear();
@@ -146,7 +149,17 @@ impl Device {
         self.renames.clear();
         let power = std::mem::take(&mut self.by_power);
         self.store.end(power, rng);
-        self.drive.end(power, rng);
+        let lost = self.drive.end(power, rng);
+        for Lost { deed, fingerprint } in &lost {
+            let have = self.store.get(&deed.path).have.filter(|have| !have.racy);
+            let recorded = have.and_then(|have| have.fingerprint);
+            if recorded.zip(*fingerprint).is_some_and(|(recorded, was)| was.unchanged_since(&recorded)) {
+                self.taken.get_or_insert_with(|| deed.path.clone());
+            }
+        }
+        // Nobody heard of it: the power is one more user.
+        let deeds: Vec<Deed> = lost.into_iter().map(|lost| lost.deed).collect();
+        self.tell_deeds(&deeds, oracle);
     }
 
     /// The database goes, with what recovery would have needed it for.

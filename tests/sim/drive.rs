@@ -5,7 +5,7 @@ use super::oracle::Identity;
 use super::rng::Rng;
 use super::tree::{Node, Tree};
 use super::user::{Deed, Files, Object};
-use super::volume::{Race, Volume};
+use super::volume::{Lost, Race, Volume};
 use super::weather::Faults;
 use protocol::model::{ContentHash, FileContent, Mtime, RelPath};
 use protocol::sync::engine::Event;
@@ -126,10 +126,13 @@ impl Drive {
         }
     }
 
-    /// The process ends.
-    pub fn end(&mut self, power: bool, rng: &mut Rng) {
+    /// The process ends. Returns what careless programs lose by that.
+    pub fn end(&mut self, power: bool, rng: &mut Rng) -> Vec<Lost> {
         match self {
-            Self::Flat(flat) => flat.scan = None,
+            Self::Flat(flat) => {
+                flat.scan = None;
+                Vec::new()
+            }
             Self::Disk(volume) => volume.end(power, rng),
         }
     }

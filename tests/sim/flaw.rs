@@ -50,6 +50,8 @@ pub enum Flaw {
     Counter,
     /// A transaction is two.
     OneTransaction,
+    /// What users wrote is told to others before it is durable.
+    DurableFindings,
     /// Tombstones are dropped at start.
     Tombstones,
 }
@@ -78,7 +80,7 @@ macro_rules! flaw {
 }
 
 /// All of them: rules of the decision table, then steps of the shells.
-pub const MUTANTS: [Mutant; 30] = [
+pub const MUTANTS: [Mutant; 31] = [
     rule("resolver_bumps", Profile::Flat, |config| config.rules.resolver_bumps = false),
     rule("metadata_bumps", Profile::Disk, |config| config.rules.metadata_bumps = false),
     rule("content_at", Profile::Flat, |config| config.rules.content_at = false),
@@ -108,6 +110,7 @@ pub const MUTANTS: [Mutant; 30] = [
     flaw!("racy", Racy),
     flaw!("counter", Counter),
     flaw!("one_transaction", OneTransaction),
+    flaw!("durable_findings", DurableFindings),
     flaw!("tombstones", Tombstones),
 ];
 

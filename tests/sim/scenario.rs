@@ -69,6 +69,9 @@ pub struct Config {
     /// Peers remember in which run they read an index.
     #[serde(default)]
     pub runs: bool,
+    /// Some programs never call fsync.
+    #[serde(default)]
+    pub careless: bool,
     /// What the disks do wrong.
     pub faults: Faults,
     /// What every device does wrong: a test of the oracle.
@@ -300,6 +303,9 @@ impl Scenario {
             &FLAT_PATHS[..1 + rng.below(3)]
         };
         let skewed = rng.chance(40);
+        let faults = Faults::draw(seed, profile);
+        // A disk that says it took what it did not take can lose anything.
+        let careless = Rng::new(seed, 0xca4e).chance(40) && profile != Profile::Flat && !faults.syncs_lie;
         let config = Config {
             seed,
             profile,
@@ -315,7 +321,8 @@ impl Scenario {
             guard: rng.chance(20),
             reuse_replica: false,
             clone_after: None,
-            faults: Faults::draw(seed, profile),
+            careless,
+            faults,
             flaw: None,
             back_after: None,
             runs: false,

@@ -184,6 +184,8 @@ impl Files for Tree {
         self.nodes.iter().map(|(path, node)| (path.clone(), object(node))).collect()
     }
 
+    fn begin(&mut self, _salt: u64) {}
+
     fn put(&mut self, path: &RelPath, thing: &Thing, mode: Mode, mtime: Mtime) {
         self.install(path, thing.content(), mode, mtime);
     }

@@ -43,6 +43,8 @@ impl Thing {
 pub trait Files {
     /// Everything in it.
     fn objects(&self) -> BTreeMap<RelPath, Object>;
+    /// Another program is at work; `salt` says of what kind.
+    fn begin(&mut self, salt: u64);
     /// Puts something there; no directory stands there.
     fn put(&mut self, path: &RelPath, thing: &Thing, mode: Mode, mtime: Mtime);
     /// Writes a file in place and puts its mtime back.
@@ -92,6 +94,7 @@ impl User {
     /// Does it, if it makes sense here.
     pub fn act(&self, act: Act, files: &mut dyn Files) -> Vec<Deed> {
         let objects = files.objects();
+        files.begin(self.salt);
         let mut acting = Acting { user: self, files, objects, deeds: Vec::new() };
         acting.act(act);
         acting.deeds

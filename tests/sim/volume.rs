@@ -1,6 +1,7 @@
 //! The disk of the `disk` profile: the real commit protocol, recovery and scanner over a file system in memory that
 //! is killed or loses its power at any operation and on both sides of any transaction. Users act also in the middle
-//! of a batch. What users did is durable at once: they are careful programs; what syncd did is as durable as it made it.
+//! of a batch. What careful programs did is durable at once, what careless ones did may go with the power, as long as
+//! nobody has heard of it; what syncd did is as durable as it made it.
 
 use super::database::Database;
 use super::flaw::Flaw;
@@ -12,10 +13,10 @@ use super::user::{Deed, Files, Object, Thing, User};
 use super::weather::{Faults, Weather};
 use protocol::model::{Content, Mode, Mtime, RelPath};
 use protocol::sync::{Action, ActionId, Disk, Fingerprint, Kind, Outcome, Step};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use syncd::disk::fs::sim::{Fault, Op, OpKind, SimFs, UserFile, until_crash};
 use syncd::disk::fs::{Errno, Fs, errno};
@@ -23,7 +24,7 @@ use syncd::disk::hash::HashOptions;
 use syncd::disk::ignore::Ignore;
 use syncd::disk::scan::{Next, ScanEvent, Scanner};
 use syncd::disk::stage::FinishError;
-use syncd::disk::{Stage, commit, recover, versions};
+use syncd::disk::{Stage, commit, make_durable, recover, versions};
 
 /// Seconds after which displaced objects have surely left `hold/`.
 const HOLD_OVER_SECS: u64 = 700;
@@ -35,6 +36,20 @@ pub struct Volume {
     /// Time stamps are multiples of this.
     tick: Duration,
     weather: Arc<Mutex<Weather>>,
+    /// Some programs here never call fsync.
+    has_careless: bool,
+    /// The program at work does.
+    is_careful: bool,
+    /// What careless programs changed.
+    loose: Arc<Mutex<BTreeSet<RelPath>>>,
+}
+
+/// What a power cut took.
+pub struct Lost {
+    /// Where, from what was there to what is.
+    pub deed: Deed,
+    /// Of what was there.
+    pub fingerprint: Option<Fingerprint>,
 }
 
 /// What a user does in the middle of a batch.
@@ -76,12 +91,13 @@ struct Meanwhile {
 impl Volume {
     /// An empty volume with a prepared folder.
     #[must_use]
-    pub fn new(tick: Duration, ahead: Duration, flaw: Option<Flaw>, weather: Weather) -> Self {
+    pub fn new(tick: Duration, ahead: Duration, flaw: Option<Flaw>, weather: Weather, has_careless: bool) -> Self {
         let fs = FlawedFs::new(SimFs::new(), flaw);
         fs.prepare_private().expect("a fresh volume");
         fs.set_tick(u64::try_from(tick.as_nanos()).expect("a tick is short"));
         fs.advance(ahead);
-        let volume = Self { fs: Arc::new(fs), tick, weather: Arc::new(Mutex::new(weather)) };
+        let weather = Arc::new(Mutex::new(weather));
+        let volume = Self { fs: Arc::new(fs), tick, weather, has_careless, is_careful: true, loose: Arc::default() };
         volume.arm(None, Vec::new(), Vec::new(), Arc::default());
         volume
     }
@@ -89,8 +105,9 @@ impl Volume {
     /// A copy that goes its own way.
     #[must_use]
     pub fn fork(&self) -> Self {
-        let weather = self.weather.lock().expect("nobody panics with it").clone();
-        let fork = Self { fs: Arc::new(self.fs.fork()), tick: self.tick, weather: Arc::new(Mutex::new(weather)) };
+        let weather = Arc::new(Mutex::new(self.weather.lock().expect("nobody panics with it").clone()));
+        let loose = Arc::new(Mutex::new(self.loose().clone()));
+        let fork = Self { fs: Arc::new(self.fs.fork()), weather, loose, ..self.clone() };
         fork.arm(None, Vec::new(), Vec::new(), Arc::default());
         fork
     }
@@ -134,14 +151,47 @@ impl Volume {
         self.fs.now()
     }
 
-    /// The process ends; with `power` so does everything that was not made durable.
-    pub fn end(&self, power: bool, rng: &mut Rng) {
-        if power {
-            self.fs.power_cut(|n| rng.below(n));
-        } else {
+    /// The process ends; with `power` so does everything that was not made durable. Returns what careless programs
+    /// lose by that.
+    pub fn end(&self, power: bool, rng: &mut Rng) -> Vec<Lost> {
+        if !power {
             self.fs.kill();
+            self.disarm();
+            return Vec::new();
         }
+        self.fs.set_hook(None);
+        let loose = std::mem::take(&mut *self.loose());
+        let is_loose = |path: &RelPath| loose.iter().any(|top| path == top || path.is_below(top));
+        let mut before = if loose.is_empty() { BTreeMap::new() } else { self.objects() };
+        before.retain(|path, _| is_loose(path));
+        let before: BTreeMap<RelPath, (Content, Option<Fingerprint>)> =
+            before.into_iter().map(|(path, object)| (path.clone(), (object.content, self.stat(&path)))).collect();
+        self.fs.power_cut(|n| rng.below(n));
+        let mut after = if loose.is_empty() { BTreeMap::new() } else { self.objects() };
+        after.retain(|path, _| is_loose(path));
+        let paths: BTreeSet<RelPath> = before.keys().chain(after.keys()).cloned().collect();
+        let lost = paths.into_iter().filter_map(|path| {
+            let (content, fingerprint) = before.get(&path).cloned().map_or((None, None), |(was, at)| (Some(was), at));
+            let now = after.get(&path).map(|object| object.content.clone());
+            let deed = Deed { path, before: content, after: now };
+            (deed.before != deed.after).then_some(Lost { deed, fingerprint })
+        });
+        let lost = lost.collect();
         self.disarm();
+        lost
+    }
+
+    fn loose(&self) -> MutexGuard<'_, BTreeSet<RelPath>> {
+        self.loose.lock().expect("nobody panics with it")
+    }
+
+    /// A program ends what it did at a path.
+    fn close(&self, path: &RelPath) {
+        if self.is_careful {
+            self.fs.user_fsync(path);
+        } else {
+            self.loose().insert(path.clone());
+        }
     }
 
     /// What a start settles.
@@ -245,6 +295,7 @@ impl Volume {
         }
         // The volume holds the hook: a handle of the whole would never be dropped.
         let (fs, weather, tick) = (Arc::downgrade(&self.fs), Arc::clone(&self.weather), self.tick);
+        let (loose, has_careless) = (Arc::clone(&self.loose), self.has_careless);
         self.fs.set_hook(Some(Box::new(move |op| {
             let Some(fs) = fs.upgrade() else { return Fault::None };
             if let Some(path) = replaced.iter().find(|path| !fs.user_sees(path)) {
@@ -253,7 +304,8 @@ impl Volume {
             let (due, later) = races.drain(..).partition(|race: &Race| race.is_due(op));
             races = later;
             for race in due {
-                let mut files = Self { fs: Arc::clone(&fs), tick, weather: Arc::clone(&weather) };
+                let (fs, weather, loose) = (Arc::clone(&fs), Arc::clone(&weather), Arc::clone(&loose));
+                let mut files = Self { fs, tick, weather, has_careless, is_careful: true, loose };
                 let did = race.user.act(race.act, &mut files);
                 meanwhile.lock().expect("nobody panics with it").deeds.extend(did);
                 // From here on a file may be missing because of a user.
@@ -298,9 +350,20 @@ impl Volume {
         let (ignore, cancel, clock) = (Ignore::default(), AtomicBool::new(false), || self.fs.now());
         let hash = HashOptions { now: &clock, granularity: self.fs.granularity(), cancel: &cancel };
         let scanner = Scanner { fs: &*self.fs, rows: store, ignore: &ignore, hash, workers: 1 };
-        let mut found = Vec::new();
-        run(&scanner, &mut found);
-        found
+        let mut events = Vec::new();
+        run(&scanner, &mut events);
+        let (mut found, mut missing) = (Vec::new(), Vec::new());
+        for event in &events {
+            match event {
+                ScanEvent::Found(it) => found.push(it.clone()),
+                ScanEvent::Missing(path) => missing.push(path.clone()),
+                ScanEvent::Problem { .. } | ScanEvent::Progress { .. } | ScanEvent::Done { .. } => {}
+            }
+        }
+        if self.fs.flaw() != Some(Flaw::DurableFindings) && make_durable(&*self.fs, &found, &missing).is_err() {
+            return vec![ScanEvent::Done { complete: false }];
+        }
+        events
     }
 
     fn stat(&self, path: &RelPath) -> Option<Fingerprint> {
@@ -354,6 +417,10 @@ impl Files for Volume {
         self.fs.tree().into_iter().filter_map(|(path, found)| Some((path, object(found)?))).collect()
     }
 
+    fn begin(&mut self, salt: u64) {
+        self.is_careful = !self.has_careless || salt / 8 % 2 == 0;
+    }
+
     fn put(&mut self, path: &RelPath, thing: &Thing, _mode: Mode, mtime: Mtime) {
         let is_file = self.fs.tree().get(path).is_some_and(|found| found.kind == Kind::File);
         let done = match thing {
@@ -369,7 +436,7 @@ impl Files for Volume {
             }
         };
         done.expect("the user knows what stands there");
-        self.fs.user_fsync(path);
+        self.close(path);
     }
 
     /// A tick after whatever happened there last: within it no stamp could tell.
@@ -377,29 +444,29 @@ impl Files for Volume {
         self.advance(self.tick);
         let done = self.fs.user_write(path, bytes).and_then(|()| self.fs.user_touch(path, mtime));
         done.expect("the user knows what stands there");
-        self.fs.user_fsync(path);
+        self.close(path);
     }
 
     fn put_pipe(&mut self, path: &RelPath) {
         self.fs.user_mkfifo(path).expect("the user knows what stands there");
-        self.fs.user_fsync(path);
+        self.close(path);
     }
 
     fn set_metadata(&mut self, path: &RelPath, mode: Mode, mtime: Mtime) {
         let is_mode = self.fs.tree().get(path).is_some_and(|found| found.mode == mode);
         let done = if is_mode { self.fs.user_touch(path, mtime) } else { self.fs.user_chmod(path, mode) };
         done.expect("the user knows what stands there");
-        self.fs.user_fsync(path);
+        self.close(path);
     }
 
     fn remove_all(&mut self, path: &RelPath) {
         self.fs.user_delete(path).expect("the user knows what stands there");
-        self.fs.user_fsync(path);
+        self.close(path);
     }
 
     fn rename_all(&mut self, from: &RelPath, to: &RelPath) {
         self.fs.user_rename(from, to).expect("the user knows what stands there");
-        self.fs.user_fsync(to);
-        self.fs.user_fsync(from);
+        self.close(to);
+        self.close(from);
     }
 }

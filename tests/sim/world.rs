@@ -377,7 +377,7 @@ impl World {
     fn crash(&mut self, at: usize) {
         self.say(|| format!("{at}: dies"));
         let mut rng = Rng::new(self.config.seed ^ self.happened, 0xdead);
-        self.devices[at].crash(&mut rng);
+        self.devices[at].crash(&mut rng, &mut self.oracle);
         for other in 0..self.devices.len() {
             self.cut(at, other);
         }
@@ -483,7 +483,7 @@ fn drive(config: &Config, number: usize) -> Drive {
             let ahead = u64::try_from(1000 + config.skew_secs[number]).unwrap_or_default();
             let weather = Weather::new(config.faults.clone(), Rng::new(config.seed, 0xfa02 + number as u64));
             let (tick, ahead) = (Duration::from_micros(config.tick_us), Duration::from_secs(ahead));
-            Drive::Disk(Volume::new(tick, ahead, config.flaw, weather))
+            Drive::Disk(Volume::new(tick, ahead, config.flaw, weather, config.careless))
         }
     }
 }

@@ -66,12 +66,13 @@ pub(super) fn surely_holds<F: Fs>(fs: &F, dir: &F::Dir, name: &[u8], content: &C
 /// have put size and mtime back; for larger ones, and those that may not be read, the fingerprint decides now and
 /// the hash when they leave `hold/`.
 pub(super) fn is_as_expected<F: Fs>(fs: &F, dir: &F::Dir, name: &[u8], have: &Have) -> bool {
-    let Some(expected) = &have.fingerprint else { return false };
-    match fs.stat(dir, name) {
-        Ok(Some(found)) if found.same_but_ctime(expected) => {
-            let hash_now = found.size <= LOOK_LEN_MAX || have.racy;
-            !hash_now || content_at(fs, dir, name).map_or(true, |(_, at)| at.same(&have.entry.content))
-        }
-        _ => false,
-    }
+    is_surely_as_expected(fs, dir, name, have).unwrap_or(false)
+}
+
+/// The same for who must know: an object that cannot be looked at is no answer.
+pub(super) fn is_surely_as_expected<F: Fs>(fs: &F, dir: &F::Dir, name: &[u8], have: &Have) -> io::Result<bool> {
+    let Some(expected) = &have.fingerprint else { return Ok(false) };
+    let Some(found) = fs.stat(dir, name)?.filter(|found| found.same_but_ctime(expected)) else { return Ok(false) };
+    let hash_now = found.size <= LOOK_LEN_MAX || have.racy;
+    Ok(!hash_now || content_at(fs, dir, name).map_or(true, |(_, at)| at.same(&have.entry.content)))
 }

@@ -3,6 +3,7 @@
 pub mod commit;
 #[cfg(test)]
 mod crash_tests;
+mod durable;
 pub mod fs;
 pub mod hash;
 pub mod ignore;
@@ -23,5 +24,6 @@ pub mod versions;
 pub mod watch;
 
 pub use commit::{NotDurable, commit};
+pub use durable::make_durable;
 pub use recover::{Recovered, recover};
 pub use stage::{Stage, Temp};

@@ -5,8 +5,9 @@
 
 use super::report::StopCause;
 use super::shared::Shared;
-use crate::disk::fs::Fs;
+use crate::disk::fs::{Fs, RealFs, problem};
 use crate::disk::hash::{HashOptions, HashOutcome, Hasher, wall_clock};
+use crate::disk::make_durable;
 use crate::disk::scan::{self, Next, ScanEvent};
 use crate::disk::watch::{Barrier, Dirty, Watcher};
 use crossbeam_channel::Sender;
@@ -292,7 +293,7 @@ impl Scanner {
 
     fn scan(&mut self, scope: Option<&RelPath>) {
         let mut root_lost = false;
-        let mut batch = Batch::new(&self.out);
+        let mut batch = Batch::new(&self.out, self.shared.fs());
         batch.send(Seen::Started);
         let ignore = self.shared.ignore();
         let mut complete = false;
@@ -307,6 +308,7 @@ impl Scanner {
             }
         });
         batch.flush();
+        complete &= !batch.has_failed;
         batch.send(Seen::Ended { whole: complete && scope.is_none(), scope: scope.cloned() });
         // The folder's task has stopped over it, and waits to hear that the root is back.
         self.stopped |= root_lost;
@@ -334,7 +336,7 @@ pub(super) struct Looker {
 impl Looker {
     pub(super) fn run(self) {
         while let Some(work) = self.queue.next_paths() {
-            let mut batch = Batch::new(&self.out);
+            let mut batch = Batch::new(&self.out, self.shared.fs());
             if work.ignore {
                 batch.send(Seen::IgnoreChanged);
             }
@@ -414,10 +416,13 @@ fn is_ignore_file(path: &RelPath) -> bool {
     [IgnoreFile::Shared, IgnoreFile::Local].iter().any(|file| path.as_bytes() == file.name().as_bytes())
 }
 
-/// Collects findings so that the folder task is not woken for each. Found before missing: a move needs both,
-/// and its create goes first.
+/// Collects findings so that the folder task is not woken for each, and makes them durable before it hears of them.
+/// Found before missing: a move needs both, and its create goes first.
 struct Batch<'a> {
     out: &'a Sender<Seen>,
+    fs: &'a RealFs,
+    /// Some findings were not made durable, and not handed over.
+    has_failed: bool,
     found: Vec<Observation>,
     missing: Vec<RelPath>,
     since: Instant,
@@ -427,8 +432,8 @@ struct Batch<'a> {
 const BATCH_AGE_MAX: Duration = Duration::from_millis(50);
 
 impl<'a> Batch<'a> {
-    fn new(out: &'a Sender<Seen>) -> Self {
-        Self { out, found: Vec::new(), missing: Vec::new(), since: Instant::now() }
+    fn new(out: &'a Sender<Seen>, fs: &'a RealFs) -> Self {
+        Self { out, fs, has_failed: false, found: Vec::new(), missing: Vec::new(), since: Instant::now() }
     }
 
     fn event(&mut self, event: ScanEvent) {
@@ -462,12 +467,19 @@ impl<'a> Batch<'a> {
 
     fn flush(&mut self) {
         self.since = Instant::now();
-        if !self.found.is_empty() {
-            let found = std::mem::take(&mut self.found);
+        let (found, missing) = (std::mem::take(&mut self.found), std::mem::take(&mut self.missing));
+        if let Err(error) = make_durable(self.fs, &found, &missing) {
+            self.has_failed = true;
+            let problem = problem(&error, "cannot make what changed durable");
+            for path in found.into_iter().map(|found| found.path).chain(missing) {
+                self.send(Seen::Problem(Some(path), problem.clone()));
+            }
+            return;
+        }
+        if !found.is_empty() {
             self.send(Seen::Found(found));
         }
-        if !self.missing.is_empty() {
-            let missing = std::mem::take(&mut self.missing);
+        if !missing.is_empty() {
             self.send(Seen::Missing(missing));
         }
     }

@@ -163,7 +163,8 @@ impl<F: Fs> Batch<'_, F> {
             Ok(()) => {
                 let entry = action.entry.clone();
                 let ours = Have { entry, fingerprint: Some(*new), racy: true };
-                if !look::is_as_expected(fs, &self.tree.hold, &name, &ours) {
+                // One that cannot be looked at waits in `hold/`, which is looked at again before anything becomes of it.
+                if matches!(look::is_surely_as_expected(fs, &self.tree.hold, &name, &ours), Ok(false)) {
                     self.tree.rescue(action.id, &name, &action.path);
                 } else if let Some(Staged { origin: Origin::Tree(from, have), .. }) = staged {
                     self.move_back(action, &from, &have);
