@@ -12,6 +12,8 @@ use tests::harness::{Device, PATIENCE, Tree, World, conflict_copies, differences
 const ARRIVAL_MAX: Duration = Duration::from_secs(40);
 /// How a daemon ends that cannot go on and wants to be started again.
 const EXIT_FAILED: i32 = 75;
+/// Points that one pair of daemons tries: more deletions within ten minutes than the guard lets through would be held.
+const PLACES_MAX: u64 = 100;
 /// Of each daemon's log, when a point fails.
 const LOG_LINES_SHOWN: usize = 30;
 
@@ -109,6 +111,9 @@ pub fn sweep(operation: &Operation, victim: Victim, fault: Fault, every: usize, 
         if Instant::now() > deadline {
             tally.left = points.len() - at;
             break;
+        }
+        if pair.places >= PLACES_MAX {
+            pair = Pair::new();
         }
         match catch_unwind(AssertUnwindSafe(|| try_point(&mut pair, operation, victim, fault, point))) {
             Ok(Ok(Met::Nothing)) => {}
