@@ -323,7 +323,12 @@ impl State {
                 (disk.mode, disk.mtime, disk.ctime) = (live.mode, live.mtime, live.ctime);
             }
             if let (Node::File(durable), Node::File(bytes)) = (&mut disk.node, live.node) {
-                *durable = torn(durable, &bytes, choose);
+                let before = std::mem::take(durable);
+                *durable = torn(&before, &bytes, choose);
+                // Real disks may keep bytes and lose the times that tell of them: who never syncs is on their own there.
+                if *durable != before {
+                    (disk.mtime, disk.ctime) = (live.mtime, live.ctime);
+                }
             }
         }
         self.live = reachable(&self.disk);
