@@ -9,6 +9,7 @@ mod look;
 mod report;
 mod shared;
 mod status;
+mod steady;
 mod task;
 mod troubles;
 mod words;

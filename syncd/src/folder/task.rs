@@ -125,10 +125,8 @@ impl Task {
     }
 
     fn next_input(&self, busy: bool) -> Turn {
-        let wake = self.engine.wake_at().into_iter().chain(self.troubles.next_look()).min();
+        let wake = self.engine.wake_at().into_iter().chain(self.troubles.next_look()).chain(self.holds.next()).min();
         let wake = wake.map(|at| at.since(self.now()).max(Duration::from_millis(1)));
-        let reminder = self.holds.next().map(|at| u64::try_from(at - self.shared.wall_secs()).unwrap_or(0).max(1));
-        let wake = wake.into_iter().chain(reminder.map(Duration::from_secs)).min();
         let timer = match (busy, wake) {
             (true, _) => after(Duration::ZERO),
             (false, Some(wait)) => after(wait),
@@ -329,7 +327,7 @@ impl Task {
 
     /// What is still held after days is said again. Never approved by itself.
     fn remind(&mut self) {
-        let due = self.holds.update(&self.engine.held(), self.shared.wall_secs());
+        let due = self.holds.update(&self.engine.held(), self.now(), self.shared.wall_secs());
         for hold in due {
             self.warn(&Alarm::Held(hold));
         }

@@ -34,7 +34,7 @@ use protocol::wire::relay::{Endpoint, RelayLink};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -99,7 +99,7 @@ struct Node {
     /// Indexes that went back to an earlier state, and when they were last renewed.
     renewals: BTreeMap<FolderId, renewal::Renewal>,
     newer_database: bool,
-    started_ms: u64,
+    started: Instant,
     stop: CancellationToken,
 }
 
@@ -155,7 +155,7 @@ impl Daemon {
             home_problems: Vec::new(),
             renewals: BTreeMap::new(),
             newer_database: false,
-            started_ms: wall_ms(),
+            started: Instant::now(),
             stop: stop.clone(),
         };
         for (folder, warnings) in load_folders(&node.home.folders())? {

@@ -94,7 +94,7 @@ impl Node {
                 device: api::Identity { id: self.id.to_string(), name: self.config.settings().name.clone() },
                 version: env!("CARGO_PKG_VERSION").to_string(),
                 pid: std::process::id(),
-                uptime_s: super::wall_ms().saturating_sub(self.started_ms) / 1000,
+                uptime_s: self.started.elapsed().as_secs(),
                 listen: self.net.listening().iter().map(ToString::to_string).collect(),
                 folders: Vec::new(),
                 devices: Vec::new(),
