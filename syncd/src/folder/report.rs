@@ -2,6 +2,7 @@
 
 use super::holds::held_words;
 use super::log::Record;
+use crate::disk::presence::Presence;
 use protocol::model::{DeviceId, RelPath};
 use protocol::sync::engine::{Alarm, FolderMode, Hold, PeerStatus};
 use protocol::sync::{FolderState, Problem};
@@ -14,11 +15,29 @@ pub enum StopCause {
     MarkerMissing(String),
     /// The marker is another folder's, or its nonce is not ours.
     MarkerForeign,
+    /// The root has our marker and is not the directory that was known, and too few of the files are in it.
+    OtherDisk(Presence),
+    /// The same while the folder runs: nobody has looked for the files yet.
+    Replaced,
     /// The root cannot be opened.
     Root(String),
 }
 
+impl std::error::Error for StopCause {}
+
+impl std::fmt::Display for StopCause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.words())
+    }
+}
+
 impl StopCause {
+    /// Whether only a start of the folder finds out more: it looks for the files, and `folder approve` answers it.
+    #[must_use]
+    pub const fn asks(&self) -> bool {
+        matches!(self, Self::MarkerForeign | Self::OtherDisk(_) | Self::Replaced)
+    }
+
     /// For people.
     #[must_use]
     pub fn words(&self) -> String {
@@ -27,9 +46,17 @@ impl StopCause {
                 "the folder's marker is missing in {root}: is its disk mounted? Nothing is synced or deleted until it is back"
             ),
             Self::MarkerForeign => {
-                "the directory belongs to another folder (foreign marker): nothing is synced until it is put right"
+                "the directory belongs to another folder (foreign marker): nothing is synced until the \
+                 right one is back, or, if no other home of syncd uses this one, `syncctl folder approve` makes it \
+                 this folder's"
                     .into()
             }
+            Self::OtherDisk(Presence { there, of }) => format!(
+                "another disk or directory is in the folder's place: its marker is right, but only {there} of {of} entries \
+                 are where they should be. Nothing is synced or deleted until the right one is back, or `syncctl folder \
+                 approve` says that this is it"
+            ),
+            Self::Replaced => "another directory is in the folder's place: it is looked at".into(),
             Self::Root(words) => words.clone(),
         }
     }

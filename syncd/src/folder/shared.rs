@@ -115,7 +115,7 @@ impl Shared {
     pub(super) fn check_root(&self) -> Result<(), StopCause> {
         match self.fs.root_id() {
             Ok(id) if id == self.root_id => {}
-            Ok(_) => return Err(StopCause::MarkerMissing(self.root.display().to_string())),
+            Ok(_) => return Err(self.replaced()),
             Err(error) => return Err(StopCause::Root(format!("cannot open {}: {error}", self.root.display()))),
         }
         match self.marker.check(&*self.fs) {
@@ -123,6 +123,15 @@ impl Shared {
             Ok(MarkerCheck::Foreign) => Err(StopCause::MarkerForeign),
             Ok(MarkerCheck::Missing) => Err(StopCause::MarkerMissing(self.root.display().to_string())),
             Err(error) => Err(StopCause::Root(format!("cannot read the folder's marker: {error}"))),
+        }
+    }
+
+    /// What stands where the folder was started now.
+    fn replaced(&self) -> StopCause {
+        match RealFs::open(&self.root).and_then(|fs| self.marker.check(&fs)) {
+            Ok(MarkerCheck::Ok) => StopCause::Replaced,
+            Ok(MarkerCheck::Foreign) => StopCause::MarkerForeign,
+            Ok(MarkerCheck::Missing) | Err(_) => StopCause::MarkerMissing(self.root.display().to_string()),
         }
     }
 

@@ -11,6 +11,7 @@ mod pairing;
 mod preview;
 mod renewal;
 mod requests;
+mod roots;
 mod sessions;
 mod status;
 mod wait;
@@ -242,6 +243,7 @@ impl Node {
             }
             Note::Alarm(id, Alarm::Stale { peer, replica }) => return self.went_back(id, &peer, replica),
             Note::Alarm(id, alarm) => named(self, &id).map(|folder| self.alarm_event(&alarm).folder(folder)),
+            Note::Stopped(id, Some(cause)) if cause.asks() => return self.root_replaced(id),
             Note::Stopped(id, cause) => named(self, &id).map(|folder| match cause {
                 Some(cause) => NewEvent::new(EventKind::Problem, cause.words()).folder(folder),
                 None => NewEvent::new(EventKind::ProblemSolved, "the folder is back").folder(folder),

@@ -108,7 +108,7 @@ impl Node {
         let (state, state_words) = match &slot.state {
             State::Running(_) => (api::FolderState::Idle, None),
             State::Paused => (api::FolderState::Paused, None),
-            State::Stopped(words) => (api::FolderState::Stopped, Some(words.clone())),
+            State::Stopped(stopped) => (api::FolderState::Stopped, Some(stopped.words.clone())),
         };
         api::FolderStatus {
             id: slot.config.id.to_string(),

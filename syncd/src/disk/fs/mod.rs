@@ -17,6 +17,7 @@ pub use sim::SimFs;
 
 use protocol::model::{Mode, Mtime, RelPath};
 use protocol::sync::{Fingerprint, Kind};
+use std::fmt;
 use std::io;
 use std::ops::Deref;
 use std::time::Duration;
@@ -87,6 +88,12 @@ pub struct RootId {
     pub fs: u64,
     /// Inode number.
     pub inode: u64,
+}
+
+impl fmt::Display for RootId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}-{:016x}", self.fs, self.inode)
+    }
 }
 
 /// A file system, rooted at one folder. Errors are `io::Error` with an errno; `problem` puts them into words.
