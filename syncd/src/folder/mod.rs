@@ -16,7 +16,7 @@ mod words;
 
 pub use holds::{answered_words, answers_words, held_words};
 pub use log::{Record, What};
-pub use report::{Report, StopCause, alarm_words};
+pub use report::{Report, StopCause, UNDURABLE_WORDS, alarm_words};
 pub use shared::{FetchRequest, Outside, ignore_rules, words_of};
 pub use task::Input;
 pub use words::folder_of;
@@ -123,6 +123,7 @@ impl Folder {
             holds: holds::Holds::default(),
             stopped: None,
             watching: None,
+            undurable: None,
             barriers: Vec::new(),
             log: log::ChangeLog::new(shared::wall_ms),
             was_idle: false,

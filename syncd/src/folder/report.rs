@@ -62,6 +62,10 @@ impl StopCause {
     }
 }
 
+/// Of a file system that refuses fsync.
+pub const UNDURABLE_WORDS: &str = "the folder's file system refuses fsync: what arrives here can be lost or damaged by a \
+     power cut shortly afterwards, although other devices were told that it is here";
+
 /// What a folder says of itself.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -77,6 +81,8 @@ pub struct Report {
     pub stopped: Option<StopCause>,
     /// Why not all changes are seen at once, and since when (Unix seconds). A scan finds them: nothing is out of sync.
     pub watching: Option<(String, i64)>,
+    /// Since when it is known that the file system refuses fsync (Unix seconds).
+    pub undurable: Option<i64>,
     /// Paths that do not get on, with the reason and since when (Unix seconds).
     pub problems: Vec<(RelPath, Problem, i64)>,
     /// What waits for a person, and since when (Unix seconds).

@@ -44,6 +44,8 @@ pub trait Outside: Send + Sync {
     fn state_changed(&self, folder: FolderId, idle: bool);
     /// Something needs a person.
     fn alarm(&self, folder: FolderId, alarm: &Alarm);
+    /// Something is wrong, in words; nothing waits for a person.
+    fn problem(&self, folder: FolderId, words: &str);
     /// The folder stopped or goes on.
     fn stopped(&self, folder: FolderId, cause: Option<StopCause>);
 }
@@ -86,6 +88,10 @@ impl Shared {
 
     pub(super) fn granularity(&self) -> Duration {
         self.fs.granularity()
+    }
+
+    pub(super) fn is_durable(&self) -> bool {
+        self.fs.is_durable()
     }
 
     pub(super) fn store(&self) -> &Store {
@@ -164,6 +170,10 @@ impl Shared {
 
     pub(super) fn alarm(&self, alarm: &Alarm) {
         self.outside.alarm(self.id, alarm);
+    }
+
+    pub(super) fn problem(&self, words: &str) {
+        self.outside.problem(self.id, words);
     }
 
     pub(super) fn set_stopped(&self, cause: Option<StopCause>) {

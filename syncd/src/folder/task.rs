@@ -7,7 +7,7 @@
 use super::holds::Holds;
 use super::log::{ChangeLog, What};
 use super::look::{Look, LookQueue, Seen};
-use super::report::{Report, StopCause};
+use super::report::{Report, StopCause, UNDURABLE_WORDS};
 use super::shared::{FetchRequest, Shared};
 use super::troubles::Troubles;
 use super::words::{self, Outgoing};
@@ -89,6 +89,8 @@ pub(super) struct Task {
     pub(super) stopped: Option<StopCause>,
     /// Why not all changes are seen at once, and since when (Unix seconds).
     pub(super) watching: Option<(String, i64)>,
+    /// Since when it is known that the file system refuses fsync (Unix seconds).
+    pub(super) undurable: Option<i64>,
     pub(super) barriers: Vec<oneshot::Sender<()>>,
     pub(super) log: ChangeLog,
     pub(super) was_idle: bool,
@@ -303,6 +305,7 @@ impl Task {
             let effects = self.engine.advance(self.now(), view);
             if effects.is_empty() {
                 self.note_idle();
+                self.note_durability();
                 self.remind();
                 self.look_again();
                 return false;
@@ -322,6 +325,15 @@ impl Task {
                 // of no use.
                 self.shared.clear_temps();
             }
+        }
+    }
+
+    /// Said once: nothing can be done about it but to use another file system.
+    fn note_durability(&mut self) {
+        if self.undurable.is_none() && !self.shared.is_durable() {
+            self.undurable = Some(self.shared.wall_secs());
+            tracing::warn!(folder = %self.shared.id(), "{UNDURABLE_WORDS}");
+            self.shared.problem(UNDURABLE_WORDS);
         }
     }
 

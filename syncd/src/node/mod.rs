@@ -243,6 +243,9 @@ impl Node {
             }
             Note::Alarm(id, Alarm::Stale { peer, replica }) => return self.went_back(id, &peer, replica),
             Note::Alarm(id, alarm) => named(self, &id).map(|folder| self.alarm_event(&alarm).folder(folder)),
+            Note::Problem(id, words) => {
+                named(self, &id).map(|folder| NewEvent::new(EventKind::Problem, words).folder(folder))
+            }
             Note::Stopped(id, Some(cause)) if cause.asks() => return self.root_replaced(id),
             Note::Stopped(id, cause) => named(self, &id).map(|folder| match cause {
                 Some(cause) => NewEvent::new(EventKind::Problem, cause.words()).folder(folder),

@@ -21,6 +21,8 @@ pub(super) enum Note {
     State(FolderId, bool),
     /// Needs a person.
     Alarm(FolderId, Alarm),
+    /// Something is wrong, in words.
+    Problem(FolderId, String),
     /// Stopped, or goes on.
     Stopped(FolderId, Option<StopCause>),
 }
@@ -117,6 +119,10 @@ impl Outside for Exit {
 
     fn alarm(&self, folder: FolderId, alarm: &Alarm) {
         self.note(Note::Alarm(folder, alarm.clone()));
+    }
+
+    fn problem(&self, folder: FolderId, words: &str) {
+        self.note(Note::Problem(folder, words.to_owned()));
     }
 
     fn stopped(&self, folder: FolderId, cause: Option<StopCause>) {

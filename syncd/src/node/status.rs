@@ -4,7 +4,7 @@
 use super::folders::State;
 use super::{Node, holds};
 use crate::control::Reply;
-use crate::folder::{Input, Report};
+use crate::folder::{Input, Report, UNDURABLE_WORDS};
 use crate::net::{Net, Via};
 use crate::transfer::FolderProgress;
 use protocol::model::{DeviceId, FolderId};
@@ -252,6 +252,13 @@ fn fill_folder(folder: &mut api::FolderStatus, report: &Report, progress: Folder
         at: None,
         code: "watch_limit".to_string(),
         words: words.clone(),
+        since_ms: since_ms(*since),
+        needs_person: false,
+    }));
+    folder.problems.extend(report.undurable.iter().map(|since| api::Problem {
+        at: None,
+        code: "no_durability".to_string(),
+        words: UNDURABLE_WORDS.to_string(),
         since_ms: since_ms(*since),
         needs_person: false,
     }));
