@@ -1,6 +1,7 @@
 //! One synced folder at run time: the task that owns the engine, the threads that scan, look and commit, and the
 //! start-up that settles what a crash left behind before anything else happens.
 
+mod alarms;
 mod commits;
 mod holds;
 mod links;
@@ -119,7 +120,7 @@ impl Folder {
             replicas: BTreeMap::new(),
             troubles: troubles::Troubles::default(),
             ignore_applying: false,
-            alarms: Vec::new(),
+            alarms: alarms::Alarms::default(),
             holds: holds::Holds::default(),
             stopped: None,
             watching: None,

@@ -110,7 +110,8 @@ impl Report {
 pub fn alarm_words(alarm: &Alarm, name: impl Fn(&DeviceId) -> String) -> String {
     match alarm {
         Alarm::Fork { peer, .. } => format!(
-            "device {} and another use one index identity (a copied or restored home): both versions are kept",
+            "device {} and another use one index identity (a copied or restored home): both versions are kept. `syncctl \
+             folder approve` closes this message",
             name(peer)
         ),
         Alarm::Stale { peer, .. } => {

@@ -44,6 +44,8 @@ pub trait Outside: Send + Sync {
     fn state_changed(&self, folder: FolderId, idle: bool);
     /// Something needs a person.
     fn alarm(&self, folder: FolderId, alarm: &Alarm);
+    /// What an alarm told of is over.
+    fn alarm_over(&self, folder: FolderId, alarm: &Alarm);
     /// Something is wrong, in words; nothing waits for a person.
     fn problem(&self, folder: FolderId, words: &str);
     /// The folder stopped or goes on.
@@ -170,6 +172,10 @@ impl Shared {
 
     pub(super) fn alarm(&self, alarm: &Alarm) {
         self.outside.alarm(self.id, alarm);
+    }
+
+    pub(super) fn alarm_over(&self, alarm: &Alarm) {
+        self.outside.alarm_over(self.id, alarm);
     }
 
     pub(super) fn problem(&self, words: &str) {

@@ -4,6 +4,7 @@
 //!
 //! Invariant: effects are carried out in the order in which the engine gave them, and `advance` sees their rows.
 
+use super::alarms::Alarms;
 use super::holds::Holds;
 use super::log::{ChangeLog, What};
 use super::look::{Look, LookQueue, Seen};
@@ -83,8 +84,7 @@ pub(super) struct Task {
     pub(super) troubles: Troubles,
     /// The batch that is being applied brings another `.syncignore`.
     pub(super) ignore_applying: bool,
-    /// Alarms but for holds, with their time.
-    pub(super) alarms: Vec<(Alarm, i64)>,
+    pub(super) alarms: Alarms,
     pub(super) holds: Holds,
     pub(super) stopped: Option<StopCause>,
     /// Why not all changes are seen at once, and since when (Unix seconds).
@@ -162,7 +162,12 @@ impl Task {
                     self.handle(event);
                 }
             }
-            Input::Engine(event) => self.handle(event),
+            Input::Engine(event) => {
+                if matches!(event, Event::Approve) {
+                    self.alarms.answered().iter().for_each(|alarm| self.shared.alarm_over(alarm));
+                }
+                self.handle(event);
+            }
             Input::Fetched { path, content, manifest } => {
                 if let Some(manifest) = manifest {
                     self.shared.store().commit(vec![Change::Manifest(Arc::unwrap_or_clone(manifest))]);
@@ -305,6 +310,7 @@ impl Task {
             let effects = self.engine.advance(self.now(), view);
             if effects.is_empty() {
                 self.note_idle();
+                self.note_agreement();
                 self.note_durability();
                 self.remind();
                 self.look_again();
@@ -334,6 +340,18 @@ impl Task {
             self.undurable = Some(self.shared.wall_secs());
             tracing::warn!(folder = %self.shared.id(), "{UNDURABLE_WORDS}");
             self.shared.problem(UNDURABLE_WORDS);
+        }
+    }
+
+    /// A device from which the folder differed, and that agrees now, is no alarm any more.
+    fn note_agreement(&mut self) {
+        if self.alarms.is_empty() {
+            return;
+        }
+        let peers = self.engine.status(self.shared.store()).peers;
+        for alarm in self.alarms.over(|peer| peers.get(peer).is_some_and(|peer| peer.in_sync)) {
+            tracing::info!(folder = %self.shared.id(), "over: {}", super::report::alarm_words(&alarm, DeviceId::short));
+            self.shared.alarm_over(&alarm);
         }
     }
 
@@ -391,9 +409,7 @@ impl Task {
             Effect::Scan => self.queue.add(Look::Whole),
             Effect::Alarm(alarm) => {
                 self.warn(&alarm);
-                if !matches!(alarm, Alarm::Held(_) | Alarm::Stale { .. }) {
-                    self.alarms.push((alarm, self.shared.wall_secs()));
-                }
+                self.alarms.add(alarm, self.shared.wall_secs());
             }
             Effect::IndexGet { .. }
             | Effect::Index { .. }

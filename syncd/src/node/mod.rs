@@ -243,6 +243,7 @@ impl Node {
             }
             Note::Alarm(id, Alarm::Stale { peer, replica }) => return self.went_back(id, &peer, replica),
             Note::Alarm(id, alarm) => named(self, &id).map(|folder| self.alarm_event(&alarm).folder(folder)),
+            Note::AlarmOver(id, alarm) => named(self, &id).map(|folder| self.alarm_over_event(&alarm).folder(folder)),
             Note::Problem(id, words) => {
                 named(self, &id).map(|folder| NewEvent::new(EventKind::Problem, words).folder(folder))
             }

@@ -21,6 +21,8 @@ pub(super) enum Note {
     State(FolderId, bool),
     /// Needs a person.
     Alarm(FolderId, Alarm),
+    /// What it told of is over.
+    AlarmOver(FolderId, Alarm),
     /// Something is wrong, in words.
     Problem(FolderId, String),
     /// Stopped, or goes on.
@@ -119,6 +121,10 @@ impl Outside for Exit {
 
     fn alarm(&self, folder: FolderId, alarm: &Alarm) {
         self.note(Note::Alarm(folder, alarm.clone()));
+    }
+
+    fn alarm_over(&self, folder: FolderId, alarm: &Alarm) {
+        self.note(Note::AlarmOver(folder, alarm.clone()));
     }
 
     fn problem(&self, folder: FolderId, words: &str) {
