@@ -58,7 +58,7 @@ mod tests {
         let listed = |alarms: &Alarms| alarms.iter().map(|(_, since)| *since).collect::<Vec<_>>();
         assert_eq!(listed(&alarms), [1, 2, 3], "once each");
         assert_eq!(alarms.over(|_| false), []);
-        assert_eq!(alarms.over(|peer| *peer == one), [here.clone()]);
+        assert_eq!(alarms.over(|peer| *peer == one), std::slice::from_ref(&here));
         assert_eq!(alarms.over(|peer| *peer == one), [], "a fork is answered by a person");
         alarms.add(here.clone(), 6);
         assert_eq!(alarms.answered(), [fork, there, here]);

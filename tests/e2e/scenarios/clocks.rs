@@ -86,7 +86,8 @@ fn a_clock_that_steps_changes_no_decision() {
     share(&[&a, &b]);
     a.put("moves 0", noise(1, 200_000));
     (0..STEPS.len()).for_each(|at| a.put(format!("goes {at}"), "x"));
-    (a.put("of a", "before"), b.put("of b", "before"));
+    a.put("of a", "before");
+    b.put("of b", "before");
     settle(&[&a, &b]);
     for (round, (name, seconds)) in STEPS.into_iter().enumerate() {
         let (told, before) = (told_since(&b, 0).0, b.traffic());
