@@ -10,6 +10,8 @@ use std::sync::Arc;
 /// Percent of the entries that must be where they are expected. People edit, add and delete files while a disk is
 /// elsewhere; another disk has none of them.
 const ENOUGH_PERCENT: u64 = 70;
+/// Fewer than so many that are missing are never asked about: as many deletions are passed on without a question.
+const MISSING_MIN: u64 = 10;
 /// Entries looked at, spread over the folder: enough for a share, whatever the folder's size.
 const SAMPLE: u64 = 2_000;
 /// Rows read at a time.
@@ -28,7 +30,7 @@ impl Presence {
     /// Whether this is the folder, changed perhaps.
     #[must_use]
     pub const fn is_enough(self) -> bool {
-        self.there * 100 >= self.of * ENOUGH_PERCENT
+        self.of - self.there < MISSING_MIN || self.there * 100 >= self.of * ENOUGH_PERCENT
     }
 }
 
@@ -97,19 +99,21 @@ mod tests {
             world.fs.user_delete(at).unwrap();
             world.fs.user_mkdir(at).unwrap();
         };
-        let rows: [(&str, Change, u64, u64, bool); 6] = [
-            ("as it was", delete, 0, 0, true),
-            ("three deleted", delete, 3, 3, true),
-            ("four deleted", delete, 4, 4, false),
-            ("four of another size", cut, 4, 4, false),
-            ("four of another kind", other_kind, 4, 4, false),
-            ("all rewritten at the same size", rewrite, 10, 0, true),
+        let rows: [(&str, u64, Change, u64, u64, bool); 8] = [
+            ("as it was", 40, delete, 0, 0, true),
+            ("three tenths deleted", 40, delete, 12, 12, true),
+            ("more deleted", 40, delete, 13, 13, false),
+            ("as many of another size", 40, cut, 13, 13, false),
+            ("as many of another kind", 40, other_kind, 13, 13, false),
+            ("all rewritten at the same size", 40, rewrite, 40, 0, true),
+            ("nine are few", 9, delete, 9, 9, true),
+            ("ten are not", 10, delete, 10, 10, false),
         ];
-        for (name, change, count, missed, enough) in rows {
-            let world = world(10);
+        for (name, files, change, count, missed, enough) in rows {
+            let world = world(files);
             (0..count).for_each(|at| change(&world, &path(&at.to_string())));
             let found = presence(&*world.fs, &world.journal);
-            assert_eq!(found, Presence { there: 10 - missed, of: 10 }, "{name}");
+            assert_eq!(found, Presence { there: files - missed, of: files }, "{name}");
             assert_eq!(found.is_enough(), enough, "{name}");
         }
     }
