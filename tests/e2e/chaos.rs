@@ -5,7 +5,8 @@ use rustix::process::Signal;
 use std::fs;
 use std::process::{Command, Stdio};
 use tests::harness::{
-    Device, FOLDER, Mount, World, assert_same, is_root, noise, pair, pair_of, set_mode, settle, share, skip, until,
+    Device, FOLDER, Hold, Mount, World, assert_same, is_root, noise, pair, pair_of, set_mode, settle, share, skip,
+    until,
 };
 
 /// Nobody's id: a user that owns nothing.
@@ -95,6 +96,30 @@ fn a_folder_that_is_read_only_for_a_while_lists_it_and_heals() {
     assert!(a.events("remote_change").is_empty(), "nothing of it came back as a change or a deletion");
     assert!(b.pid() == pid && b.folder()["problems_total"] == 0);
     b.stop();
+}
+
+/// CM3: a disk that cannot make anything durable is named, and nothing waits for it.
+#[test]
+fn a_file_system_that_refuses_fsync_is_named_once() {
+    let world = World::new();
+    let (a, b) = pair_of(&world);
+    assert!(!b.ok(&["status"]).contains("fsync"));
+    let Some(refusing) = Hold::failing(&b, "fsync", "EINVAL") else {
+        return skip("a_file_system_that_refuses_fsync_is_named_once", "strace is missing or may not trace");
+    };
+    for round in 0..3 {
+        a.put("f", format!("{round}"));
+        settle(&[&a, &b]);
+    }
+    drop(refusing);
+    assert_same(&[&a, &b], 0);
+    let status = b.ok(&["status"]);
+    assert!(status.contains("refuses fsync") && status.contains("power cut"), "{status}");
+    let problems = b.folder()["problems"].clone();
+    assert_eq!((&problems[0]["code"], &problems[0]["needs_person"]), (&"no_durability".into(), &false.into()));
+    assert_eq!(b.events("problem").len(), 1, "it is told once");
+    assert_eq!(b.log().matches("refuses fsync").count(), 1);
+    assert_eq!(b.ctl(&["status", "--check"]).code, 0, "nobody can answer it");
 }
 
 /// Whether a program may make a user namespace, whose limits hold for nobody else.

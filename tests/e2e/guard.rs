@@ -289,3 +289,71 @@ fn a_joined_directory_may_be_the_emptier_one() {
     assert_same(&[&a, &b], 0);
     assert_eq!(count(&a), FILES, "first contact deletes nothing");
 }
+
+/// Puts another directory into the folder's place, which has its marker and `files` of its files.
+fn put_another(device: &Device, aside: &std::path::Path, files: usize) {
+    fs::rename(device.files(), aside).expect("a rename");
+    for directory in [".syncd", "d"] {
+        fs::create_dir_all(device.at(directory)).expect("a directory");
+    }
+    fs::copy(aside.join(".syncd/marker"), device.at(".syncd/marker")).expect("a copy");
+    for at in 0..files {
+        fs::copy(aside.join(format!("d/{at}")), device.at(format!("d/{at}"))).expect("a copy");
+    }
+}
+
+fn asks_about_the_disk(device: &Device, words: &str) {
+    until("the folder stops", || (device.folder()["state"] == "stopped").then_some(()));
+    let why = until("it has looked", || {
+        let status = device.folder();
+        status["state_words"].as_str().filter(|said| said.contains(words)).map(str::to_owned)
+    });
+    assert!(why.contains("`syncctl folder approve`"), "{why}");
+    let status = device.ctl(&["status"]);
+    assert!(status.out.contains(words) && device.ctl(&["status", "--check"]).code == 1, "{}", status.out);
+    let told = |event: &serde_json::Value| event["words"].as_str().is_some_and(|said| said.contains(words));
+    assert_eq!(device.events("problem").iter().filter(|event| told(event)).count(), 1, "it is told once");
+    assert!(device.log().contains(words));
+}
+
+/// DT14: a marker that was copied to another disk with few of the files, under a running daemon and before a start.
+#[test]
+fn a_copied_marker_without_the_files_asks() {
+    let world = World::new();
+    let (mut a, b) = pair_of(&world);
+    fill(&a);
+    settle(&[&a, &b]);
+    let (right, wrong) = (world.path().join("right"), world.path().join("wrong"));
+    put_another(&a, &right, 9);
+    a.ok(&["folder", "rescan", FOLDER]);
+    asks_about_the_disk(&a, "only 10 of 31 entries");
+    b.put("new", "x");
+    crate::apart::noticed(&b, "new", 1);
+    assert!(count(&b) == FILES && a.get("new").is_none());
+    fs::rename(a.files(), &wrong).and_then(|()| fs::rename(&right, a.files())).expect("a rename");
+    until("it goes on when the right one is back", || (a.folder()["state"] != "stopped").then_some(()));
+    settle(&[&a, &b]);
+    assert_same(&[&a, &b], 0);
+    // A whole copy is the folder, wherever it is.
+    a.stop();
+    fs::rename(a.files(), &right).expect("a rename");
+    let copied = std::process::Command::new("cp").arg("-a").arg(&right).arg(a.files()).status();
+    assert!(copied.is_ok_and(|status| status.success()));
+    fs::remove_file(a.at("d/29")).expect("gone");
+    a.start();
+    settle(&[&a, &b]);
+    assert!(count(&b) == FILES - 1 && a.events("problem").is_empty());
+    a.stop();
+    fs::remove_dir_all(&right).expect("gone");
+    put_another(&a, &right, 0);
+    a.start();
+    asks_about_the_disk(&a, "only 1 of 31 entries");
+    assert!(a.ok(&["folder", "approve", FOLDER]).contains("this folder from now on"));
+    // Approved, it still deletes nothing elsewhere without another answer.
+    assert_eq!(held(&a)["kind"], "deletions_here");
+    assert_eq!(count(&b), FILES - 1);
+    a.ok(&["folder", "reject", FOLDER]);
+    settle(&[&a, &b]);
+    assert_same(&[&a, &b], 0);
+    assert_eq!(count(&a), FILES - 1);
+}

@@ -1,7 +1,8 @@
 //! Ignored paths stay where they are: ignoring publishes nothing and deletes nothing.
 
+use crate::apart::{cut, heal, noticed};
 use std::fs;
-use tests::harness::{FOLDER, World, differences, pair_of, settle, until};
+use tests::harness::{FOLDER, World, assert_same, differences, pair_of, settle, until};
 
 #[test]
 fn ignored_files_are_not_synced_and_the_rules_are() {
@@ -123,4 +124,39 @@ fn private_files_of_other_tools_and_ours_stay_at_home() {
     let names: Vec<String> = b.tree().keys().map(|path| tests::harness::shown(path)).collect();
     assert_eq!(names, ["d", "f"], "{waited:?}");
     assert!(a.get(".stfolder/x").is_some());
+}
+
+/// Each declines what the other has, for good: `wait` between them never ended.
+#[test]
+fn two_devices_that_ignore_a_path_and_know_different_versions_are_in_sync() {
+    let world = World::new();
+    let (a, b) = pair_of(&world);
+    a.put("p", "base");
+    a.put("other", "base");
+    settle(&[&a, &b]);
+    cut(&a, &b);
+    for (device, text, changes) in [(&a, "of a", 2), (&b, "of b", 1)] {
+        device.put("p", text);
+        noticed(device, "p", changes);
+        device.put(".stignore", "p\n");
+        // Started again, the folder reads its rules first.
+        device.ok(&["folder", "pause", FOLDER]);
+        device.ok(&["folder", "resume", FOLDER]);
+    }
+    heal(&a, &b);
+    settle(&[&a, &b]);
+    b.put("other", "edited");
+    settle(&[&b, &a]);
+    assert_eq!(a.get("other").as_deref(), Some(&b"edited"[..]));
+    assert_eq!((a.get("p").as_deref(), b.get("p").as_deref()), (Some(&b"of a"[..]), Some(&b"of b"[..])));
+    for device in [&a, &b] {
+        assert!(device.events("held").is_empty() && device.folder()["problems_total"] == 0);
+    }
+    for device in [&a, &b] {
+        fs::remove_file(device.at(".stignore")).expect("gone");
+    }
+    until("it is synced again", || (a.get("p").is_some() && a.get("p") == b.get("p")).then_some(()));
+    settle(&[&a, &b]);
+    settle(&[&b, &a]);
+    assert_same(&[&a, &b], 1);
 }

@@ -1,6 +1,7 @@
 //! A receiver's guard: what one peer may take away before a person is asked, what happens to the rest, and how a hold
 //! ends. One engine with everything around it made up; two devices and real files are `tests/e2e/guard.rs`.
 
+mod agreement;
 mod history;
 mod receiver;
 mod restored;

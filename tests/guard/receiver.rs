@@ -9,7 +9,7 @@ use protocol::sync::engine::{
     Alarm, Config, Declined, DigestWords, Effect, Engine, Event, Hold, IndexBatch, RunWords, View,
 };
 use protocol::sync::{
-    Action, Change, Disk, Fingerprint, Have, Journal, Kind, Observation, Observed, Outcome, Rows, Step,
+    Action, Change, DeclineCode, Disk, Fingerprint, Have, Journal, Kind, Observation, Observed, Outcome, Rows, Step,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -25,6 +25,7 @@ struct Obedient {
     store: MemJournal,
     gone: BTreeSet<RelPath>,
     written: BTreeMap<RelPath, (Fingerprint, Content)>,
+    ignored: BTreeSet<RelPath>,
 }
 
 impl Obedient {
@@ -47,8 +48,8 @@ impl Disk for Obedient {
         written.or_else(|| self.store.get(path).have.and_then(|have| have.fingerprint))
     }
 
-    fn is_ignored(&self, _path: &RelPath, _is_directory: bool) -> bool {
-        false
+    fn is_ignored(&self, path: &RelPath, _is_directory: bool) -> bool {
+        self.ignored.contains(path)
     }
 }
 
@@ -59,12 +60,13 @@ pub struct Peer {
     rows: BTreeMap<RelPath, Entry>,
     counter: u64,
     sequence: u64,
+    ignored: BTreeSet<RelPath>,
 }
 
 impl Peer {
     fn new(number: u8) -> Self {
         let (id, replica) = (DeviceId([number; 32]), ReplicaId([number; 8]));
-        Self { id, replica, rows: BTreeMap::new(), counter: 0, sequence: 0 }
+        Self { id, replica, rows: BTreeMap::new(), counter: 0, sequence: 0, ignored: BTreeSet::new() }
     }
 
     /// Its next row for this path.
@@ -111,6 +113,50 @@ impl Peer {
             (entry.version.bumped(event), Mode::new(0o600), Version::of(event));
         self.rows.insert(path.clone(), entry.clone());
         Row { path: path.clone(), entry }
+    }
+
+    /// It has what another device announced, in place of what it had, and ignores it no longer.
+    pub fn adopts(&mut self, row: &Row) -> Row {
+        let Row { path, mut entry } = row.clone();
+        self.ignored.remove(&path);
+        if let Some(known) = self.rows.get(&path) {
+            self.counter += 1;
+            let event = Dot { replica: self.replica, counter: self.counter };
+            entry.version = entry.version.join(&known.version).bumped(event);
+        }
+        self.rows.insert(path.clone(), entry.clone());
+        Row { path, entry }
+    }
+
+    /// An ignore rule of it matches this path, and it declines what it hears of it.
+    pub fn ignores(&mut self, path: &RelPath) {
+        self.ignored.insert(path.clone());
+    }
+
+    /// Over its live rows, but for what it ignores.
+    pub fn digest(&self) -> Digest {
+        let mut digest = Digest::default();
+        let counted = |path: &RelPath, entry: &Entry| entry.is_live() && !self.ignored.contains(path);
+        self.rows.iter().filter(|(path, entry)| counted(path, entry)).for_each(|(path, entry)| digest.add(path, entry));
+        digest
+    }
+
+    /// The same without this path.
+    pub fn digest_without(&self, path: &RelPath) -> Digest {
+        let mut digest = self.digest();
+        digest.remove(path, &self.rows[path]);
+        digest
+    }
+
+    fn declined(&self, of: &MemJournal) -> Vec<Declined> {
+        let ours = |path: &RelPath| of.get(path).entry().map(|entry| entry.version.clone()).unwrap_or_default();
+        let declined = |path: &RelPath| Declined {
+            path: path.clone(),
+            version: ours(path),
+            code: Some(DeclineCode::Ignored),
+            words: "ignored".to_owned(),
+        };
+        self.ignored.iter().map(declined).collect()
     }
 
     /// What it announced of this path last.
@@ -166,7 +212,12 @@ impl Receiver {
         store.commit(changes);
         let config = Config::default();
         let engine = Engine::new(config.clone(), &store);
-        let disk = Obedient { store: store.clone(), gone: BTreeSet::new(), written: BTreeMap::new() };
+        let disk = Obedient {
+            store: store.clone(),
+            gone: BTreeSet::new(),
+            written: BTreeMap::new(),
+            ignored: BTreeSet::new(),
+        };
         let mut this = Self {
             store,
             disk,
@@ -231,17 +282,14 @@ impl Receiver {
         }
         let (replica, head) = (self.store.state().replica, self.store.state().head);
         self.happens(Event::IndexGet { peer: peer.id, replica, from: head, credit: 2 });
-        self.happens(Event::IndexAck { peer: peer.id, replica, sequence: head, declined: Vec::new() });
-        let mut digest = Digest::default();
-        for (path, entry) in peer.rows.iter().filter(|(_, entry)| entry.is_live()) {
-            digest.add(path, entry);
-        }
+        let declined = peer.declined(&self.store);
+        self.happens(Event::IndexAck { peer: peer.id, replica, sequence: head, declined });
         let words = DigestWords {
             replica: peer.replica,
             head: Sequence(peer.sequence),
             your_replica: replica,
             your_applied: head,
-            digest,
+            digest: peer.digest(),
             idle: true,
         };
         self.happens(Event::Digest { peer: peer.id, words });
@@ -363,6 +411,22 @@ impl Receiver {
         self.disk.written.insert(path.clone(), (fingerprint, content));
         let found = self.disk.found(path).expect("just put there");
         self.happens(found);
+    }
+
+    /// An ignore rule matches this path from now on.
+    pub fn ignores(&mut self, path: &RelPath) {
+        self.disk.ignored.insert(path.clone());
+        self.happens(Event::IgnoreChanged);
+    }
+
+    /// What it announced of this path last.
+    pub fn last(&self, path: &RelPath) -> Row {
+        Row { path: path.clone(), entry: self.store.get(path).entry().expect("a row").clone() }
+    }
+
+    /// The digests of both are equal and current.
+    pub fn is_in_sync(&self, peer: &Peer) -> bool {
+        self.engine.status(&self.store).peers[&peer.id].in_sync
     }
 
     pub fn files(&self) -> usize {

@@ -59,6 +59,8 @@ pub struct FolderConfig {
     pub paused: bool,
     /// What `.syncd/marker` must hold, so that another disk at the same place is noticed.
     pub marker: [u8; 16],
+    /// The directory that was found at the root last, so that another one is noticed even where it has the marker.
+    pub known_root: Option<String>,
     /// Which links are taken.
     pub links: Links,
     /// Hold back mass changes.
@@ -92,7 +94,7 @@ const NO_ID: FolderId = FolderId([0; 16]);
 
 type Own = Key<FolderConfig>;
 
-const KEYS: [Own; 14] = [
+const KEYS: [Own; 15] = [
     Own::new(
         "id",
         Kind::Text,
@@ -147,6 +149,17 @@ const KEYS: [Own; 14] = [
                 .filter(|_| text.len() == 32)
                 .ok_or("must be 32 hexadecimal digits")?
                 .to_be_bytes();
+            Ok(())
+        },
+    )
+    .fixed(),
+    Own::new(
+        "known_root",
+        Kind::Text,
+        "file system and inode of the directory that was found at the root last",
+        |f| f.known_root.clone(),
+        |f, text| {
+            f.known_root = Some(text.trim().to_owned());
             Ok(())
         },
     )
@@ -264,6 +277,7 @@ impl FolderConfig {
             members: Members::All,
             paused: false,
             marker,
+            known_root: None,
             links: Links::All,
             mass_delete_guard: None,
             watch: None,

@@ -56,6 +56,21 @@ impl Marker {
         fs.sync_dir(&base)
     }
 
+    /// Writes the marker in place of another: a person said that the directory is this folder.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn replace<F: Fs>(&self, fs: &F) -> io::Result<()> {
+        if self.check(fs)? == MarkerCheck::Foreign {
+            let base = fs.private(Area::Base)?;
+            fs.unlink(&base, NAME)?;
+        }
+        match self.create(fs) {
+            Err(error) if errno(&error) == Errno::EXIST && self.check(fs)? == MarkerCheck::Ok => Ok(()),
+            done => done,
+        }
+    }
+
     /// Takes the marker away, if it is this one: the directory is no longer a folder.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ pub mod hash;
 pub mod ignore;
 mod look;
 pub mod marker;
+pub mod presence;
 pub mod recover;
 pub mod scan;
 pub mod sim_journal;

@@ -4,6 +4,7 @@
 use super::Retention;
 use super::links;
 use super::shared::Shared;
+use super::steady::Steady;
 use super::task::Input;
 use crate::disk::{commit, versions};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -25,6 +26,7 @@ pub(super) struct Committer {
 impl Committer {
     pub(super) fn run(self) {
         let mut due = Instant::now() + HOUSEKEEPING;
+        let mut clock = Steady::new(Instant::now(), self.shared.wall_secs());
         loop {
             match self.batches.recv_deadline(due) {
                 Ok((actions, counter)) => {
@@ -35,7 +37,7 @@ impl Committer {
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    self.keep_house();
+                    self.keep_house(&mut clock);
                     due = Instant::now() + HOUSEKEEPING;
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -69,13 +71,17 @@ impl Committer {
         }
     }
 
-    fn keep_house(&self) {
+    fn keep_house(&self, clock: &mut Steady) {
         if self.shared.check_root().is_err() {
             return;
         }
         let (fs, store, now) = (self.shared.fs(), self.shared.store(), self.shared.wall_secs());
         if let Err(error) = versions::release(fs, store, now) {
             tracing::warn!("displaced files stay in hold for now: {error}");
+        }
+        // By a wrong clock all of them would be old.
+        if !clock.look(Instant::now(), now) {
+            return;
         }
         if let Err(error) = versions::prune(fs, now, self.retention.secs, self.retention.bytes_max) {
             tracing::warn!("old versions stay for now: {error}");

@@ -1,17 +1,18 @@
 //! What waits for a person: since when, when that person is reminded, and the words for it. Nothing here ends a hold.
 
-use protocol::model::DeviceId;
+use protocol::model::{DeviceId, Timestamp};
 use protocol::sync::engine::{HeldWhat, Hold};
+use std::time::Duration;
 
-/// Seconds after which a person is told again of what is still held.
-const REMIND_SECS: i64 = 7 * 24 * 3600;
+/// After this a person is told again of what is still held.
+const REMIND_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
 
 struct Known {
     what: HeldWhat,
     peer: Option<DeviceId>,
     /// Unix seconds.
     since: i64,
-    remind_at: i64,
+    remind_at: Timestamp,
 }
 
 impl Known {
@@ -25,20 +26,20 @@ impl Known {
 pub(super) struct Holds(Vec<Known>);
 
 impl Holds {
-    /// Takes in what is held now; what a person has to be reminded of.
-    pub(super) fn update(&mut self, held: &[Hold], now: i64) -> Vec<Hold> {
+    /// Takes in what is held now; what a person has to be reminded of. `wall` in Unix seconds, for people.
+    pub(super) fn update(&mut self, held: &[Hold], now: Timestamp, wall: i64) -> Vec<Hold> {
         self.0.retain(|known| held.iter().any(|hold| known.is(hold)));
         let mut due = Vec::new();
         for hold in held {
             match self.0.iter_mut().find(|known| known.is(hold)) {
                 Some(known) if known.remind_at <= now => {
-                    known.remind_at = now + REMIND_SECS;
+                    known.remind_at = now.after(REMIND_AFTER);
                     due.push(hold.clone());
                 }
                 Some(_) => {}
                 None => {
                     let (what, peer) = (hold.what, hold.peer);
-                    self.0.push(Known { what, peer, since: now, remind_at: now + REMIND_SECS });
+                    self.0.push(Known { what, peer, since: wall, remind_at: now.after(REMIND_AFTER) });
                 }
             }
         }
@@ -50,8 +51,8 @@ impl Holds {
         self.0.iter().find(|known| known.is(hold)).map(|known| known.since)
     }
 
-    /// Unix seconds of the next reminder.
-    pub(super) fn next(&self) -> Option<i64> {
+    /// When the next reminder is due.
+    pub(super) fn next(&self) -> Option<Timestamp> {
         self.0.iter().map(|known| known.remind_at).min()
     }
 }
@@ -138,6 +139,7 @@ mod tests {
     #[test]
     fn a_person_is_reminded_every_seven_days_of_what_is_still_held() {
         const DAY: i64 = 24 * 3600;
+        let at = |day: i64| Timestamp(day.unsigned_abs() * 24 * 3600 * 1000);
         let (deleted, replaced) = (hold(HeldWhat::DeletionsThere, 1600), hold(HeldWhat::ReplacementsThere, 2800));
         let mut holds = Holds::default();
         let both = [deleted.clone(), replaced.clone()];
@@ -154,11 +156,13 @@ mod tests {
             (17, &both[..], 1, Some(13)),
             (20, &both[..], 1, Some(13)),
         ] {
-            assert_eq!(holds.update(held, day * DAY).len(), reminded, "day {day}");
+            assert_eq!(holds.update(held, at(day), day * DAY).len(), reminded, "day {day}");
             assert_eq!(holds.since(&deleted), since.map(|day| day * DAY), "day {day}");
         }
-        assert_eq!(holds.next(), Some(24 * DAY));
-        assert!(holds.update(&[], 21 * DAY).is_empty());
+        assert_eq!(holds.next(), Some(at(24)));
+        let set_back = holds.update(&both, at(24), -3650 * DAY);
+        assert_eq!(set_back.len(), 1, "a clock that was set back hides nothing");
+        assert!(holds.update(&[], at(25), 25 * DAY).is_empty());
         assert_eq!(holds.next(), None);
     }
 

@@ -1,6 +1,7 @@
 //! One synced folder at run time: the task that owns the engine, the threads that scan, look and commit, and the
 //! start-up that settles what a crash left behind before anything else happens.
 
+mod alarms;
 mod commits;
 mod holds;
 mod links;
@@ -9,23 +10,25 @@ mod look;
 mod report;
 mod shared;
 mod status;
+mod steady;
 mod task;
 mod troubles;
 mod words;
 
 pub use holds::{answered_words, answers_words, held_words};
 pub use log::{Record, What};
-pub use report::{Report, StopCause, alarm_words};
+pub use report::{Report, StopCause, UNDURABLE_WORDS, alarm_words};
 pub use shared::{FetchRequest, Outside, ignore_rules, words_of};
 pub use task::Input;
 pub use words::folder_of;
 
 use crate::disk::fs::{Fs, RealFs};
 use crate::disk::marker::{Marker, MarkerCheck};
+use crate::disk::presence::presence;
 use crate::disk::recover;
 use crate::disk::watch::Watcher;
 use crate::store::Store;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use crossbeam_channel::{Sender, bounded, unbounded};
 use look::{LookQueue, Looker, Scanner};
 use protocol::model::FolderId;
@@ -60,6 +63,8 @@ pub struct Setup {
     pub root: PathBuf,
     /// Its marker, as the folder's config file has it.
     pub marker: Marker,
+    /// The directory that was there last; `None`: whatever has the marker.
+    pub known_root: Option<String>,
     /// How it syncs.
     pub engine: Config,
     /// Whether file system events are used.
@@ -90,15 +95,11 @@ impl Folder {
     /// task asks for what was wanted before at once, and whoever does not know the folder yet would never answer.
     ///
     /// # Errors
-    /// When the root or its marker is not what it should be, or recovery cannot finish.
+    /// A `StopCause` when the root or its marker is not what it should be, or why recovery cannot finish.
     pub fn start(setup: Setup, introduce: impl FnOnce(Sender<Input>)) -> Result<Self> {
-        let Setup { id, root, marker, engine, watch, scan_interval, store, fs, retention, links_inside, outside } =
-            setup;
-        match marker.check(&*fs).with_context(|| format!("cannot read the marker in {}", root.display()))? {
-            MarkerCheck::Ok => {}
-            MarkerCheck::Foreign => bail!("{}", StopCause::MarkerForeign.words()),
-            MarkerCheck::Missing => bail!("{}", StopCause::MarkerMissing(root.display().to_string()).words()),
-        }
+        is_the_folder(&setup)?;
+        let Setup { id, root, marker, engine, watch, scan_interval, store, fs, retention, links_inside, .. } = setup;
+        let outside = setup.outside;
         let now = i64::try_from(shared::wall_ms() / 1000).unwrap_or(i64::MAX);
         recover(&*fs, &*store, now).with_context(|| format!("cannot settle {} after the last run", root.display()))?;
         let shared = Arc::new(Shared::new(id, &root, marker, Arc::clone(&store), fs, outside)?);
@@ -119,10 +120,11 @@ impl Folder {
             replicas: BTreeMap::new(),
             troubles: troubles::Troubles::default(),
             ignore_applying: false,
-            alarms: Vec::new(),
+            alarms: alarms::Alarms::default(),
             holds: holds::Holds::default(),
             stopped: None,
             watching: None,
+            undurable: None,
             barriers: Vec::new(),
             log: log::ChangeLog::new(shared::wall_ms),
             was_idle: false,
@@ -187,6 +189,25 @@ impl Drop for Folder {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// Before anything is settled, scanned or deleted: the marker is ours, and where another directory carries it than the
+/// last time, the files are there too.
+fn is_the_folder(setup: &Setup) -> Result<()> {
+    let Setup { root, marker, fs, store, known_root, .. } = setup;
+    match marker.check(&**fs).with_context(|| format!("cannot read the marker in {}", root.display()))? {
+        MarkerCheck::Ok => {}
+        MarkerCheck::Foreign => return Err(StopCause::MarkerForeign.into()),
+        MarkerCheck::Missing => return Err(StopCause::MarkerMissing(root.display().to_string()).into()),
+    }
+    let id = fs.root_id().with_context(|| format!("cannot look at {}", root.display()))?.to_string();
+    if known_root.as_ref().is_some_and(|known| *known != id) {
+        let found = presence(&**fs, &**store);
+        if !found.is_enough() {
+            return Err(StopCause::OtherDisk(found).into());
+        }
+    }
+    Ok(())
 }
 
 fn watcher(root: &Path, queue: &Arc<LookQueue>) -> Watcher {

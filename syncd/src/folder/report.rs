@@ -2,6 +2,7 @@
 
 use super::holds::held_words;
 use super::log::Record;
+use crate::disk::presence::Presence;
 use protocol::model::{DeviceId, RelPath};
 use protocol::sync::engine::{Alarm, FolderMode, Hold, PeerStatus};
 use protocol::sync::{FolderState, Problem};
@@ -14,11 +15,29 @@ pub enum StopCause {
     MarkerMissing(String),
     /// The marker is another folder's, or its nonce is not ours.
     MarkerForeign,
+    /// The root has our marker and is not the directory that was known, and too few of the files are in it.
+    OtherDisk(Presence),
+    /// The same while the folder runs: nobody has looked for the files yet.
+    Replaced,
     /// The root cannot be opened.
     Root(String),
 }
 
+impl std::error::Error for StopCause {}
+
+impl std::fmt::Display for StopCause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.words())
+    }
+}
+
 impl StopCause {
+    /// Whether only a start of the folder finds out more: it looks for the files, and `folder approve` answers it.
+    #[must_use]
+    pub const fn asks(&self) -> bool {
+        matches!(self, Self::MarkerForeign | Self::OtherDisk(_) | Self::Replaced)
+    }
+
     /// For people.
     #[must_use]
     pub fn words(&self) -> String {
@@ -27,13 +46,25 @@ impl StopCause {
                 "the folder's marker is missing in {root}: is its disk mounted? Nothing is synced or deleted until it is back"
             ),
             Self::MarkerForeign => {
-                "the directory belongs to another folder (foreign marker): nothing is synced until it is put right"
+                "the directory belongs to another folder (foreign marker): nothing is synced until the \
+                 right one is back, or, if no other home of syncd uses this one, `syncctl folder approve` makes it \
+                 this folder's"
                     .into()
             }
+            Self::OtherDisk(Presence { there, of }) => format!(
+                "another disk or directory is in the folder's place: its marker is right, but only {there} of {of} entries \
+                 are where they should be. Nothing is synced or deleted until the right one is back, or `syncctl folder \
+                 approve` says that this is it"
+            ),
+            Self::Replaced => "another directory is in the folder's place: it is looked at".into(),
             Self::Root(words) => words.clone(),
         }
     }
 }
+
+/// Of a file system that refuses fsync.
+pub const UNDURABLE_WORDS: &str = "the folder's file system refuses fsync: what arrives here can be lost or damaged by a \
+     power cut shortly afterwards, although other devices were told that it is here";
 
 /// What a folder says of itself.
 #[derive(Clone, Debug)]
@@ -50,6 +81,8 @@ pub struct Report {
     pub stopped: Option<StopCause>,
     /// Why not all changes are seen at once, and since when (Unix seconds). A scan finds them: nothing is out of sync.
     pub watching: Option<(String, i64)>,
+    /// Since when it is known that the file system refuses fsync (Unix seconds).
+    pub undurable: Option<i64>,
     /// Paths that do not get on, with the reason and since when (Unix seconds).
     pub problems: Vec<(RelPath, Problem, i64)>,
     /// What waits for a person, and since when (Unix seconds).
@@ -77,7 +110,8 @@ impl Report {
 pub fn alarm_words(alarm: &Alarm, name: impl Fn(&DeviceId) -> String) -> String {
     match alarm {
         Alarm::Fork { peer, .. } => format!(
-            "device {} and another use one index identity (a copied or restored home): both versions are kept",
+            "device {} and another use one index identity (a copied or restored home): both versions are kept. `syncctl \
+             folder approve` closes this message",
             name(peer)
         ),
         Alarm::Stale { peer, .. } => {

@@ -44,6 +44,10 @@ pub trait Outside: Send + Sync {
     fn state_changed(&self, folder: FolderId, idle: bool);
     /// Something needs a person.
     fn alarm(&self, folder: FolderId, alarm: &Alarm);
+    /// What an alarm told of is over.
+    fn alarm_over(&self, folder: FolderId, alarm: &Alarm);
+    /// Something is wrong, in words; nothing waits for a person.
+    fn problem(&self, folder: FolderId, words: &str);
     /// The folder stopped or goes on.
     fn stopped(&self, folder: FolderId, cause: Option<StopCause>);
 }
@@ -88,6 +92,10 @@ impl Shared {
         self.fs.granularity()
     }
 
+    pub(super) fn is_durable(&self) -> bool {
+        self.fs.is_durable()
+    }
+
     pub(super) fn store(&self) -> &Store {
         &self.store
     }
@@ -115,7 +123,7 @@ impl Shared {
     pub(super) fn check_root(&self) -> Result<(), StopCause> {
         match self.fs.root_id() {
             Ok(id) if id == self.root_id => {}
-            Ok(_) => return Err(StopCause::MarkerMissing(self.root.display().to_string())),
+            Ok(_) => return Err(self.replaced()),
             Err(error) => return Err(StopCause::Root(format!("cannot open {}: {error}", self.root.display()))),
         }
         match self.marker.check(&*self.fs) {
@@ -123,6 +131,15 @@ impl Shared {
             Ok(MarkerCheck::Foreign) => Err(StopCause::MarkerForeign),
             Ok(MarkerCheck::Missing) => Err(StopCause::MarkerMissing(self.root.display().to_string())),
             Err(error) => Err(StopCause::Root(format!("cannot read the folder's marker: {error}"))),
+        }
+    }
+
+    /// What stands where the folder was started now.
+    fn replaced(&self) -> StopCause {
+        match RealFs::open(&self.root).and_then(|fs| self.marker.check(&fs)) {
+            Ok(MarkerCheck::Ok) => StopCause::Replaced,
+            Ok(MarkerCheck::Foreign) => StopCause::MarkerForeign,
+            Ok(MarkerCheck::Missing) | Err(_) => StopCause::MarkerMissing(self.root.display().to_string()),
         }
     }
 
@@ -155,6 +172,14 @@ impl Shared {
 
     pub(super) fn alarm(&self, alarm: &Alarm) {
         self.outside.alarm(self.id, alarm);
+    }
+
+    pub(super) fn alarm_over(&self, alarm: &Alarm) {
+        self.outside.alarm_over(self.id, alarm);
+    }
+
+    pub(super) fn problem(&self, words: &str) {
+        self.outside.problem(self.id, words);
     }
 
     pub(super) fn set_stopped(&self, cause: Option<StopCause>) {

@@ -33,6 +33,7 @@ impl Task {
             idle: self.engine.is_idle(rows),
             stopped: self.stopped.clone(),
             watching: self.watching.clone(),
+            undurable: self.undurable,
             problems,
             holds: holds.collect(),
             alarms: self.alarms.iter().map(|(alarm, since)| (alarm_words(alarm, DeviceId::short), *since)).collect(),

@@ -4,10 +4,11 @@
 //!
 //! Invariant: effects are carried out in the order in which the engine gave them, and `advance` sees their rows.
 
+use super::alarms::Alarms;
 use super::holds::Holds;
 use super::log::{ChangeLog, What};
 use super::look::{Look, LookQueue, Seen};
-use super::report::{Report, StopCause};
+use super::report::{Report, StopCause, UNDURABLE_WORDS};
 use super::shared::{FetchRequest, Shared};
 use super::troubles::Troubles;
 use super::words::{self, Outgoing};
@@ -83,12 +84,13 @@ pub(super) struct Task {
     pub(super) troubles: Troubles,
     /// The batch that is being applied brings another `.syncignore`.
     pub(super) ignore_applying: bool,
-    /// Alarms but for holds, with their time.
-    pub(super) alarms: Vec<(Alarm, i64)>,
+    pub(super) alarms: Alarms,
     pub(super) holds: Holds,
     pub(super) stopped: Option<StopCause>,
     /// Why not all changes are seen at once, and since when (Unix seconds).
     pub(super) watching: Option<(String, i64)>,
+    /// Since when it is known that the file system refuses fsync (Unix seconds).
+    pub(super) undurable: Option<i64>,
     pub(super) barriers: Vec<oneshot::Sender<()>>,
     pub(super) log: ChangeLog,
     pub(super) was_idle: bool,
@@ -125,10 +127,8 @@ impl Task {
     }
 
     fn next_input(&self, busy: bool) -> Turn {
-        let wake = self.engine.wake_at().into_iter().chain(self.troubles.next_look()).min();
+        let wake = self.engine.wake_at().into_iter().chain(self.troubles.next_look()).chain(self.holds.next()).min();
         let wake = wake.map(|at| at.since(self.now()).max(Duration::from_millis(1)));
-        let reminder = self.holds.next().map(|at| u64::try_from(at - self.shared.wall_secs()).unwrap_or(0).max(1));
-        let wake = wake.into_iter().chain(reminder.map(Duration::from_secs)).min();
         let timer = match (busy, wake) {
             (true, _) => after(Duration::ZERO),
             (false, Some(wait)) => after(wait),
@@ -162,7 +162,12 @@ impl Task {
                     self.handle(event);
                 }
             }
-            Input::Engine(event) => self.handle(event),
+            Input::Engine(event) => {
+                if matches!(event, Event::Approve) {
+                    self.alarms.answered().iter().for_each(|alarm| self.shared.alarm_over(alarm));
+                }
+                self.handle(event);
+            }
             Input::Fetched { path, content, manifest } => {
                 if let Some(manifest) = manifest {
                     self.shared.store().commit(vec![Change::Manifest(Arc::unwrap_or_clone(manifest))]);
@@ -305,6 +310,8 @@ impl Task {
             let effects = self.engine.advance(self.now(), view);
             if effects.is_empty() {
                 self.note_idle();
+                self.note_agreement();
+                self.note_durability();
                 self.remind();
                 self.look_again();
                 return false;
@@ -327,9 +334,30 @@ impl Task {
         }
     }
 
+    /// Said once: nothing can be done about it but to use another file system.
+    fn note_durability(&mut self) {
+        if self.undurable.is_none() && !self.shared.is_durable() {
+            self.undurable = Some(self.shared.wall_secs());
+            tracing::warn!(folder = %self.shared.id(), "{UNDURABLE_WORDS}");
+            self.shared.problem(UNDURABLE_WORDS);
+        }
+    }
+
+    /// A device from which the folder differed, and that agrees now, is no alarm any more.
+    fn note_agreement(&mut self) {
+        if self.alarms.is_empty() {
+            return;
+        }
+        let peers = self.engine.status(self.shared.store()).peers;
+        for alarm in self.alarms.over(|peer| peers.get(peer).is_some_and(|peer| peer.in_sync)) {
+            tracing::info!(folder = %self.shared.id(), "over: {}", super::report::alarm_words(&alarm, DeviceId::short));
+            self.shared.alarm_over(&alarm);
+        }
+    }
+
     /// What is still held after days is said again. Never approved by itself.
     fn remind(&mut self) {
-        let due = self.holds.update(&self.engine.held(), self.shared.wall_secs());
+        let due = self.holds.update(&self.engine.held(), self.now(), self.shared.wall_secs());
         for hold in due {
             self.warn(&Alarm::Held(hold));
         }
@@ -381,9 +409,7 @@ impl Task {
             Effect::Scan => self.queue.add(Look::Whole),
             Effect::Alarm(alarm) => {
                 self.warn(&alarm);
-                if !matches!(alarm, Alarm::Held(_) | Alarm::Stale { .. }) {
-                    self.alarms.push((alarm, self.shared.wall_secs()));
-                }
+                self.alarms.add(alarm, self.shared.wall_secs());
             }
             Effect::IndexGet { .. }
             | Effect::Index { .. }

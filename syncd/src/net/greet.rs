@@ -79,6 +79,10 @@ pub(super) struct Asked {
     reply: Box<[u8; MESSAGE_2_LEN]>,
 }
 
+/// A knock that nobody took for one of theirs.
+const UNANSWERED: &str = "something listens there but does not answer: it no longer knows this device, is another one, \
+     speaks another version of the protocol, or one of the two clocks is wrong by more than 12 hours";
+
 /// Knocks, sends message 1 and waits for message 2.
 pub(super) async fn ask(mut stream: TcpStream, path: Path, own: &Own, keys: &Keys) -> Result<Asked> {
     tune(&stream);
@@ -89,12 +93,10 @@ pub(super) async fn ask(mut stream: TcpStream, path: Path, own: &Own, keys: &Key
     let mut reply = Box::new([0; MESSAGE_2_LEN]);
     match timeout(own.tuning.handshake_wait, stream.read_exact(&mut *reply)).await {
         Ok(Ok(_)) => Ok(Asked { stream, path, initiator, reply }),
-        Ok(Err(error)) if error.kind() == ErrorKind::UnexpectedEof => bail!("it closed the connection unanswered"),
+        // Strangers are hung up on when they have waited as long as we do, so either may come first.
+        Ok(Err(error)) if error.kind() == ErrorKind::UnexpectedEof => bail!(UNANSWERED),
         Ok(Err(error)) => Err(error).context("it broke the connection off"),
-        Err(_) => bail!(
-            "something listens there but does not answer: it no longer knows this device, is another one, speaks \
-             another version of the protocol, or one of the two clocks is wrong by more than 12 hours"
-        ),
+        Err(_) => bail!(UNANSWERED),
     }
 }
 

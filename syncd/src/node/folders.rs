@@ -3,10 +3,11 @@
 use super::Node;
 use super::renewal::HomeProblem;
 use super::requests::answer;
+use super::roots::Stopped;
 use crate::config::{FolderConfig, Links, Members};
-use crate::control::{NewEvent, Reply};
+use crate::control::Reply;
 use crate::disk::fs::{Fs, RealFs};
-use crate::disk::marker::{Marker, MarkerCheck};
+use crate::disk::marker::Marker;
 use crate::folder::{Folder, Input, Retention, Setup, open_root};
 use crate::store::{OpenError, Store};
 use crate::transfer::{Compression, Notice};
@@ -16,7 +17,7 @@ use protocol::sync::Rows;
 use protocol::sync::engine::{Config as EngineConfig, Event as EngineEvent, FolderMode};
 use protocol::sync::reconcile::Rules;
 use protocol::wire::control as api;
-use protocol::wire::control::{ControlError, ErrorCode, EventKind};
+use protocol::wire::control::{ControlError, ErrorCode};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,8 +32,8 @@ pub(super) struct Slot {
 pub(super) enum State {
     Running(Running),
     Paused,
-    /// Could not be started, in words.
-    Stopped(String),
+    /// Could not be started.
+    Stopped(Stopped),
 }
 
 pub(super) struct Running {
@@ -62,42 +63,20 @@ pub(super) fn refused(error: &anyhow::Error) -> ControlError {
 
 impl Node {
     /// Starts a folder, or says in its state why not.
-    pub(super) fn start_folder(&mut self, config: FolderConfig) {
+    pub(super) fn start_folder(&mut self, mut config: FolderConfig) {
         let id = config.id;
         let state = if config.paused {
             State::Paused
         } else {
             match self.run_folder(&config) {
-                Ok(running) => State::Running(running),
-                Err(error) => {
-                    tracing::warn!(folder = %id, "a folder was not started: `syncctl status` says why");
-                    tracing::debug!(folder = %id, "not started: {error:#}");
-                    State::Stopped(format!("{error:#}"))
+                Ok(running) => {
+                    self.remember_root(&mut config, &running.fs);
+                    State::Running(running)
                 }
+                Err(error) => State::Stopped(self.not_started(&config, &error)),
             }
         };
         self.folders.insert(id, Slot { config, state });
-    }
-
-    /// Folders that could not be started because of their root, and now can.
-    pub(super) fn retry_stopped(&mut self) {
-        let is_back = |slot: &Slot| {
-            let marker = Marker { folder: slot.config.id, nonce: slot.config.marker };
-            matches!(slot.state, State::Stopped(_))
-                && open_root(&slot.config.root).is_ok_and(|fs| matches!(marker.check(&*fs), Ok(MarkerCheck::Ok)))
-        };
-        let back: Vec<FolderConfig> =
-            self.folders.values().filter(|slot| is_back(slot)).map(|slot| slot.config.clone()).collect();
-        for config in back {
-            let id = config.id;
-            self.start_folder(config);
-            if self.folders[&id].running().is_some() {
-                tracing::info!(folder = %id, "the folder is back");
-                let folder = self.folders[&id].named();
-                self.hub.publish(NewEvent::new(EventKind::ProblemSolved, "the folder is back").folder(folder));
-                self.offer_everywhere();
-            }
-        }
     }
 
     fn run_folder(&mut self, config: &FolderConfig) -> Result<Running> {
@@ -117,6 +96,7 @@ impl Node {
             id: config.id,
             root: config.root.clone(),
             marker: Marker { folder: config.id, nonce: config.marker },
+            known_root: config.known_root.clone(),
             engine,
             watch: effective.watch,
             scan_interval: Duration::from_secs(effective.scan_interval_s),
@@ -202,8 +182,8 @@ impl Node {
         })?;
         config.save(&self.home.folder(&id)).map_err(|error| refused(&error))?;
         self.start_folder(config);
-        if let State::Stopped(words) = &self.folders[&id].state {
-            let words = words.clone();
+        if let State::Stopped(stopped) = &self.folders[&id].state {
+            let words = stopped.words.clone();
             self.forget_folder(&id);
             return Err(ControlError::refused(words));
         }
@@ -274,7 +254,10 @@ impl Node {
         let result = match action {
             api::FolderAction::Approve => {
                 self.close_home_problems(&id);
-                return self.answer_holds(id, true, reply);
+                match self.approve_root(id) {
+                    None => return self.answer_holds(id, true, reply),
+                    Some(done) => done,
+                }
             }
             api::FolderAction::Reject => return self.answer_holds(id, false, reply),
             api::FolderAction::Pause => self.pause_folder(id),
@@ -314,7 +297,7 @@ impl Node {
         self.save_paused(id, false)?;
         self.restart_folder(id);
         match &self.folders[&id].state {
-            State::Stopped(words) => Err(ControlError::refused(words.clone())),
+            State::Stopped(stopped) => Err(ControlError::refused(stopped.words.clone())),
             State::Running(_) | State::Paused => Ok(api::Done::said("resumed")),
         }
     }

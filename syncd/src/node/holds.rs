@@ -28,7 +28,8 @@ impl Node {
             let said = report.await.map_err(|_| ControlError::refused("the folder is stopping")).map(|report| {
                 let name = |hold: &Hold| hold.peer.map_or_else(String::new, |peer| name_in(&names, &peer));
                 let words = report.holds.iter().map(|(hold, _)| answered_words(hold, &name(hold), approved));
-                let words: Vec<String> = words.collect();
+                let closed = (approved && !report.alarms.is_empty()).then(|| "the message is closed".to_owned());
+                let words: Vec<String> = words.chain(closed).collect();
                 api::Done::said(if words.is_empty() { "nothing was held".to_string() } else { words.join("; ") })
             });
             answer(reply, said);
@@ -36,7 +37,16 @@ impl Node {
     }
 
     pub(super) fn alarm_event(&self, alarm: &Alarm) -> NewEvent {
-        let event = NewEvent::new(EventKind::Held, alarm_words(alarm, |id| self.device_name(id)));
+        self.event_of(EventKind::Held, alarm, alarm_words(alarm, |id| self.device_name(id)))
+    }
+
+    pub(super) fn alarm_over_event(&self, alarm: &Alarm) -> NewEvent {
+        let words = alarm_words(alarm, |id| self.device_name(id));
+        self.event_of(EventKind::Released, alarm, format!("over: {words}"))
+    }
+
+    fn event_of(&self, kind: EventKind, alarm: &Alarm, words: String) -> NewEvent {
+        let event = NewEvent::new(kind, words);
         let peer = match alarm {
             Alarm::Held(hold) => hold.peer,
             Alarm::Fork { peer, .. } | Alarm::Stale { peer, .. } | Alarm::Diverged { peer } => Some(*peer),

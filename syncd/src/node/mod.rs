@@ -11,6 +11,7 @@ mod pairing;
 mod preview;
 mod renewal;
 mod requests;
+mod roots;
 mod sessions;
 mod status;
 mod wait;
@@ -34,7 +35,7 @@ use protocol::wire::relay::{Endpoint, RelayLink};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -99,7 +100,7 @@ struct Node {
     /// Indexes that went back to an earlier state, and when they were last renewed.
     renewals: BTreeMap<FolderId, renewal::Renewal>,
     newer_database: bool,
-    started_ms: u64,
+    started: Instant,
     stop: CancellationToken,
 }
 
@@ -155,7 +156,7 @@ impl Daemon {
             home_problems: Vec::new(),
             renewals: BTreeMap::new(),
             newer_database: false,
-            started_ms: wall_ms(),
+            started: Instant::now(),
             stop: stop.clone(),
         };
         for (folder, warnings) in load_folders(&node.home.folders())? {
@@ -242,6 +243,11 @@ impl Node {
             }
             Note::Alarm(id, Alarm::Stale { peer, replica }) => return self.went_back(id, &peer, replica),
             Note::Alarm(id, alarm) => named(self, &id).map(|folder| self.alarm_event(&alarm).folder(folder)),
+            Note::AlarmOver(id, alarm) => named(self, &id).map(|folder| self.alarm_over_event(&alarm).folder(folder)),
+            Note::Problem(id, words) => {
+                named(self, &id).map(|folder| NewEvent::new(EventKind::Problem, words).folder(folder))
+            }
+            Note::Stopped(id, Some(cause)) if cause.asks() => return self.root_replaced(id),
             Note::Stopped(id, cause) => named(self, &id).map(|folder| match cause {
                 Some(cause) => NewEvent::new(EventKind::Problem, cause.words()).folder(folder),
                 None => NewEvent::new(EventKind::ProblemSolved, "the folder is back").folder(folder),

@@ -21,6 +21,10 @@ pub(super) enum Note {
     State(FolderId, bool),
     /// Needs a person.
     Alarm(FolderId, Alarm),
+    /// What it told of is over.
+    AlarmOver(FolderId, Alarm),
+    /// Something is wrong, in words.
+    Problem(FolderId, String),
     /// Stopped, or goes on.
     Stopped(FolderId, Option<StopCause>),
 }
@@ -117,6 +121,14 @@ impl Outside for Exit {
 
     fn alarm(&self, folder: FolderId, alarm: &Alarm) {
         self.note(Note::Alarm(folder, alarm.clone()));
+    }
+
+    fn alarm_over(&self, folder: FolderId, alarm: &Alarm) {
+        self.note(Note::AlarmOver(folder, alarm.clone()));
+    }
+
+    fn problem(&self, folder: FolderId, words: &str) {
+        self.note(Note::Problem(folder, words.to_owned()));
     }
 
     fn stopped(&self, folder: FolderId, cause: Option<StopCause>) {

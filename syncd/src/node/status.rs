@@ -4,7 +4,7 @@
 use super::folders::State;
 use super::{Node, holds};
 use crate::control::Reply;
-use crate::folder::{Input, Report};
+use crate::folder::{Input, Report, UNDURABLE_WORDS};
 use crate::net::{Net, Via};
 use crate::transfer::FolderProgress;
 use protocol::model::{DeviceId, FolderId};
@@ -94,7 +94,7 @@ impl Node {
                 device: api::Identity { id: self.id.to_string(), name: self.config.settings().name.clone() },
                 version: env!("CARGO_PKG_VERSION").to_string(),
                 pid: std::process::id(),
-                uptime_s: super::wall_ms().saturating_sub(self.started_ms) / 1000,
+                uptime_s: self.started.elapsed().as_secs(),
                 listen: self.net.listening().iter().map(ToString::to_string).collect(),
                 folders: Vec::new(),
                 devices: Vec::new(),
@@ -108,7 +108,7 @@ impl Node {
         let (state, state_words) = match &slot.state {
             State::Running(_) => (api::FolderState::Idle, None),
             State::Paused => (api::FolderState::Paused, None),
-            State::Stopped(words) => (api::FolderState::Stopped, Some(words.clone())),
+            State::Stopped(stopped) => (api::FolderState::Stopped, Some(stopped.words.clone())),
         };
         api::FolderStatus {
             id: slot.config.id.to_string(),
@@ -252,6 +252,13 @@ fn fill_folder(folder: &mut api::FolderStatus, report: &Report, progress: Folder
         at: None,
         code: "watch_limit".to_string(),
         words: words.clone(),
+        since_ms: since_ms(*since),
+        needs_person: false,
+    }));
+    folder.problems.extend(report.undurable.iter().map(|since| api::Problem {
+        at: None,
+        code: "no_durability".to_string(),
+        words: UNDURABLE_WORDS.to_string(),
         since_ms: since_ms(*since),
         needs_person: false,
     }));

@@ -1,5 +1,6 @@
 //! Holds a daemon at a rename, so that a test can act in a window of microseconds: `strace` delays the call, and the
-//! kernel says which call a thread stands in. Released, the daemon goes on as if nothing had been.
+//! kernel says which call a thread stands in. Or lets a call fail as another file system would. Released, the daemon goes
+//! on as if nothing had been.
 
 use super::{Device, until, within};
 use std::path::PathBuf;
@@ -39,10 +40,23 @@ impl Hold {
     /// When the kernel does not say who traces whom.
     #[must_use]
     pub fn after(device: &Device, free: u32) -> Option<Self> {
+        Self::attach(device, "renameat2", &format!("delay_enter={DELAY_US}:when={}+", free + 1))
+    }
+
+    /// Lets this call of the device's daemon fail with this error. `None` where `strace` is missing or may not.
+    ///
+    /// # Panics
+    /// When the kernel does not say who traces whom.
+    #[must_use]
+    pub fn failing(device: &Device, call: &str, error: &str) -> Option<Self> {
+        Self::attach(device, call, &format!("error={error}"))
+    }
+
+    fn attach(device: &Device, call: &str, fault: &str) -> Option<Self> {
         let daemon = device.pid();
-        let inject = format!("inject=renameat2:delay_enter={DELAY_US}:when={}+", free + 1);
+        let (trace, inject) = (format!("trace={call}"), format!("inject={call}:{fault}"));
         let mut command = Command::new("strace");
-        command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=renameat2", "-e", &inject, "-p"]);
+        command.args(["-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject, "-p"]);
         let strace = command.arg(daemon.to_string()).stderr(Stdio::null()).spawn().ok()?;
         let mut hold = Self { strace, daemon };
         let attached = within(super::PATIENCE, || {

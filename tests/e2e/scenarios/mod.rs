@@ -2,6 +2,7 @@
 //! `aftermath` holds after every one of them. Others are in `trouble`, `fidelity` and `guard`.
 
 mod apart;
+mod clocks;
 mod commit;
 mod index;
 mod roots;

@@ -90,7 +90,8 @@ fn d4c_a_peer_that_deletes_most_of_it_is_held() {
     aftermath(&[&a, &b], 0);
 }
 
-/// D-4d: only the marker is there again, in an empty root: it still asks. A marker that somebody made stops the folder.
+/// D-4d: only the marker is there again, in an empty root: it still asks. A marker that somebody made stops the folder,
+/// and what a person answers to that deletes nothing either.
 #[test]
 fn d4d_a_marker_alone_proves_nothing_about_the_files() {
     let world = World::new();
@@ -101,15 +102,21 @@ fn d4d_a_marker_alone_proves_nothing_about_the_files() {
     settle(&[&a, &b]);
     b.stop();
     let marker = fs::read(b.at(".syncd/marker")).expect("a marker");
-    fs::remove_dir_all(b.files()).expect("gone");
+    // Kept, so that the new root gets another inode.
+    fs::rename(b.files(), world.path().join("aside")).expect("a rename");
     fs::create_dir(b.files()).expect("a directory");
     fs::create_dir(b.at(".syncd")).expect("a directory");
     fs::write(b.at(".syncd/marker"), "made by hand").expect("a file");
     b.start();
     assert_eq!(b.folder()["state"], "stopped", "a marker without the secret is none");
+    assert!(b.ok(&["status"]).contains("`syncctl folder approve` makes it this folder's"));
     b.stop();
-    fs::write(b.at(".syncd/marker"), marker).expect("a file");
+    fs::write(b.at(".syncd/marker"), &marker).expect("a file");
     b.start();
+    assert_eq!(b.folder()["state"], "stopped", "a marker without the files is none either");
+    fs::write(b.at(".syncd/marker"), "made by hand").expect("a file");
+    b.ok(&["folder", "approve", FOLDER]);
+    assert_eq!(fs::read(b.at(".syncd/marker")).expect("a marker"), marker, "a person made it this folder's");
     meet(&b, &a);
     assert_eq!(held(&b, "deletions_here"), 30);
     assert_eq!(count(&a), 30);

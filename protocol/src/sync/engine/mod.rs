@@ -5,6 +5,7 @@
 //! returns nothing. Anything lost in a crash is found again: wants and cursors are rows, local changes are on disk.
 
 mod around;
+mod compare;
 mod deletions;
 mod guard;
 mod history;

@@ -1,6 +1,7 @@
 //! What the engine knows of each connected peer: two cursors, what it declined, its last digest.
 
 use super::around::all_wanted;
+use super::compare::{Compared, compared, is_ignored};
 use super::{Declined, Effect, Engine, View};
 use crate::limits::{DECLINED_MAX, INDEX_BYTES_MAX, INDEX_CREDIT_MAX, INDEX_ROWS_MAX};
 use crate::model::{Content, DeviceId, Digest, RelPath, ReplicaId, Row, RunId, Sequence, Version};
@@ -33,7 +34,7 @@ pub struct DigestWords {
     pub your_replica: ReplicaId,
     /// The receiver's sequence number that the sender has recorded.
     pub your_applied: Sequence,
-    /// Over live rows; declined ones count as held.
+    /// Over live rows; declined ones count as held, those that both ignore do not count.
     pub digest: Digest,
     /// Nothing is under way at the sender.
     pub idle: bool,
@@ -194,7 +195,7 @@ impl Engine {
             let Some(applied) = applied.filter(|_| current) else {
                 continue;
             };
-            let digest = view.rows.effective_digest(id);
+            let Compared { digest, is_doubtful, .. } = compared(id, peer, view.rows);
             // What is declined of others is still to come where it takes the place of what this peer announced.
             let agreed = peer.digest.as_ref().is_some_and(|theirs| theirs.digest == digest);
             let words = DigestWords {
@@ -203,7 +204,7 @@ impl Engine {
                 your_replica: peer.replica,
                 your_applied: applied.sequence,
                 digest,
-                idle: agreed || !view.rows.declines_others(id),
+                idle: agreed || !is_doubtful,
             };
             if peer.digest_sent.as_ref() != Some(&words) {
                 peer.digest_sent = Some(words.clone());
@@ -234,7 +235,7 @@ impl Engine {
                 words.idle
                     && words.head == applied
                     && words.your_applied == state.head
-                    && words.digest == rows.effective_digest(id)
+                    && words.digest == compared(id, peer, rows).digest
             });
             let acknowledged = peer.serve.as_ref().map_or(Sequence(0), |serve| serve.acknowledged);
             let status = PeerStatus {
@@ -269,14 +270,18 @@ impl Engine {
     }
 }
 
-/// What is declined of a peer at a path, in the words that it gets to read.
+/// What is declined of a peer at a path, in the words that it gets to read; what is ignored here also of others, since
+/// it may ignore that too.
 fn declined(peer: &DeviceId, path: &RelPath, row: &LocalRow) -> Vec<Declined> {
     let said = |want: &Want| {
+        if !want.sources.contains(peer) && !is_ignored(want) {
+            return None;
+        }
         let reason = want.declined.as_ref()?;
         let (code, words) = (Some(reason.code), reason.words.clone());
         Some(Declined { path: path.clone(), version: want.entry.version.clone(), code, words })
     };
-    row.declined_from(peer).filter_map(said).collect()
+    row.wants.iter().filter_map(said).collect()
 }
 
 fn next_batch(rows: &dyn Rows, replica: ReplicaId, from: Sequence, head: Sequence) -> IndexBatch {

@@ -1,6 +1,7 @@
 //! What peers announce: rows become wants, digests are compared, declines are kept or taken back.
 
 use super::around::all_wanted;
+use super::compare::compared;
 use super::{Alarm, DigestWords, Effect, Engine, FolderMode, IndexBatch, View};
 use crate::model::{DeviceId, Entry, RelPath, Row, Sequence, Timestamp};
 use crate::sync::local::{Change, Cursor, Decline, DeclineCode, LocalRow, Want};
@@ -115,10 +116,11 @@ impl Engine {
         if self.is_unknown_here(words.your_replica, words.your_applied, view) {
             return self.went_back(id);
         }
-        let equal = words.digest == view.rows.effective_digest(&id);
         let Some(peer) = self.peers.get_mut(&id) else {
             return Vec::new();
         };
+        let ours = compared(&id, peer, view.rows);
+        let equal = words.digest == ours.digest;
         peer.digest = Some(words);
         if !current {
             return Vec::new();
@@ -129,7 +131,7 @@ impl Engine {
         }
         // Where each declines what the other has, each digest counts the other's: they differ, and nobody is wrong.
         let is_crossed = |path| view.rows.get(path).declined_from(&id).next().is_some();
-        if view.rows.declines_others(&id) || peer.declined.keys().any(is_crossed) {
+        if ours.is_doubtful || ours.is_partial || peer.declined.keys().any(is_crossed) {
             return Vec::new();
         }
         peer.mismatches += 1;

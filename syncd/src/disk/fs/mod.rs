@@ -18,6 +18,7 @@ pub use sim::SimFs;
 
 use protocol::model::{Mode, Mtime, RelPath};
 use protocol::sync::{Fingerprint, Kind};
+use std::fmt;
 use std::io;
 use std::ops::Deref;
 use std::time::Duration;
@@ -88,6 +89,12 @@ pub struct RootId {
     pub fs: u64,
     /// Inode number.
     pub inode: u64,
+}
+
+impl fmt::Display for RootId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}-{:016x}", self.fs, self.inode)
+    }
 }
 
 /// A directory's mode with which its owner may change the names in it.

@@ -96,7 +96,8 @@ struct Candidate {
 }
 
 /// Removes versions replaced more than `keep_secs` ago, then the oldest until `bytes_max` are left; never one
-/// younger than a day, and never a file whose name `release` did not give.
+/// younger than a day, and never a file whose name `release` did not give. The age of one that is dated more than a
+/// day ahead, by a clock that was wrong, is not known: it goes last, and only for its bytes.
 ///
 /// # Errors
 /// When the disk does not answer.
@@ -108,7 +109,7 @@ pub fn prune<F: Fs>(fs: &F, now: i64, keep_secs: i64, bytes_max: u64) -> io::Res
     for version in all {
         let age = now.saturating_sub(version.replaced_at);
         let is_due = age > keep_secs || pruned.kept_bytes > bytes_max;
-        if !is_due || age < YOUNG_SECS {
+        if !is_due || age.unsigned_abs() < YOUNG_SECS.unsigned_abs() {
             continue;
         }
         let dirs: Vec<&[u8]> = version.dirs.iter().map(Vec::as_slice).collect();

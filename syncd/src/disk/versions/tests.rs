@@ -203,6 +203,31 @@ fn pruning_keeps_what_is_young() {
     }
 }
 
+/// A version dated ahead is neither taken for an old one nor kept whatever it costs.
+#[test]
+fn versions_of_a_clock_that_was_ahead_go_last_and_only_for_their_bytes() {
+    let now = NOW + 40 * DAY;
+    let rows: [(&str, u64, &[&str]); 4] = [
+        ("nothing to do", 100, &["a", "b", "c"]),
+        ("the oldest first", 20, &["b", "c"]),
+        ("then those ahead", 10, &["b"]),
+        ("but for what may be of today", 0, &["b"]),
+    ];
+    for (name, bytes_max, left) in rows {
+        let world = World::simulated();
+        for (id, at, since) in [(1, "a", now - 2 * DAY), (2, "b", now + 3_600), (3, "c", now + 365 * DAY)] {
+            world.fs.user_write(&path(at), b"ten bytes!").unwrap();
+            world.scan(at);
+            let removal = world.remove(id, at);
+            assert_eq!(crate::disk::commit(&*world.fs, &world.journal, &[removal], 0, since).unwrap(), [Outcome::Done]);
+        }
+        release_at(&world, now + 1000 * DAY);
+        prune(&*world.fs, now, 30 * DAY, bytes_max).unwrap();
+        let names: Vec<String> = kept(&world).into_keys().map(|name| name[..1].to_owned()).collect();
+        assert_eq!(names, left, "{name}");
+    }
+}
+
 #[test]
 fn a_clock_set_back_does_not_keep_objects_for_ever() {
     let world = world(b"old");

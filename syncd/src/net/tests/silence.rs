@@ -94,3 +94,17 @@ async fn one_neighbour_cannot_fill_the_door() {
     tokio::join!(device.session(), peer.session());
     assert_eq!(answer(strangers.remove(0)).await, 0);
 }
+
+/// A clock that is far off looks like a stranger's knock: the device that is not let in says what it may be.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_not_let_in_is_told_what_it_may_be() {
+    let device = Setup::new(27).start();
+    let stranger = Setup::new(28).peer(27, &[device.address()]).start();
+    let told = async {
+        while !stranger.net.status().await[0].last_error.as_ref().is_some_and(|words| words.contains("clocks is wrong"))
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, told).await.expect("the words name the clock");
+}
