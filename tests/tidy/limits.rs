@@ -12,9 +12,10 @@ const LONG_FUNCTIONS: [(&str, &str, &str); 0] = [];
 const FORBIDDEN: [&str; 4] = ["todo!", "unimplemented!", "#[ignore", "dbg!"];
 
 /// Tests that wait on the clock, each with its reason. Anything else waits for an event.
-const SLEEPERS: [(&str, &str); 6] = [
+const SLEEPERS: [(&str, &str); 7] = [
     ("tests/e2e/harness/mod.rs", "the one pause between two looks at another process"),
     ("syncctl/tests/cli.rs", "waits for the file in which another process writes its number"),
+    ("tests/power/trial.rs", "people pause between two actions, and time stamps have to age"),
     ("tests/realtree/measure.rs", "a measurement over time, run by hand"),
     ("tests/soak/fleet/mod.rs", "people pause between two actions; run by hand"),
     ("tests/soak/late.rs", "minutes have to pass; run by hand"),

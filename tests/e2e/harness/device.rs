@@ -470,6 +470,11 @@ impl Device {
         self.files = to.to_owned();
     }
 
+    /// Writes its log there from now on, instead of beside its home.
+    pub fn move_log(&mut self, to: &Path) {
+        self.log = to.to_owned();
+    }
+
     /// A path inside the synced directory.
     #[must_use]
     pub fn at(&self, path: impl AsRef<Path>) -> PathBuf {
