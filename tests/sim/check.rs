@@ -48,6 +48,9 @@ const SETTLE_EVENTS_MAX: u64 = 60_000;
 /// Times that the clock may have to jump for that.
 const SETTLE_JUMPS_MAX: u32 = 400;
 
+/// Scans after which what goes from name to name of linked files has come to rest.
+const SCANS_MAX: u32 = 3;
+
 /// Runs a scenario. The trace is what a person reads.
 ///
 /// # Errors
@@ -80,13 +83,14 @@ fn come_to_rest(world: &mut World, demand: Demand) -> Result<(), Violation> {
     never_missing(world)?;
     world.say(|| "-- heal".to_string());
     heal(world);
-    let settled = settle(world).and_then(|()| release(world));
+    let settled = settle(world).and_then(|()| release(world)).and_then(|()| look_again(world));
     if demand == Demand::All {
         settled?;
         alike(world)?;
         agreed(world)?;
         rows_are_true(world)?;
         no_alarm(world)?;
+        stand_alone(world)?;
         content_is_kept(world)?;
         return quiescent(world);
     }
@@ -193,6 +197,29 @@ fn release(world: &mut World) -> Result<(), Violation> {
         world.say(|| "-- released".to_string());
         connect_and_scan(world);
         settle(world)?;
+    }
+    Ok(())
+}
+
+/// A mode or a time that comes to one name of a file shows at the others, as an edit that only the next scan finds.
+fn look_again(world: &mut World) -> Result<(), Violation> {
+    for _ in 0..SCANS_MAX {
+        if !world.has_links {
+            return Ok(());
+        }
+        world.say(|| "-- linked".to_string());
+        connect_and_scan(world);
+        settle(world)?;
+    }
+    Ok(())
+}
+
+/// What is kept is nobody's file: to write into another name of it would change it.
+fn stand_alone(world: &World) -> Result<(), Violation> {
+    for device in &world.devices {
+        if let Some(path) = device.drive.shared(&device.moved) {
+            return fails("kept apart", format!("device {}: {path} has another name", device.number));
+        }
     }
     Ok(())
 }

@@ -240,6 +240,15 @@ impl Drive {
         }
     }
 
+    /// A version or a conflict copy that is the same file as something else; `moved` are files that peers moved.
+    #[must_use]
+    pub fn shared(&self, moved: &BTreeSet<RelPath>) -> Option<String> {
+        match self {
+            Self::Flat(_) => None,
+            Self::Disk(volume) => volume.shared(moved),
+        }
+    }
+
     /// Faults end.
     pub fn heal(&self) {
         if let Self::Disk(volume) = self {

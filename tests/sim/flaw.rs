@@ -52,6 +52,8 @@ pub enum Flaw {
     OneTransaction,
     /// Tombstones are dropped at start.
     Tombstones,
+    /// What is kept is not asked for its other names.
+    Links,
 }
 
 /// Something that looks optional, and what leaving it out breaks.
@@ -78,7 +80,7 @@ macro_rules! flaw {
 }
 
 /// All of them: rules of the decision table, then steps of the shells.
-pub const MUTANTS: [Mutant; 30] = [
+pub const MUTANTS: [Mutant; 31] = [
     rule("resolver_bumps", Profile::Flat, |config| config.rules.resolver_bumps = false),
     rule("metadata_bumps", Profile::Disk, |config| config.rules.metadata_bumps = false),
     rule("content_at", Profile::Flat, |config| config.rules.content_at = false),
@@ -109,6 +111,7 @@ pub const MUTANTS: [Mutant; 30] = [
     flaw!("counter", Counter),
     flaw!("one_transaction", OneTransaction),
     flaw!("tombstones", Tombstones),
+    flaw!("links", Links),
 ];
 
 /// The entry of that name.

@@ -184,7 +184,7 @@ impl Fs for FlawedFs {
     }
 
     fn links(&self, file: &SimFile) -> io::Result<u64> {
-        self.fs.links(file)
+        if self.has(Flaw::Links) { Ok(1) } else { self.fs.links(file) }
     }
 
     fn read_at(&self, file: &SimFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {

@@ -5,19 +5,19 @@
 use super::database::Database;
 use super::flaw::Flaw;
 use super::flawed_fs::FlawedFs;
-use super::oracle::Identity;
+use super::oracle::{Identity, is_copy};
 use super::rng::Rng;
 use super::scenario::Act;
 use super::user::{Deed, Files, Object, Thing, User};
 use super::weather::{Faults, Weather};
 use protocol::model::{Content, Mode, Mtime, RelPath};
 use protocol::sync::{Action, ActionId, Disk, Fingerprint, Kind, Outcome, Step};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use syncd::disk::fs::sim::{Fault, Op, OpKind, SimFs, UserFile, until_crash};
+use syncd::disk::fs::sim::{Fault, Names, Op, OpKind, SimFs, UserFile, until_crash};
 use syncd::disk::fs::{Errno, Fs, errno};
 use syncd::disk::hash::HashOptions;
 use syncd::disk::ignore::Ignore;
@@ -25,6 +25,8 @@ use syncd::disk::scan::{Next, ScanEvent, Scanner};
 use syncd::disk::stage::FinishError;
 use syncd::disk::{Stage, commit, recover, versions};
 
+/// The name outside the folder that users give files.
+const OUTSIDE: &[u8] = b"outside";
 /// Seconds after which displaced objects have surely left `hold/`.
 const HOLD_OVER_SECS: u64 = 700;
 
@@ -166,6 +168,18 @@ impl Volume {
     pub fn recovered(&self) -> Vec<Identity> {
         let kept = self.fs.private_tree().into_iter().filter(|(path, _)| path.starts_with("versions/recovered/"));
         kept.map(|(_, found)| Thing::File(found.bytes).content().identity()).collect()
+    }
+
+    /// A version, or a conflict copy, that is a file which the user sees under another name too. What a peer moved is
+    /// still the same file. After `release`.
+    #[must_use]
+    pub fn shared(&self, moved: &BTreeSet<RelPath>) -> Option<String> {
+        let is_moved = |path: &str| moved.iter().any(|moved| moved.display() == path);
+        let is_ours = |path: &String| {
+            let copy = RelPath::parse(path.as_bytes()).is_ok_and(|path| is_copy(&path)) && !is_moved(path);
+            copy || path.starts_with(".syncd/versions/")
+        };
+        self.fs.shared().into_iter().find(is_ours)
     }
 
     /// Makes a verified temp of these bytes.
@@ -401,5 +415,33 @@ impl Files for Volume {
         self.fs.user_rename(from, to).expect("the user knows what stands there");
         self.fs.user_fsync(to);
         self.fs.user_fsync(from);
+    }
+
+    fn link(&mut self, from: &RelPath, to: &RelPath) {
+        // A pipe, which nobody counts, may stand there.
+        if self.fs.user_sees(to) {
+            self.fs.user_delete(to).expect("the user sees it");
+        }
+        self.fs.user_link(from, to).expect("the user knows what stands there");
+        self.fs.user_fsync(to);
+    }
+
+    fn others(&self, path: &RelPath) -> Names {
+        let mut names = self.fs.names_of(path);
+        names.tree.retain(|other| other != path);
+        names
+    }
+
+    fn link_outside(&mut self, from: &RelPath) {
+        self.fs.user_link_outside(from, OUTSIDE).expect("the user knows what stands there");
+    }
+
+    fn write_outside(&mut self, bytes: &[u8]) {
+        // There may be none yet.
+        let _ = self.fs.user_write_outside(OUTSIDE, bytes);
+    }
+
+    fn names_of_outside(&self) -> Names {
+        self.fs.names_of_outside(OUTSIDE)
     }
 }

@@ -7,7 +7,7 @@ mod state;
 mod tests;
 mod user;
 
-pub use user::{Found, Place, UserFile};
+pub use user::{Found, Names, UserFile};
 
 use super::{Area, Errno, Fs, Listed, Private, RootId, Space};
 use protocol::model::path::PRIVATE_DIR;

@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 pub(super) const ROOT: u64 = 2;
+/// A directory of the volume that is not in the folder: for names that only other programs know.
+pub(super) const OUTSIDE: u64 = 1;
 /// f_fsid of the simulated volume.
 const FS_ID: u64 = 7;
 /// How far each change moves the clock, in nanoseconds.
@@ -69,7 +71,7 @@ impl State {
     pub fn new() -> Self {
         let now = Mtime::from_secs(1_700_000_000);
         let root = Inode { node: Node::Directory(BTreeMap::new()), mode: Mode::new(0o755), mtime: now, ctime: now };
-        let live = BTreeMap::from([(ROOT, root)]);
+        let live = BTreeMap::from([(ROOT, root.clone()), (OUTSIDE, root)]);
         Self {
             disk: live.clone(),
             live,
@@ -184,7 +186,7 @@ impl State {
     /// Carries a directory operation out for running programs, and leaves it pending for the disk.
     pub fn edit(&mut self, edits: Vec<Edit>) -> io::Result<()> {
         for edit in &edits {
-            if edit.dir != ROOT && self.links(edit.dir) == 0 {
+            if edit.dir > ROOT && self.links(edit.dir) == 0 {
                 // A handle outlives its directory, but nothing can be made in it any more.
                 return Err(Errno::NOENT.into());
             }
@@ -386,7 +388,7 @@ fn torn(durable: &[u8], written: &[u8], choose: &mut dyn FnMut(usize) -> usize) 
 /// What a file system check leaves: everything that has a name.
 fn reachable(inodes: &BTreeMap<u64, Inode>) -> BTreeMap<u64, Inode> {
     let mut found = BTreeMap::new();
-    let mut waiting = vec![ROOT];
+    let mut waiting = vec![ROOT, OUTSIDE];
     while let Some(inode) = waiting.pop() {
         let at = inodes[&inode].clone();
         if let Node::Directory(entries) = &at.node {

@@ -1,6 +1,6 @@
 //! The user's side of a simulated volume: programs that change the tree beside syncd. The hook sees none of it.
 
-use super::state::{Edit, Node, ROOT, State};
+use super::state::{Edit, Node, OUTSIDE, ROOT, State};
 use super::{Errno, SimFs};
 use protocol::model::path::PRIVATE_DIR;
 use protocol::model::{Mode, Mtime, RelPath};
@@ -38,31 +38,23 @@ impl UserFile {
     }
 }
 
-/// Where an open file of a user is by now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+/// All names of an inode.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
     /// In the tree.
-    Tree(RelPath),
-    /// In `.syncd/`, by its path below that.
-    Private(String),
-    /// Without a name, or the handle died with the power.
-    Gone,
+    pub tree: Vec<RelPath>,
+    /// In `.syncd/`, by their paths below that.
+    pub private: Vec<String>,
+    /// Outside the folder.
+    pub outside: usize,
 }
 
 impl UserFile {
-    /// Where it is.
+    /// What it is called by now: nothing when the handle died with the power.
     #[must_use]
-    pub fn place(&self) -> Place {
+    pub fn names(&self) -> Names {
         let state = self.fs.state();
-        if state.power_cuts != self.power_cuts {
-            return Place::Gone;
-        }
-        let Some(path) = path_of(&state, ROOT, Vec::new(), self.inode) else { return Place::Gone };
-        let private = [PRIVATE_DIR.as_bytes(), b"/"].concat();
-        match path.strip_prefix(private.as_slice()) {
-            Some(below) => Place::Private(String::from_utf8_lossy(below).into_owned()),
-            None => RelPath::parse(&path).map_or(Place::Gone, Place::Tree),
-        }
+        if state.power_cuts == self.power_cuts { names(&state, self.inode) } else { Names::default() }
     }
 
     /// What it holds.
@@ -195,6 +187,51 @@ impl SimFs {
         state.edit(vec![Edit { dir: to_dir, name: to_name.to_vec(), from: None, to: Some(inode) }])
     }
 
+    /// link(2) to a name outside the folder.
+    pub fn user_link_outside(&self, from: &RelPath, name: &[u8]) -> io::Result<()> {
+        let mut state = self.state();
+        let (dir, from) = Self::at(&state, from)?;
+        let inode = state.existing(dir, from)?;
+        let before = state.lookup(OUTSIDE, name)?;
+        state.edit(vec![Edit { dir: OUTSIDE, name: name.to_vec(), from: before, to: Some(inode) }])?;
+        state.sync_names(OUTSIDE);
+        Ok(())
+    }
+
+    /// Writes in place through a name outside the folder.
+    pub fn user_write_outside(&self, name: &[u8], bytes: &[u8]) -> io::Result<()> {
+        let mut state = self.state();
+        let inode = state.existing(OUTSIDE, name)?;
+        state.change(inode, |data| *data = bytes.to_vec())?;
+        state.sync_inode(inode);
+        Ok(())
+    }
+
+    /// What the file with a name outside the folder is called in it.
+    #[must_use]
+    pub fn names_of_outside(&self, name: &[u8]) -> Names {
+        let state = self.state();
+        let inode = state.existing(OUTSIDE, name);
+        inode.map_or_else(|_| Names::default(), |inode| names(&state, inode))
+    }
+
+    /// What the object at a path is called, by this name and others.
+    #[must_use]
+    pub fn names_of(&self, path: &RelPath) -> Names {
+        let state = self.state();
+        let inode = Self::at(&state, path).and_then(|(dir, name)| state.existing(dir, name));
+        inode.map_or_else(|_| Names::default(), |inode| names(&state, inode))
+    }
+
+    /// Paths in `.syncd/versions/` and in the tree whose objects have other names too.
+    #[must_use]
+    pub fn shared(&self) -> Vec<String> {
+        let state = self.state();
+        let mut all = Vec::new();
+        shared(&state, ROOT, "", &mut all);
+        all
+    }
+
     /// chmod(2).
     pub fn user_chmod(&self, path: &RelPath, mode: Mode) -> io::Result<()> {
         let mut state = self.state();
@@ -274,13 +311,45 @@ impl SimFs {
     }
 }
 
-/// Some path of an inode.
-fn path_of(state: &State, dir: u64, prefix: Vec<u8>, inode: u64) -> Option<Vec<u8>> {
-    let entries = state.entries(dir).ok()?;
-    entries.iter().find_map(|(name, at)| {
-        let path = if prefix.is_empty() { name.clone() } else { [&prefix, b"/".as_slice(), name].concat() };
-        if *at == inode { Some(path) } else { path_of(state, *at, path, inode) }
-    })
+fn names(state: &State, inode: u64) -> Names {
+    let mut paths = Vec::new();
+    paths_of(state, ROOT, &[], inode, &mut paths);
+    let mut names = Names { outside: outside(state, inode).count(), ..Names::default() };
+    let private = [PRIVATE_DIR.as_bytes(), b"/"].concat();
+    for path in paths {
+        match path.strip_prefix(private.as_slice()) {
+            Some(below) => names.private.push(String::from_utf8_lossy(below).into_owned()),
+            None => names.tree.extend(RelPath::parse(&path).ok()),
+        }
+    }
+    names
+}
+
+fn outside(state: &State, inode: u64) -> impl Iterator<Item = &Vec<u8>> {
+    let entries = state.entries(OUTSIDE).expect("it is a directory");
+    entries.iter().filter(move |(_, at)| **at == inode).map(|(name, _)| name)
+}
+
+fn paths_of(state: &State, dir: u64, prefix: &[u8], inode: u64, paths: &mut Vec<Vec<u8>>) {
+    let Ok(entries) = state.entries(dir) else { return };
+    for (name, at) in entries {
+        let path = if prefix.is_empty() { name.clone() } else { [prefix, b"/", name].concat() };
+        paths_of(state, *at, &path, inode, paths);
+        if *at == inode {
+            paths.push(path);
+        }
+    }
+}
+
+fn shared(state: &State, dir: u64, prefix: &str, all: &mut Vec<String>) {
+    let Ok(entries) = state.entries(dir) else { return };
+    for (name, inode) in entries {
+        let path = format!("{prefix}{}", String::from_utf8_lossy(name));
+        if matches!(state.inode(*inode).node, Node::File(_)) && state.links(*inode) > 1 {
+            all.push(path.clone());
+        }
+        shared(state, *inode, &format!("{path}/"), all);
+    }
 }
 
 /// Removes everything in a directory.
