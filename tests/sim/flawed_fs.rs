@@ -159,6 +159,10 @@ impl Fs for FlawedFs {
         Ok(found.map(|found| self.seen(found)))
     }
 
+    fn stat_folded(&self, dir: &SimDir, name: &[u8]) -> io::Result<Option<Fingerprint>> {
+        Ok(self.fs.stat_folded(dir, name)?.map(|found| self.seen(found)))
+    }
+
     fn stat_dir(&self, dir: &SimDir) -> io::Result<Fingerprint> {
         self.fs.stat_dir(dir).map(|found| self.seen(found))
     }

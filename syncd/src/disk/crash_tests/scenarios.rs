@@ -1,6 +1,7 @@
 //! The table of changes that the sweep stops, and that a user interferes with.
 
 use super::Sim;
+use crate::disk::fs::sim::Folding;
 use crate::disk::testing::path;
 use protocol::sync::Action;
 
@@ -37,7 +38,16 @@ fn symlink(world: &Sim, at: &str) {
     world.scan(at);
 }
 
-pub(super) const SCENARIOS: [Scenario; 20] = [
+/// One file under two names, both recorded.
+fn two_names(world: &Sim) {
+    file(world, "a", OLD);
+    world.fs.user_link(&path("a"), &path("b")).expect("room");
+    world.fs.user_sync();
+    world.scan("a");
+    world.scan("b");
+}
+
+pub(super) const SCENARIOS: [Scenario; 23] = [
     Scenario { name: "create", contested: "a", prepare: |world| vec![world.install(1, "a", NEW)] },
     Scenario {
         name: "create in a new directory",
@@ -118,6 +128,31 @@ pub(super) const SCENARIOS: [Scenario; 20] = [
             install.expected = None;
             install.entry.version = install.entry.version.join(&aside.entry.version);
             vec![aside, install]
+        },
+    },
+    Scenario {
+        name: "replace one of two names",
+        contested: "a",
+        prepare: |world| {
+            two_names(world);
+            vec![world.install(1, "a", NEW)]
+        },
+    },
+    Scenario {
+        name: "delete one of two names",
+        contested: "b",
+        prepare: |world| {
+            two_names(world);
+            vec![world.remove(1, "a")]
+        },
+    },
+    Scenario {
+        name: "move to another spelling",
+        contested: "a",
+        prepare: |world| {
+            world.fs.set_folding(Folding { case: true, accents: false });
+            file(world, "a", OLD);
+            vec![world.rename(1, "a", "A")]
         },
     },
     Scenario {

@@ -3,6 +3,7 @@
 //! data and attributes of an inode reach `disk` on their own. Invariant: an inode in `live` is in `disk` too, in
 //! the state in which it was made or last synced; a `pending` operation is durable only when it has been applied.
 
+use super::folding::{Folding, are_apart};
 use crate::disk::fs::Errno;
 use protocol::model::{Mode, Mtime, RelPath};
 use protocol::sync::{Fingerprint, Kind};
@@ -63,6 +64,7 @@ pub(super) struct State {
     /// Handles open for writing, by inode.
     pub writers: BTreeMap<u64, usize>,
     pub capacity: Option<u64>,
+    pub folding: Folding,
     /// Test of the tests: fsync answers well and does nothing.
     pub ignores_syncs: bool,
 }
@@ -85,6 +87,7 @@ impl State {
             power_cuts: 0,
             writers: BTreeMap::new(),
             capacity: None,
+            folding: Folding::default(),
             ignores_syncs: false,
         }
     }
@@ -288,7 +291,7 @@ impl State {
         let (durable, rest) = pending.into_iter().partition(|_| chosen.next() == Some(true));
         self.pending = rest;
         let durable: Vec<Vec<Edit>> = durable;
-        durable.iter().for_each(|edits| apply_if_possible(&mut self.disk, edits));
+        durable.iter().for_each(|edits| apply_if_possible(&mut self.disk, edits, self.folding));
     }
 
     pub fn sync_all(&mut self) {
@@ -296,7 +299,7 @@ impl State {
             return;
         }
         let pending = std::mem::take(&mut self.pending);
-        pending.iter().for_each(|edits| apply_if_possible(&mut self.disk, edits));
+        pending.iter().for_each(|edits| apply_if_possible(&mut self.disk, edits, self.folding));
         for inode in self.dirty.clone() {
             self.sync_inode(inode);
         }
@@ -306,7 +309,7 @@ impl State {
     pub fn power_cut(&mut self, choose: &mut dyn FnMut(usize) -> usize) {
         for edits in std::mem::take(&mut self.pending) {
             if choose(2) == 1 {
-                apply_if_possible(&mut self.disk, &edits);
+                apply_if_possible(&mut self.disk, &edits, self.folding);
             }
         }
         for inode in std::mem::take(&mut self.dirty) {
@@ -344,7 +347,7 @@ fn gone(edits: &[Edit]) -> impl Iterator<Item = u64> {
 
 /// All edits of an operation or none: none when an earlier operation on one of its names was lost, or when it
 /// removes a directory that is not empty because of that. No file system loses the content of a directory so.
-fn apply_if_possible(inodes: &mut BTreeMap<u64, Inode>, edits: &[Edit]) {
+fn apply_if_possible(inodes: &mut BTreeMap<u64, Inode>, edits: &[Edit], folding: Folding) {
     let fits = |edit: &Edit| match &inodes[&edit.dir].node {
         Node::Directory(entries) => entries.get(&edit.name).copied() == edit.from,
         Node::File(_) | Node::Symlink(_) | Node::Special => false,
@@ -355,7 +358,7 @@ fn apply_if_possible(inodes: &mut BTreeMap<u64, Inode>, edits: &[Edit]) {
     let mut next = inodes.clone();
     edits.iter().for_each(|edit| apply(&mut next, edit));
     let is_empty = |inode: u64| !matches!(&next[&inode].node, Node::Directory(entries) if !entries.is_empty());
-    if gone(edits).all(is_empty) {
+    if gone(edits).all(is_empty) && are_apart(&next, edits, folding) {
         *inodes = next;
     }
 }

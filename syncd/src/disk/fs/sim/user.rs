@@ -87,14 +87,18 @@ impl Drop for UserFile {
 }
 
 impl SimFs {
-    fn at<'a>(state: &State, path: &'a RelPath) -> io::Result<(u64, &'a [u8])> {
-        Ok((state.resolve(path.parent().as_ref())?, path.name()))
+    /// Programs reach a name by any spelling that the volume takes for it.
+    fn at(state: &State, path: &RelPath) -> io::Result<(u64, Vec<u8>)> {
+        let parent = path.parent();
+        let dir = state.reached(parent.iter().flat_map(RelPath::components), ROOT)?;
+        let listed = state.folded(dir, path.name())?;
+        Ok((dir, listed.map_or_else(|| path.name().to_vec(), |(listed, _)| listed)))
     }
 
     fn put(&self, path: &RelPath, node: Node, mode: Mode) -> io::Result<()> {
         let mut state = self.state();
         let (dir, name) = Self::at(&state, path)?;
-        let from = state.lookup(dir, name)?;
+        let from = state.lookup(dir, &name)?;
         if from.is_some_and(|from| matches!(state.inode(from).node, Node::Directory(_))) {
             return Err(Errno::ISDIR.into());
         }
@@ -106,7 +110,7 @@ impl SimFs {
             }
             Node::Symlink(_) | Node::Directory(_) | Node::Special => state.make(node, mode),
         };
-        state.edit(vec![Edit { dir, name: name.to_vec(), from, to: Some(made) }])
+        state.edit(vec![Edit { dir, name, from, to: Some(made) }])
     }
 
     /// Writes a file in place; makes it (0644) when it is missing.
@@ -114,7 +118,7 @@ impl SimFs {
         let found = {
             let state = self.state();
             let (dir, name) = Self::at(&state, path)?;
-            state.lookup(dir, name)?
+            state.lookup(dir, &name)?
         };
         match found {
             Some(inode) => self.state().change(inode, |data| *data = bytes.to_vec()),
@@ -141,38 +145,41 @@ impl SimFs {
     pub fn user_mkdir(&self, path: &RelPath) -> io::Result<()> {
         let mut state = self.state();
         let (dir, name) = Self::at(&state, path)?;
-        if state.lookup(dir, name)?.is_some() {
+        if state.lookup(dir, &name)?.is_some() {
             return Err(Errno::EXIST.into());
         }
         let made = state.make(Node::Directory(BTreeMap::new()), Mode::new(0o755));
-        state.edit(vec![Edit { dir, name: name.to_vec(), from: None, to: Some(made) }])
+        state.edit(vec![Edit { dir, name, from: None, to: Some(made) }])
     }
 
     /// Removes a file, a link or a directory with everything in it.
     pub fn user_delete(&self, path: &RelPath) -> io::Result<()> {
         let mut state = self.state();
         let (dir, name) = Self::at(&state, path)?;
-        let inode = state.existing(dir, name)?;
-        let mut edits = vec![Edit { dir, name: name.to_vec(), from: Some(inode), to: None }];
+        let inode = state.existing(dir, &name)?;
+        let mut edits = vec![Edit { dir, name, from: Some(inode), to: None }];
         empty(&state, inode, &mut edits);
         state.edit(edits)
     }
 
-    /// rename(2): replaces a file or link that stands at `to`.
+    /// rename(2): replaces a file or link that stands at `to`. To another spelling of itself it changes that.
     pub fn user_rename(&self, from: &RelPath, to: &RelPath) -> io::Result<()> {
         let mut state = self.state();
-        let ((from_dir, from_name), (to_dir, to_name)) = (Self::at(&state, from)?, Self::at(&state, to)?);
-        let inode = state.existing(from_dir, from_name)?;
-        let replaced = state.lookup(to_dir, to_name)?;
+        let ((from_dir, from_name), (to_dir, mut to_name)) = (Self::at(&state, from)?, Self::at(&state, to)?);
+        let inode = state.existing(from_dir, &from_name)?;
         if to == from || to.is_below(from) {
             return Err(Errno::INVAL.into());
         }
+        if (from_dir, &from_name) == (to_dir, &to_name) {
+            to_name = to.name().to_vec();
+        }
+        let replaced = state.lookup(to_dir, &to_name)?;
         if replaced.is_some_and(|replaced| matches!(state.inode(replaced).node, Node::Directory(_))) {
             return Err(Errno::EXIST.into());
         }
         state.edit(vec![
-            Edit { dir: from_dir, name: from_name.to_vec(), from: Some(inode), to: None },
-            Edit { dir: to_dir, name: to_name.to_vec(), from: replaced, to: Some(inode) },
+            Edit { dir: from_dir, name: from_name, from: Some(inode), to: None },
+            Edit { dir: to_dir, name: to_name, from: replaced, to: Some(inode) },
         ])
     }
 
@@ -180,18 +187,18 @@ impl SimFs {
     pub fn user_link(&self, from: &RelPath, to: &RelPath) -> io::Result<()> {
         let mut state = self.state();
         let ((from_dir, from_name), (to_dir, to_name)) = (Self::at(&state, from)?, Self::at(&state, to)?);
-        let inode = state.existing(from_dir, from_name)?;
-        if state.lookup(to_dir, to_name)?.is_some() {
+        let inode = state.existing(from_dir, &from_name)?;
+        if state.lookup(to_dir, &to_name)?.is_some() {
             return Err(Errno::EXIST.into());
         }
-        state.edit(vec![Edit { dir: to_dir, name: to_name.to_vec(), from: None, to: Some(inode) }])
+        state.edit(vec![Edit { dir: to_dir, name: to_name, from: None, to: Some(inode) }])
     }
 
     /// link(2) to a name outside the folder.
     pub fn user_link_outside(&self, from: &RelPath, name: &[u8]) -> io::Result<()> {
         let mut state = self.state();
         let (dir, from) = Self::at(&state, from)?;
-        let inode = state.existing(dir, from)?;
+        let inode = state.existing(dir, &from)?;
         let before = state.lookup(OUTSIDE, name)?;
         state.edit(vec![Edit { dir: OUTSIDE, name: name.to_vec(), from: before, to: Some(inode) }])?;
         state.sync_names(OUTSIDE);
@@ -219,7 +226,7 @@ impl SimFs {
     #[must_use]
     pub fn names_of(&self, path: &RelPath) -> Names {
         let state = self.state();
-        let inode = Self::at(&state, path).and_then(|(dir, name)| state.existing(dir, name));
+        let inode = Self::at(&state, path).and_then(|(dir, name)| state.existing(dir, &name));
         inode.map_or_else(|_| Names::default(), |inode| names(&state, inode))
     }
 
@@ -236,7 +243,7 @@ impl SimFs {
     pub fn user_chmod(&self, path: &RelPath, mode: Mode) -> io::Result<()> {
         let mut state = self.state();
         let (dir, name) = Self::at(&state, path)?;
-        let inode = state.existing(dir, name)?;
+        let inode = state.existing(dir, &name)?;
         state.set_attrs(inode, Some(mode), None);
         Ok(())
     }
@@ -245,7 +252,7 @@ impl SimFs {
     pub fn user_touch(&self, path: &RelPath, mtime: Mtime) -> io::Result<()> {
         let mut state = self.state();
         let (dir, name) = Self::at(&state, path)?;
-        let inode = state.existing(dir, name)?;
+        let inode = state.existing(dir, &name)?;
         state.set_attrs(inode, None, Some(mtime));
         Ok(())
     }
@@ -254,7 +261,7 @@ impl SimFs {
     pub fn user_open(&self, path: &RelPath) -> io::Result<UserFile> {
         let mut state = self.state();
         let (dir, name) = Self::at(&state, path)?;
-        let inode = state.existing(dir, name)?;
+        let inode = state.existing(dir, &name)?;
         *state.writers.entry(inode).or_default() += 1;
         Ok(UserFile { fs: self.clone(), inode, power_cuts: state.power_cuts })
     }
@@ -264,7 +271,7 @@ impl SimFs {
         let mut state = self.state();
         let mut dirs = vec![ROOT];
         for name in path.components() {
-            let Ok(Some(inode)) = state.lookup(dirs[dirs.len() - 1], name) else { break };
+            let Ok(Some((_, inode))) = state.folded(dirs[dirs.len() - 1], name) else { break };
             state.sync_inode(inode);
             if !matches!(state.inode(inode).node, Node::Directory(_)) {
                 break;
@@ -277,11 +284,25 @@ impl SimFs {
         }
     }
 
+    /// A path as what stands there, and what it is in, is spelled.
+    #[must_use]
+    pub fn user_spelling(&self, path: &RelPath) -> RelPath {
+        let state = self.state();
+        let mut spelled: Vec<Vec<u8>> = Vec::new();
+        let mut dir = Some(ROOT);
+        for name in path.components() {
+            let found = dir.and_then(|dir| state.folded(dir, name).ok().flatten());
+            dir = found.as_ref().map(|(_, inode)| *inode);
+            spelled.push(found.map_or_else(|| name.to_vec(), |(listed, _)| listed));
+        }
+        RelPath::parse(&spelled.join(&b'/')).expect("names of a path and of the volume")
+    }
+
     /// Whether something stands at a path.
     #[must_use]
     pub fn user_sees(&self, path: &RelPath) -> bool {
         let state = self.state();
-        Self::at(&state, path).is_ok_and(|(dir, name)| matches!(state.lookup(dir, name), Ok(Some(_))))
+        Self::at(&state, path).is_ok_and(|(dir, name)| matches!(state.lookup(dir, &name), Ok(Some(_))))
     }
 
     /// Everything that the user did so far is durable.
