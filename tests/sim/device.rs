@@ -378,13 +378,14 @@ impl Device {
             let mut either = comes.map(|(action, _)| &action.entry.content).chain(stands);
             either.any(|content| matches!(content, Content::Symlink(_)))
         };
+        let spelled = |at: usize| self.drive.spelling(&user.paths[at]);
         let place = match act {
-            Act::Link(at) => &user.paths[at],
-            Act::Rename(from, to) if is_link(&user.paths[from]) => &user.paths[to],
+            Act::Link(at) => spelled(at),
+            Act::Rename(from, to) if is_link(&spelled(from)) => spelled(to),
             _ => return false,
         };
-        let given = || self.given.iter().any(|(action, _)| action.path.is_below(place));
-        self.store.live_below(place).is_some() || given()
+        let given = || self.given.iter().any(|(action, _)| action.path.is_below(&place));
+        self.store.live_below(&place).is_some() || given()
     }
 
     /// What users did, and what this device had recorded of those paths.

@@ -240,6 +240,15 @@ impl Drive {
         }
     }
 
+    /// A path as the disk spells what stands there.
+    #[must_use]
+    pub fn spelling(&self, path: &RelPath) -> RelPath {
+        match self {
+            Self::Flat(_) => path.clone(),
+            Self::Disk(volume) => volume.spelling(path),
+        }
+    }
+
     /// A version or a conflict copy that is the same file as something else; `moved` are files that peers moved.
     #[must_use]
     pub fn shared(&self, moved: &BTreeSet<RelPath>) -> Option<String> {

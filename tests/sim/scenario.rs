@@ -69,6 +69,9 @@ pub struct Config {
     /// Peers remember in which run they read an index.
     #[serde(default)]
     pub runs: bool,
+    /// The device whose disk takes different spellings for one name.
+    #[serde(default)]
+    pub folding: Option<usize>,
     /// What the disks do wrong.
     pub faults: Faults,
     /// What every device does wrong: a test of the oracle.
@@ -196,6 +199,9 @@ pub struct Scenario {
 
 const FLAT_PATHS: [&str; 3] = ["a", "b", "c"];
 const DEEP_PATHS: [&str; 8] = ["a", "d", "d/a", "d/b", "d/e", "d/e/a", "e", "e/d"];
+
+const FLAT_SPELLINGS: [&str; 3] = ["a", "A", "b"];
+const DEEP_SPELLINGS: [&str; 8] = ["a", "A", "d", "d/a", "D", "D/a", "d/\u{e9}", "d/e\u{301}"];
 
 /// Of 100 runs, in how many users make hard links.
 const LINKED_PERCENT: u64 = 15;
@@ -355,6 +361,7 @@ impl Scenario {
             flaw: None,
             back_after: None,
             runs: false,
+            folding: None,
         };
         let mut steps = Vec::new();
         let mut add = |what| steps.push(Step { id: steps.len() as u32 + 1, what });
@@ -419,6 +426,19 @@ impl Scenario {
         let half = (self.steps.len() / 2).max(1);
         let nth = Rng::new(self.config.seed, 1).below(half);
         self.config.clone_after = self.steps.get(nth).map(|step| step.id);
+        self
+    }
+
+    /// The same with names that differ in case and accents only, and a device on whose disk they are one. It connects to
+    /// all others: what it cannot hold it does not pass on.
+    #[must_use]
+    pub fn with_folding(mut self) -> Self {
+        let names = if self.config.paths.len() > FLAT_PATHS.len() { &DEEP_SPELLINGS[..] } else { &FLAT_SPELLINGS };
+        for (path, name) in self.config.paths.iter_mut().zip(names) {
+            *path = (*name).to_owned();
+        }
+        self.config.topology = Topology::Full;
+        self.config.folding = Some(self.config.devices - 1);
         self
     }
 

@@ -222,6 +222,10 @@ impl Files for Tree {
         }
     }
 
+    fn spelling(&self, path: &RelPath) -> RelPath {
+        path.clone()
+    }
+
     fn link(&mut self, from: &RelPath, to: &RelPath) {
         self.clock += 1;
         let node = self.nodes.get_mut(from).expect("the user knows what stands there");

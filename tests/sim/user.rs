@@ -56,6 +56,8 @@ pub trait Files {
     fn remove_all(&mut self, path: &RelPath);
     /// Renames what stands there, with everything below. Nothing stands at the new path.
     fn rename_all(&mut self, from: &RelPath, to: &RelPath);
+    /// A path as the disk spells what stands there.
+    fn spelling(&self, path: &RelPath) -> RelPath;
     /// Gives a file another name. Nothing stands there.
     fn link(&mut self, from: &RelPath, to: &RelPath);
     /// What a file is called beside this name.
@@ -126,22 +128,24 @@ impl Acting<'_> {
     fn act(&mut self, act: Act) {
         let user = self.user;
         let bytes = || user.tag.clone().into_bytes();
+        let spelled: Vec<RelPath> = user.paths.iter().map(|path| self.files.spelling(path)).collect();
+        let path = |at: usize| spelled[at].clone();
         match act {
-            Act::Write(at) => self.place(&user.paths[at], &Thing::File(bytes())),
-            Act::WriteShared(at, which) => self.place(&user.paths[at], &Thing::File(vec![b's', which])),
-            Act::Mkdir(at) => self.place(&user.paths[at], &Thing::Directory),
-            Act::Link(at) => self.place(&user.paths[at], &Thing::Symlink(bytes())),
-            Act::Delete(at) => self.delete(&user.paths[at]),
-            Act::Rename(from, to) => self.rename(&user.paths[from], &user.paths[to]),
+            Act::Write(at) => self.place(&path(at), &Thing::File(bytes())),
+            Act::WriteShared(at, which) => self.place(&path(at), &Thing::File(vec![b's', which])),
+            Act::Mkdir(at) => self.place(&path(at), &Thing::Directory),
+            Act::Link(at) => self.place(&path(at), &Thing::Symlink(bytes())),
+            Act::Delete(at) => self.delete(&path(at)),
+            Act::Rename(from, to) => self.rename(&path(from), &user.paths[to]),
             Act::Chmod(at) => {
                 let mode = Mode::new([0o600, 0o644, 0o755][(user.salt % 3) as usize]);
-                self.metadata(&user.paths[at], Some(mode));
+                self.metadata(&path(at), Some(mode));
             }
-            Act::Touch(at) => self.metadata(&user.paths[at], None),
-            Act::WriteQuietly(at) => self.write_quietly(&user.paths[at]),
-            Act::Fifo(at) => self.pipe(&user.paths[at]),
-            Act::HardLink(from, to) => self.link(&user.paths[from], &user.paths[to]),
-            Act::LinkOutside(at) => self.link_outside(&user.paths[at]),
+            Act::Touch(at) => self.metadata(&path(at), None),
+            Act::WriteQuietly(at) => self.write_quietly(&path(at)),
+            Act::Fifo(at) => self.pipe(&path(at)),
+            Act::HardLink(from, to) => self.link(&path(from), &path(to)),
+            Act::LinkOutside(at) => self.link_outside(&path(at)),
             Act::WriteOutside => self.write_outside(&bytes()),
             // Open files are the device's.
             Act::Open(_) | Act::Append(_) => {}
@@ -314,7 +318,11 @@ impl Acting<'_> {
         }
     }
 
+    /// `to` as the user wrote it: where it leads to `from` itself, that is only spelled otherwise from then on.
     fn rename(&mut self, from: &RelPath, to: &RelPath) {
+        let stands = self.files.spelling(to);
+        let to = if stands == *from { from.with_name(to.name()).expect("a name of a path") } else { stands };
+        let to = &to;
         let apart = from != to && !from.is_below(to) && !to.is_below(from);
         if !apart || !self.objects.contains_key(from) || !self.parents(to) {
             return;

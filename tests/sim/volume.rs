@@ -17,7 +17,7 @@ use std::io;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use syncd::disk::fs::sim::{Fault, Names, Op, OpKind, SimFs, UserFile, until_crash};
+use syncd::disk::fs::sim::{Fault, Folding, Names, Op, OpKind, SimFs, UserFile, until_crash};
 use syncd::disk::fs::{Errno, Fs, errno};
 use syncd::disk::hash::HashOptions;
 use syncd::disk::ignore::Ignore;
@@ -25,6 +25,8 @@ use syncd::disk::scan::{Next, ScanEvent, Scanner};
 use syncd::disk::stage::FinishError;
 use syncd::disk::{Stage, commit, recover, versions};
 
+/// What volumes that fold names do not tell apart.
+pub const FOLDING: Folding = Folding { case: true, accents: true };
 /// The name outside the folder that users give files.
 const OUTSIDE: &[u8] = b"outside";
 /// Seconds after which displaced objects have surely left `hold/`.
@@ -86,6 +88,13 @@ impl Volume {
         let volume = Self { fs: Arc::new(fs), tick, weather: Arc::new(Mutex::new(weather)) };
         volume.arm(None, Vec::new(), Vec::new(), Arc::default());
         volume
+    }
+
+    /// The same on a volume that takes different spellings for one name.
+    #[must_use]
+    pub fn folding(self) -> Self {
+        self.fs.set_folding(FOLDING);
+        self
     }
 
     /// A copy that goes its own way.
@@ -415,6 +424,10 @@ impl Files for Volume {
         self.fs.user_rename(from, to).expect("the user knows what stands there");
         self.fs.user_fsync(to);
         self.fs.user_fsync(from);
+    }
+
+    fn spelling(&self, path: &RelPath) -> RelPath {
+        self.fs.user_spelling(path)
     }
 
     fn link(&mut self, from: &RelPath, to: &RelPath) {

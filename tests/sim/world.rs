@@ -489,7 +489,8 @@ fn drive(config: &Config, number: usize) -> Drive {
             let ahead = u64::try_from(1000 + config.skew_secs[number]).unwrap_or_default();
             let weather = Weather::new(config.faults.clone(), Rng::new(config.seed, 0xfa02 + number as u64));
             let (tick, ahead) = (Duration::from_micros(config.tick_us), Duration::from_secs(ahead));
-            Drive::Disk(Volume::new(tick, ahead, config.flaw, weather))
+            let volume = Volume::new(tick, ahead, config.flaw, weather);
+            Drive::Disk(if config.folding == Some(number) { volume.folding() } else { volume })
         }
     }
 }
