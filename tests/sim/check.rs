@@ -4,11 +4,12 @@
 use super::device::Device;
 use super::oracle::Identity;
 use super::scenario::{Scenario, What};
+use super::volume::FOLDING;
 use super::world::World;
 use protocol::model::{Content, Mode, Mtime, RelPath};
 use protocol::sync::Rows;
 use protocol::sync::engine::Alarm;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A property that did not hold.
@@ -41,12 +42,20 @@ pub enum Demand {
     Convergence,
     /// That, and that nothing is lost: for an index that went back. What was deleted in between may live again.
     Kept,
+    /// That all but one end with the same files and the one, which cannot hold all names, with what it can of them, and
+    /// that nothing is lost.
+    Folded,
 }
 
 /// Things that may happen until everything must have come to rest.
 const SETTLE_EVENTS_MAX: u64 = 60_000;
 /// Times that the clock may have to jump for that.
 const SETTLE_JUMPS_MAX: u32 = 400;
+
+/// Times that the clock jumps where something is tried again for good.
+const FOLDED_JUMPS: u32 = 40;
+/// Scans after which what goes from name to name of linked files has come to rest.
+const SCANS_MAX: u32 = 3;
 
 /// Runs a scenario. The trace is what a person reads.
 ///
@@ -80,13 +89,21 @@ fn come_to_rest(world: &mut World, demand: Demand) -> Result<(), Violation> {
     never_missing(world)?;
     world.say(|| "-- heal".to_string());
     heal(world);
-    let settled = settle(world).and_then(|()| release(world));
+    let settled = settle(world).and_then(|()| release(world)).and_then(|()| look_again(world));
+    if demand == Demand::Folded {
+        settled?;
+        alike_but_for_spelling(world)?;
+        no_alarm(world)?;
+        content_is_kept(world)?;
+        return quiescent(world);
+    }
     if demand == Demand::All {
         settled?;
         alike(world)?;
         agreed(world)?;
         rows_are_true(world)?;
         no_alarm(world)?;
+        stand_alone(world)?;
         content_is_kept(world)?;
         return quiescent(world);
     }
@@ -151,7 +168,8 @@ fn settle(world: &mut World) -> Result<(), Violation> {
             return Ok(());
         };
         jumps += 1;
-        if is_settled(world) && jumps > 3 {
+        // What a volume cannot hold is tried again now and then, for good.
+        if is_settled(world) && jumps > 3 || world.config.folding.is_some() && jumps > FOLDED_JUMPS {
             return Ok(());
         }
         if jumps > SETTLE_JUMPS_MAX {
@@ -197,6 +215,29 @@ fn release(world: &mut World) -> Result<(), Violation> {
     Ok(())
 }
 
+/// A mode or a time that comes to one name of a file shows at the others, as an edit that only the next scan finds.
+fn look_again(world: &mut World) -> Result<(), Violation> {
+    for _ in 0..SCANS_MAX {
+        if !world.has_links {
+            return Ok(());
+        }
+        world.say(|| "-- linked".to_string());
+        connect_and_scan(world);
+        settle(world)?;
+    }
+    Ok(())
+}
+
+/// What is kept is nobody's file: to write into another name of it would change it.
+fn stand_alone(world: &World) -> Result<(), Violation> {
+    for device in &world.devices {
+        if let Some(path) = device.drive.shared(&device.moved) {
+            return fails("kept apart", format!("device {}: {path} has another name", device.number));
+        }
+    }
+    Ok(())
+}
+
 /// A file that is replaced is there before, after and in between, and what the index knows of outlives a power cut.
 fn never_missing(world: &World) -> Result<(), Violation> {
     for device in &world.devices {
@@ -232,6 +273,28 @@ fn alike(world: &World) -> Result<(), Violation> {
         let other = tree(world, device.number);
         if first != other {
             let words = format!("device 0: {first:?}\n device {}: {other:?}\n{}", device.number, state(world));
+            return fails("convergence", words);
+        }
+    }
+    Ok(())
+}
+
+/// Whoever cannot tell spellings apart has nothing that others lack, and lacks only what it cannot hold.
+fn alike_but_for_spelling(world: &World) -> Result<(), Violation> {
+    let all = tree(world, 0);
+    let key = |path: &RelPath| FOLDING.key(path.as_bytes());
+    for device in &world.devices[1..] {
+        let other = tree(world, device.number);
+        let keys: BTreeSet<Vec<u8>> = other.keys().map(key).collect();
+        let is_crowded = |path: &RelPath| {
+            let ways = std::iter::successors(Some(path.clone()), RelPath::parent);
+            let mut ways = ways.filter(|way| !other.contains_key(way));
+            world.config.folding == Some(device.number) && ways.any(|way| keys.contains(&key(&way)))
+        };
+        let differs = other.iter().find(|(path, found)| all.get(*path) != Some(found));
+        let lacks = all.keys().find(|path| !other.contains_key(*path) && !is_crowded(path));
+        if differs.is_some() || lacks.is_some() {
+            let words = format!("device {}: {differs:?} {lacks:?}\n{}", device.number, state(world));
             return fails("convergence", words);
         }
     }

@@ -7,14 +7,14 @@ use super::flaw::Flaw;
 use super::oracle::{Identity, Known, Oracle};
 use super::rng::Rng;
 use super::scenario::Act;
-use super::user::{Deed, Thing, User, moved};
+use super::user::{Deed, Thing, Through, User, moved};
 use super::volume::{Lost, Race, is_over};
 use protocol::model::{Content, DeviceId, Entry, FileContent, RelPath, ReplicaId, Timestamp};
 use protocol::sync::engine::{Alarm, Config, Effect, Engine, Event, View};
-use protocol::sync::{Action, Change, Journal, Outcome, Rows, Step};
-use std::collections::VecDeque;
+use protocol::sync::{Action, ActionId, Change, Journal, Outcome, Rows, Step};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
-use syncd::disk::fs::sim::{Place, UserFile, until_crash};
+use syncd::disk::fs::sim::{Names, UserFile, until_crash};
 
 /// The daemon died at this point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +75,8 @@ pub struct Device {
     pub taken: Option<RelPath>,
     /// Files that programs keep open, with the paths at which they opened them.
     open_files: Vec<(RelPath, UserFile)>,
+    /// Where peers' moves took files.
+    pub moved: BTreeSet<RelPath>,
     /// Actions carried out, ever.
     pub actions_done: u64,
     batch: Option<Batch>,
@@ -109,6 +111,7 @@ impl Device {
             vanished: None,
             taken: None,
             open_files: Vec::new(),
+            moved: BTreeSet::new(),
             actions_done: 0,
             batch: None,
             given: Vec::new(),
@@ -388,13 +391,14 @@ impl Device {
             let mut either = comes.map(|(action, _)| &action.entry.content).chain(stands);
             either.any(|content| matches!(content, Content::Symlink(_)))
         };
+        let spelled = |at: usize| self.drive.spelling(&user.paths[at]);
         let place = match act {
-            Act::Link(at) => &user.paths[at],
-            Act::Rename(from, to) if is_link(&user.paths[from]) => &user.paths[to],
+            Act::Link(at) => spelled(at),
+            Act::Rename(from, to) if is_link(&spelled(from)) => spelled(to),
             _ => return false,
         };
-        let given = || self.given.iter().any(|(action, _)| action.path.is_below(place));
-        self.store.live_below(place).is_some() || given()
+        let given = || self.given.iter().any(|(action, _)| action.path.is_below(&place));
+        self.store.live_below(&place).is_some() || given()
     }
 
     /// What users did, and what this device had recorded of those paths.
@@ -402,6 +406,10 @@ impl Device {
         let applied = self.drive.applied();
         let first_contact = !self.store.state().scanned;
         for deed in deeds {
+            if let Through::Hidden(names) = &deed.through {
+                self.tell_hidden(deed, names, oracle);
+                continue;
+            }
             let row = self.store.get(&deed.path);
             let of_row = || row.entry().map(|entry| entry.content.identity());
             let put = applied.get(&deed.path).copied();
@@ -413,6 +421,19 @@ impl Device {
             let known = Known { recorded, put, first_contact, moved_from, was_about_to_go };
             oracle.user(self.number, &deed.path, deed.before.as_ref(), deed.after.as_ref(), &known);
         }
+    }
+
+    /// A file changed that is in `hold/` under `names`, and by the database's account at some path.
+    fn tell_hidden(&self, deed: &Deed, names: &[String], oracle: &mut Oracle) {
+        let Some(after) = &deed.after else { return };
+        let is_it = |id: ActionId| names.contains(&format!("hold/{:016x}", id.0));
+        let held = self.store.held().into_iter().filter(|held| is_it(held.id)).map(|held| held.path);
+        let given = self.given.iter().flat_map(|(action, _)| match &action.step {
+            Step::MoveFrom { from, .. } => vec![action.path.clone(), from.clone()],
+            _ => vec![action.path.clone()],
+        });
+        let paths: BTreeSet<RelPath> = held.chain(given).collect();
+        paths.iter().for_each(|path| oracle.hidden(self.number, path, after));
     }
 
     /// What the batch that is out takes to be at a path.
@@ -442,12 +463,13 @@ impl Device {
     }
 
     /// An action is recorded. Only from then on its content counts as seen: before, a crash may take it back.
-    fn tell(&self, action: &Action, is_peers: bool, oracle: &mut Oracle) {
+    fn tell(&mut self, action: &Action, is_peers: bool, oracle: &mut Oracle) {
         if !is_peers && self.is_own(&action.entry, action.expected.as_ref().map(|have| &have.entry)) {
             oracle.system(self.number, &action.path, &action.entry.content);
         }
         oracle.shown(self.number, &action.path, &action.entry.content);
         if let Step::MoveFrom { from, tombstone, .. } = &action.step {
+            self.moved.insert(action.path.clone());
             oracle.shown(self.number, from, &tombstone.content);
         }
     }
@@ -487,26 +509,33 @@ impl Device {
         let at = usize::from(nth) % self.open_files.len().max(1);
         let (opened_at, file) = self.open_files.get(at)?;
         let content = || Thing::File(file.bytes()).content();
-        let place = file.place();
-        if place == Place::Gone {
+        let names = file.names();
+        if names == Names::default() {
             return None;
         }
         let before = content();
         file.append(bytes);
         file.fsync();
         let after = content();
-        match place {
-            Place::Tree(path) => {
-                let deed = Deed { path: path.clone(), before: Some(before), after: Some(after) };
-                self.tell_deeds(&[deed], oracle);
-                Some(path)
-            }
-            Place::Private(_) => {
-                oracle.late(self.number, opened_at, &before, &after);
-                None
-            }
-            Place::Gone => None,
+        if names.tree.is_empty() && names.outside == 0 {
+            oracle.late(self.number, opened_at, &before, &after);
+            return None;
         }
+        let mut deeds: Vec<Deed> = Vec::new();
+        let mut did = |path: RelPath, through| {
+            deeds.push(Deed { path, before: Some(before.clone()), after: Some(after.clone()), through });
+        };
+        if !names.private.is_empty() {
+            did(opened_at.clone(), Through::Hidden(names.private));
+        }
+        // The kernel tells of the name by which it was opened, whatever that is by now.
+        let told = names.tree.iter().find(|path| *path == opened_at).or(names.tree.first()).cloned();
+        for path in names.tree {
+            let through = if Some(&path) == told.as_ref() { Through::This } else { Through::Other };
+            did(path, through);
+        }
+        self.tell_deeds(&deeds, oracle);
+        told
     }
 
     /// Programs close their files.

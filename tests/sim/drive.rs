@@ -243,6 +243,24 @@ impl Drive {
         }
     }
 
+    /// A path as the disk spells what stands there.
+    #[must_use]
+    pub fn spelling(&self, path: &RelPath) -> RelPath {
+        match self {
+            Self::Flat(_) => path.clone(),
+            Self::Disk(volume) => volume.spelling(path),
+        }
+    }
+
+    /// A version or a conflict copy that is the same file as something else; `moved` are files that peers moved.
+    #[must_use]
+    pub fn shared(&self, moved: &BTreeSet<RelPath>) -> Option<String> {
+        match self {
+            Self::Flat(_) => None,
+            Self::Disk(volume) => volume.shared(moved),
+        }
+    }
+
     /// Faults end.
     pub fn heal(&self) {
         if let Self::Disk(volume) = self {

@@ -54,6 +54,8 @@ pub enum Flaw {
     DurableFindings,
     /// Tombstones are dropped at start.
     Tombstones,
+    /// What is kept is not asked for its other names.
+    Links,
 }
 
 /// Something that looks optional, and what leaving it out breaks.
@@ -80,7 +82,7 @@ macro_rules! flaw {
 }
 
 /// All of them: rules of the decision table, then steps of the shells.
-pub const MUTANTS: [Mutant; 31] = [
+pub const MUTANTS: [Mutant; 32] = [
     rule("resolver_bumps", Profile::Flat, |config| config.rules.resolver_bumps = false),
     rule("metadata_bumps", Profile::Disk, |config| config.rules.metadata_bumps = false),
     rule("content_at", Profile::Flat, |config| config.rules.content_at = false),
@@ -112,6 +114,7 @@ pub const MUTANTS: [Mutant; 31] = [
     flaw!("one_transaction", OneTransaction),
     flaw!("durable_findings", DurableFindings),
     flaw!("tombstones", Tombstones),
+    flaw!("links", Links),
 ];
 
 /// The entry of that name.

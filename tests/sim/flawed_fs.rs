@@ -159,6 +159,10 @@ impl Fs for FlawedFs {
         Ok(found.map(|found| self.seen(found)))
     }
 
+    fn stat_folded(&self, dir: &SimDir, name: &[u8]) -> io::Result<Option<Fingerprint>> {
+        Ok(self.fs.stat_folded(dir, name)?.map(|found| self.seen(found)))
+    }
+
     fn stat_dir(&self, dir: &SimDir) -> io::Result<Fingerprint> {
         self.fs.stat_dir(dir).map(|found| self.seen(found))
     }
@@ -184,7 +188,7 @@ impl Fs for FlawedFs {
     }
 
     fn links(&self, file: &SimFile) -> io::Result<u64> {
-        self.fs.links(file)
+        if self.has(Flaw::Links) { Ok(1) } else { self.fs.links(file) }
     }
 
     fn read_at(&self, file: &SimFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {

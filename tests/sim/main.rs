@@ -1,6 +1,6 @@
 //! Many seeds, or one with its trace: `sim --seeds N [--start S] [--jobs J] [--profile flat|disk|whole|mixed]`,
 //! `sim --seed S`. `--without NAME` leaves out what a mutant lacks, `--clones` copies a device in each run,
-//! `--backups` puts an index back, `--days N` lives N days with one fleet in each run.
+//! `--backups` puts an index back, `--folding` gives a device a disk that folds names, `--days N` lives N days with one fleet in each run.
 //! `--keep` writes the smallest failing run to `tests/sim/regress`, `sim --replay FILE` runs such a file with its trace.
 //! `sim --mutants [--seeds N]` says how many runs it takes to notice each mutant.
 
@@ -30,6 +30,7 @@ struct Args {
     replay: Option<PathBuf>,
     clones: bool,
     backups: bool,
+    folding: bool,
     days: u32,
 }
 
@@ -56,7 +57,9 @@ impl Args {
         if let Some(mutant) = self.without {
             (mutant.set)(&mut scenario.config);
         }
-        if self.clones {
+        if self.folding {
+            scenario.with_folding()
+        } else if self.clones {
             scenario.with_clone()
         } else if self.backups {
             scenario.with_backup()
@@ -68,6 +71,7 @@ impl Args {
     /// Two devices that claim to be one lose edits: neither knows of the other. They must still end alike.
     const fn demand(&self) -> Demand {
         match (self.clones, self.backups) {
+            _ if self.folding => Demand::Folded,
             (true, _) => Demand::Convergence,
             (_, true) => Demand::Kept,
             _ => Demand::All,
@@ -83,6 +87,7 @@ fn parse() -> Result<Args, String> {
             "--keep-going" => Some(&mut args.keep_going),
             "--clones" => Some(&mut args.clones),
             "--backups" => Some(&mut args.backups),
+            "--folding" => Some(&mut args.folding),
             "--mutants" => Some(&mut args.mutants),
             "--keep" => Some(&mut args.keep),
             _ => None,

@@ -170,6 +170,14 @@ impl Oracle {
         self.events.last_mut().expect("just recorded").late = true;
     }
 
+    /// A user wrote through one name of a file that the sync was taking away from another one, `path`, or had. Whoever
+    /// finds it there cannot tell: it may count as written there as well, and need not.
+    pub fn hidden(&mut self, device: usize, path: &RelPath, after: &Content) {
+        self.happened(device, path, Did::User, None, Some(after.identity()));
+        let event = self.events.last_mut().expect("just recorded");
+        (event.late, event.superseded) = (true, true);
+    }
+
     /// Users rename these, with all in them, in the middle of a batch. A batch works in directories that it has opened,
     /// so a change in one that is renamed meanwhile is as if it had been made just before.
     pub fn renamed_within(&mut self, renames: &[(RelPath, RelPath)]) {

@@ -49,7 +49,11 @@ impl Regression {
     /// # Errors
     /// The first property that does not hold.
     pub fn holds(&self) -> Result<(), Violation> {
-        let demand = if self.scenario.config.clone_after.is_some() { Demand::Convergence } else { Demand::All };
+        let demand = match &self.scenario.config {
+            config if config.clone_after.is_some() => Demand::Convergence,
+            config if config.folding.is_some() => Demand::Folded,
+            _ => Demand::All,
+        };
         run(&self.scenario, demand, false).0.map(drop)
     }
 }

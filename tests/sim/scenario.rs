@@ -72,6 +72,9 @@ pub struct Config {
     /// Some programs never call fsync.
     #[serde(default)]
     pub careless: bool,
+    /// The device whose disk takes different spellings for one name.
+    #[serde(default)]
+    pub folding: Option<usize>,
     /// What the disks do wrong.
     pub faults: Faults,
     /// What every device does wrong: a test of the oracle.
@@ -180,6 +183,12 @@ pub enum Act {
     Open(usize),
     /// Such a program writes, wherever its file is by now.
     Append(u8),
+    /// Another name for a file, over whatever stands there.
+    HardLink(usize, usize),
+    /// Another name for a file, outside the folder.
+    LinkOutside(usize),
+    /// New bytes through that name.
+    WriteOutside,
 }
 
 /// A whole run.
@@ -193,6 +202,12 @@ pub struct Scenario {
 
 const FLAT_PATHS: [&str; 3] = ["a", "b", "c"];
 const DEEP_PATHS: [&str; 8] = ["a", "d", "d/a", "d/b", "d/e", "d/e/a", "e", "e/d"];
+
+const FLAT_SPELLINGS: [&str; 3] = ["a", "A", "b"];
+const DEEP_SPELLINGS: [&str; 8] = ["a", "A", "d", "d/a", "D", "D/a", "d/\u{e9}", "d/e\u{301}"];
+
+/// Of 100 runs, in how many users make hard links.
+const LINKED_PERCENT: u64 = 15;
 
 /// Weights of a run: how often what happens.
 struct Swarm {
@@ -288,10 +303,37 @@ impl Swarm {
     }
 }
 
+/// A file gets another name, and then something happens to one of the two.
+fn linked_acts(rng: &mut Rng, config: &Config) -> Vec<Act> {
+    let (from, to) = (rng.below(config.paths.len()), rng.below(config.paths.len()));
+    let is_disk = config.profile != Profile::Flat;
+    let is_outside = is_disk && rng.chance(25);
+    let first = if is_outside { Act::LinkOutside(from) } else { Act::HardLink(from, to) };
+    let mut acts = if rng.chance(50) { vec![Act::Write(from), first] } else { vec![first] };
+    for _ in 0..1 + rng.below(3) {
+        let at = if rng.chance(50) { from } else { to };
+        acts.push(match rng.below(10) {
+            _ if is_outside && rng.chance(50) => Act::WriteOutside,
+            0..4 => Act::Write(at),
+            4 if is_disk => Act::WriteQuietly(at),
+            5 => Act::Chmod(at),
+            6 => Act::Touch(at),
+            7 => Act::Delete(at),
+            8 => Act::Rename(at, rng.below(config.paths.len())),
+            _ => Act::WriteShared(at, rng.below(2) as u8),
+        });
+    }
+    acts
+}
+
 impl Scenario {
     /// The run of a seed.
     #[must_use]
     pub fn draw(seed: u64, profile: Profile) -> Self {
+        Self::draw_day(seed, profile).with_hard_links()
+    }
+
+    fn draw_day(seed: u64, profile: Profile) -> Self {
         let mut rng = Rng::new(seed, 0);
         let devices = *rng.pick(&[2, 2, 3, 3, 4, 5]);
         let deep = rng.chance(60);
@@ -326,6 +368,7 @@ impl Scenario {
             flaw: None,
             back_after: None,
             runs: false,
+            folding: None,
         };
         let mut steps = Vec::new();
         let mut add = |what| steps.push(Step { id: steps.len() as u32 + 1, what });
@@ -342,10 +385,38 @@ impl Scenario {
         Self { config, steps }
     }
 
+    /// In some runs users make hard links and go on with what has more than one name. Drawn by itself and put between
+    /// the other steps, so that those stay what they are.
+    fn with_hard_links(mut self) -> Self {
+        let mut rng = Rng::new(self.config.seed, 0x11_2c);
+        if !rng.chance(LINKED_PERCENT) {
+            return self;
+        }
+        // What a power cut takes from one name is taken from the others as well, which nobody here keeps track of.
+        self.config.careless = false;
+        let mut id = self.steps.iter().map(|step| step.id).max().unwrap_or(0);
+        for _ in 0..1 + rng.below(2 + self.steps.len() / 16) {
+            let device = rng.below(self.config.devices);
+            let mut at = rng.below(self.steps.len() + 1);
+            for act in linked_acts(&mut rng, &self.config) {
+                id += 1;
+                let is_race = self.config.profile != Profile::Flat && rng.chance(20);
+                let is_race = is_race && !matches!(act, Act::WriteQuietly(_));
+                let what = match rng.below(40) as u32 {
+                    after if is_race => What::Race { device, act, after },
+                    _ => What::User { device, act },
+                };
+                self.steps.insert(at, Step { id, what });
+                at = self.steps.len().min(at + 1 + rng.below(6));
+            }
+        }
+        self
+    }
+
     /// A first day, and more of them in the same fleet, each with habits of its own and a night before it.
     #[must_use]
     pub fn draw_days(seed: u64, profile: Profile, days: u32) -> Self {
-        let mut scenario = Self::draw(seed, profile);
+        let mut scenario = Self::draw_day(seed, profile);
         for day in 1..days {
             let mut rng = Rng::new(seed, 0xda_0000 + u64::from(day));
             let swarm = Swarm::draw(&mut rng, scenario.config.paths.len() > FLAT_PATHS.len(), profile);
@@ -355,7 +426,7 @@ impl Scenario {
                 add(swarm.step(&mut rng, &scenario.config));
             }
         }
-        scenario
+        scenario.with_hard_links()
     }
 
     /// The same with a device that becomes a copy of another within the first half.
@@ -364,6 +435,19 @@ impl Scenario {
         let half = (self.steps.len() / 2).max(1);
         let nth = Rng::new(self.config.seed, 1).below(half);
         self.config.clone_after = self.steps.get(nth).map(|step| step.id);
+        self
+    }
+
+    /// The same with names that differ in case and accents only, and a device on whose disk they are one. It connects to
+    /// all others: what it cannot hold it does not pass on.
+    #[must_use]
+    pub fn with_folding(mut self) -> Self {
+        let names = if self.config.paths.len() > FLAT_PATHS.len() { &DEEP_SPELLINGS[..] } else { &FLAT_SPELLINGS };
+        for (path, name) in self.config.paths.iter_mut().zip(names) {
+            *path = (*name).to_owned();
+        }
+        self.config.topology = Topology::Full;
+        self.config.folding = Some(self.config.devices - 1);
         self
     }
 
@@ -409,6 +493,9 @@ impl fmt::Display for Words<'_> {
                 Act::Fifo(at) => write!(f, "user {device}: pipe {}", paths[*at]),
                 Act::Open(at) => write!(f, "user {device}: open {}", paths[*at]),
                 Act::Append(nth) => write!(f, "user {device}: append to open file {nth}"),
+                Act::HardLink(from, to) => write!(f, "user {device}: hard link {} as {}", paths[*from], paths[*to]),
+                Act::LinkOutside(at) => write!(f, "user {device}: hard link {} outside the folder", paths[*at]),
+                Act::WriteOutside => write!(f, "user {device}: write through the name outside the folder"),
             },
             other => write!(f, "{other:?}"),
         }

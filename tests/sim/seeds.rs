@@ -11,6 +11,8 @@ use tests::sim::scenario::{Profile, Scenario};
 const SEEDS: u64 = 1500;
 /// Those with the real database, of which each takes as long as twenty of the others.
 const SEEDS_WHOLE: u64 = 50;
+/// Those with a disk that folds names: what it cannot hold is tried again for good, which takes long.
+const SEEDS_FOLDED: u64 = 300;
 /// Fleets, and how many days each lives.
 const FLEETS: u64 = 10;
 const DAYS: u32 = 10;
@@ -44,6 +46,14 @@ fn holds(options: &str, seeds: u64, scenario: impl Fn(u64) -> Scenario + Sync) {
         let replay = format!("cargo run --release -p tests --bin sim -- {options} --seed {seed}");
         panic!("seed {seed} does not hold; replay: {replay}\n{property}: {words}");
     }
+}
+
+/// A device whose disk takes different spellings for one name loses nothing, and nothing is lost elsewhere because of it.
+#[test]
+fn a_disk_that_folds_names_loses_nothing() {
+    let scenario = |seed| Scenario::draw(seed, Profile::Disk).with_folding();
+    let found = first_failing(0..SEEDS_FOLDED, Demand::Folded, 2, scenario);
+    assert_eq!(found, None, "replay: cargo run --release -p tests --bin sim -- --profile disk --folding --seed N");
 }
 
 /// Rests are checked every night, and what one day left behind meets the next.

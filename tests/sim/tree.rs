@@ -6,6 +6,7 @@ use protocol::model::{Content, ContentHash, Mode, Mtime, RelPath};
 use protocol::sync::{Action, Disk, Fingerprint, Have, Kind, Observed, Outcome, Step};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
+use syncd::disk::fs::sim::Names;
 
 /// One object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,7 +96,8 @@ impl Tree {
 
     fn set_attributes(&mut self, path: &RelPath, mode: Mode, mtime: Mtime) {
         self.clock += 1;
-        if let Some(node) = self.nodes.get_mut(path) {
+        let Some(inode) = self.get(path).map(|node| node.inode) else { return };
+        for node in self.nodes.values_mut().filter(|node| node.inode == inode) {
             (node.mode, node.mtime, node.changed) = (mode, mtime, self.clock);
         }
     }
@@ -187,7 +189,15 @@ impl Files for Tree {
     fn begin(&mut self, _salt: u64) {}
 
     fn put(&mut self, path: &RelPath, thing: &Thing, mode: Mode, mtime: Mtime) {
-        self.install(path, thing.content(), mode, mtime);
+        let content = thing.content();
+        let old = self.get(path).filter(|node| node.content.file().is_some() && content.file().is_some());
+        // As on a volume: some programs write in place.
+        let Some(inode) = old.filter(|_| mtime.nanos.is_multiple_of(2)).map(|node| node.inode) else {
+            return self.install(path, content, mode, mtime);
+        };
+        self.clock += 1;
+        let changed = Node { content, mode, mtime, inode, changed: self.clock };
+        self.nodes.values_mut().filter(|node| node.inode == inode).for_each(|node| *node = changed.clone());
     }
 
     fn rewrite(&mut self, _path: &RelPath, _bytes: &[u8], _mtime: Mtime) {
@@ -212,5 +222,35 @@ impl Files for Tree {
         for old in moving {
             self.rename(&old, &moved(&old, from, to));
         }
+    }
+
+    fn spelling(&self, path: &RelPath) -> RelPath {
+        path.clone()
+    }
+
+    fn link(&mut self, from: &RelPath, to: &RelPath) {
+        self.clock += 1;
+        let node = self.nodes.get_mut(from).expect("the user knows what stands there");
+        node.changed = self.clock;
+        let node = node.clone();
+        self.nodes.insert(to.clone(), node);
+    }
+
+    fn others(&self, path: &RelPath) -> Names {
+        let Some(inode) = self.get(path).map(|node| node.inode) else { return Names::default() };
+        let others = self.nodes.iter().filter(|(other, node)| *other != path && node.inode == inode);
+        Names { tree: others.map(|(other, _)| other.clone()).collect(), ..Names::default() }
+    }
+
+    fn link_outside(&mut self, _from: &RelPath) {
+        unreachable!("only the disk profile has something outside the folder")
+    }
+
+    fn write_outside(&mut self, _bytes: &[u8]) {
+        unreachable!("only the disk profile has something outside the folder")
+    }
+
+    fn names_of_outside(&self) -> Names {
+        Names::default()
     }
 }

@@ -4,6 +4,7 @@ use super::oracle::is_copy;
 use super::scenario::Act;
 use protocol::model::{Content, Manifest, Mode, Mtime, RelPath};
 use std::collections::BTreeMap;
+use syncd::disk::fs::sim::Names;
 
 /// What a user sees at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +58,18 @@ pub trait Files {
     fn remove_all(&mut self, path: &RelPath);
     /// Renames what stands there, with everything below. Nothing stands at the new path.
     fn rename_all(&mut self, from: &RelPath, to: &RelPath);
+    /// A path as the disk spells what stands there.
+    fn spelling(&self, path: &RelPath) -> RelPath;
+    /// Gives a file another name. Nothing stands there.
+    fn link(&mut self, from: &RelPath, to: &RelPath);
+    /// What a file is called beside this name.
+    fn others(&self, path: &RelPath) -> Names;
+    /// Gives a file the one name outside the folder that there is.
+    fn link_outside(&mut self, from: &RelPath);
+    /// Writes in place through that name, when it is one.
+    fn write_outside(&mut self, bytes: &[u8]);
+    /// What the file of that name is called in the folder.
+    fn names_of_outside(&self) -> Names;
 }
 
 /// One path that changed.
@@ -68,6 +81,19 @@ pub struct Deed {
     pub before: Option<Content>,
     /// What stands there now.
     pub after: Option<Content>,
+    /// By which of its names.
+    pub through: Through,
+}
+
+/// By which of its names a file was changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Through {
+    /// This one: the watcher can tell.
+    This,
+    /// Another one: only a scan can tell.
+    Other,
+    /// Its names in `.syncd/` show it too, which is for nobody to see: the sync was taking it away.
+    Hidden(Vec<String>),
 }
 
 /// Someone at a device.
@@ -105,23 +131,28 @@ impl Acting<'_> {
     fn act(&mut self, act: Act) {
         let user = self.user;
         let bytes = || user.tag.clone().into_bytes();
+        let spelled: Vec<RelPath> = user.paths.iter().map(|path| self.files.spelling(path)).collect();
+        let path = |at: usize| spelled[at].clone();
         match act {
-            Act::Write(at) => self.place(&user.paths[at], &Thing::File(bytes())),
-            Act::WriteShared(at, which) => self.place(&user.paths[at], &Thing::File(vec![b's', which])),
-            Act::Mkdir(at) => self.place(&user.paths[at], &Thing::Directory),
-            Act::Link(at) => self.place(&user.paths[at], &Thing::Symlink(bytes())),
-            Act::Delete(at) => self.delete(&user.paths[at]),
-            Act::Rename(from, to) => self.rename(&user.paths[from], &user.paths[to]),
+            Act::Write(at) => self.place(&path(at), &Thing::File(bytes())),
+            Act::WriteShared(at, which) => self.place(&path(at), &Thing::File(vec![b's', which])),
+            Act::Mkdir(at) => self.place(&path(at), &Thing::Directory),
+            Act::Link(at) => self.place(&path(at), &Thing::Symlink(bytes())),
+            Act::Delete(at) => self.delete(&path(at)),
+            Act::Rename(from, to) => self.rename(&path(from), &user.paths[to]),
             Act::Chmod(at) => {
-                let path = &user.paths[at];
-                let is_directory = self.objects.get(path).is_some_and(|object| object.content.is_directory());
+                let path = path(at);
+                let is_directory = self.objects.get(&path).is_some_and(|object| object.content.is_directory());
                 // In most directories of these modes nobody but root may change a name.
                 let modes = if is_directory { [0o555, 0o644, 0o755] } else { [0o600, 0o644, 0o755] };
-                self.metadata(path, Some(Mode::new(modes[(user.salt % 3) as usize])));
+                self.metadata(&path, Some(Mode::new(modes[(user.salt % 3) as usize])));
             }
-            Act::Touch(at) => self.metadata(&user.paths[at], None),
-            Act::WriteQuietly(at) => self.write_quietly(&user.paths[at]),
-            Act::Fifo(at) => self.pipe(&user.paths[at]),
+            Act::Touch(at) => self.metadata(&path(at), None),
+            Act::WriteQuietly(at) => self.write_quietly(&path(at)),
+            Act::Fifo(at) => self.pipe(&path(at)),
+            Act::HardLink(from, to) => self.link(&path(from), &path(to)),
+            Act::LinkOutside(at) => self.link_outside(&path(at)),
+            Act::WriteOutside => self.write_outside(&bytes()),
             // Open files are the device's.
             Act::Open(_) | Act::Append(_) => {}
             Act::EditCopy(nth) => {
@@ -151,7 +182,27 @@ impl Acting<'_> {
     }
 
     fn did(&mut self, path: &RelPath, before: Option<Content>, after: Option<Content>) {
-        self.deeds.push(Deed { path: path.clone(), before, after });
+        self.deeds.push(Deed { path: path.clone(), before, after, through: Through::This });
+    }
+
+    /// What a change shows at the other names that its file had.
+    fn did_elsewhere(&mut self, path: &RelPath, names: Names, after: &Content) {
+        if !names.private.is_empty() {
+            let through = Through::Hidden(names.private);
+            self.deeds.push(Deed { path: path.clone(), before: None, after: Some(after.clone()), through });
+        }
+        if names.tree.is_empty() {
+            return;
+        }
+        let now = self.files.objects();
+        for path in names.tree {
+            let before = self.objects.get(&path).map(|object| object.content.clone());
+            let after = now.get(&path).map(|object| object.content.clone());
+            if before != after {
+                self.deeds.push(Deed { path, before, after, through: Through::Other });
+            }
+        }
+        self.objects = now;
     }
 
     fn set(&mut self, path: &RelPath, thing: &Thing) {
@@ -167,9 +218,11 @@ impl Acting<'_> {
         if before.is_some() && thing == &Thing::Directory {
             self.files.remove_all(path);
         }
+        let names = self.files.others(path);
         self.files.put(path, thing, mode, mtime);
         self.did(path, before.map(|object| object.content), Some(content.clone()));
-        self.objects.insert(path.clone(), Object { content, mode, mtime });
+        self.objects.insert(path.clone(), Object { content: content.clone(), mode, mtime });
+        self.did_elsewhere(path, names, &content);
     }
 
     /// The directories above, made where nothing stands; false when something else stands there.
@@ -207,10 +260,41 @@ impl Acting<'_> {
             return;
         }
         let bytes: Vec<u8> = self.user.tag.bytes().chain(std::iter::repeat(b'.')).take(len).collect();
+        let names = self.files.others(path);
         self.files.rewrite(path, &bytes, object.mtime);
         let content = Thing::File(bytes).content();
         self.did(path, Some(object.content.clone()), Some(content.clone()));
-        self.objects.insert(path.clone(), Object { content, ..object });
+        self.objects.insert(path.clone(), Object { content: content.clone(), ..object });
+        self.did_elsewhere(path, names, &content);
+    }
+
+    fn is_file(&self, path: &RelPath) -> bool {
+        self.objects.get(path).is_some_and(|object| object.content.file().is_some())
+    }
+
+    fn link(&mut self, from: &RelPath, to: &RelPath) {
+        let apart = from != to && !from.is_below(to) && !to.is_below(from);
+        if !apart || !self.is_file(from) || !self.parents(to) {
+            return;
+        }
+        self.delete(to);
+        self.files.link(from, to);
+        let object = self.objects[from].clone();
+        self.did(to, None, Some(object.content.clone()));
+        self.objects.insert(to.clone(), object);
+    }
+
+    fn link_outside(&mut self, from: &RelPath) {
+        if self.is_file(from) {
+            self.files.link_outside(from);
+        }
+    }
+
+    fn write_outside(&mut self, bytes: &[u8]) {
+        let names = self.files.names_of_outside();
+        self.files.write_outside(bytes);
+        let Some(path) = names.tree.first().or(self.user.paths.first()).cloned() else { return };
+        self.did_elsewhere(&path, names, &Thing::File(bytes.to_vec()).content());
     }
 
     fn pipe(&mut self, path: &RelPath) {
@@ -240,7 +324,11 @@ impl Acting<'_> {
         }
     }
 
+    /// `to` as the user wrote it: where it leads to `from` itself, that is only spelled otherwise from then on.
     fn rename(&mut self, from: &RelPath, to: &RelPath) {
+        let stands = self.files.spelling(to);
+        let to = if stands == *from { from.with_name(to.name()).expect("a name of a path") } else { stands };
+        let to = &to;
         let apart = from != to && !from.is_below(to) && !to.is_below(from);
         if !apart || !self.objects.contains_key(from) || !self.parents(to) {
             return;

@@ -6,10 +6,10 @@
 use super::database::Database;
 use super::flaw::Flaw;
 use super::flawed_fs::FlawedFs;
-use super::oracle::Identity;
+use super::oracle::{Identity, is_copy};
 use super::rng::Rng;
 use super::scenario::Act;
-use super::user::{Deed, Files, Object, Thing, User};
+use super::user::{Deed, Files, Object, Thing, Through, User};
 use super::weather::{Faults, Weather};
 use protocol::model::{Content, Mode, Mtime, RelPath};
 use protocol::sync::{Action, ActionId, Disk, Fingerprint, Kind, Outcome, Step};
@@ -18,7 +18,7 @@ use std::io;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
-use syncd::disk::fs::sim::{Fault, Op, OpKind, SimFs, UserFile, until_crash};
+use syncd::disk::fs::sim::{Fault, Folding, Names, Op, OpKind, SimFs, UserFile, until_crash};
 use syncd::disk::fs::{Errno, Fs, errno};
 use syncd::disk::hash::HashOptions;
 use syncd::disk::ignore::Ignore;
@@ -26,6 +26,10 @@ use syncd::disk::scan::{Next, ScanEvent, Scanner};
 use syncd::disk::stage::FinishError;
 use syncd::disk::{Stage, commit, make_durable, recover, versions};
 
+/// What volumes that fold names do not tell apart.
+pub const FOLDING: Folding = Folding { case: true, accents: true };
+/// The name outside the folder that users give files.
+const OUTSIDE: &[u8] = b"outside";
 /// Seconds after which displaced objects have surely left `hold/`.
 const HOLD_OVER_SECS: u64 = 700;
 
@@ -102,6 +106,13 @@ impl Volume {
         volume
     }
 
+    /// The same on a volume that takes different spellings for one name.
+    #[must_use]
+    pub fn folding(self) -> Self {
+        self.fs.set_folding(FOLDING);
+        self
+    }
+
     /// A copy that goes its own way.
     #[must_use]
     pub fn fork(&self) -> Self {
@@ -173,7 +184,7 @@ impl Volume {
         let lost = paths.into_iter().filter_map(|path| {
             let (content, fingerprint) = before.get(&path).cloned().map_or((None, None), |(was, at)| (Some(was), at));
             let now = after.get(&path).map(|object| object.content.clone());
-            let deed = Deed { path, before: content, after: now };
+            let deed = Deed { path, before: content, after: now, through: Through::This };
             (deed.before != deed.after).then_some(Lost { deed, fingerprint })
         });
         let lost = lost.collect();
@@ -216,6 +227,18 @@ impl Volume {
     pub fn recovered(&self) -> Vec<Identity> {
         let kept = self.fs.private_tree().into_iter().filter(|(path, _)| path.starts_with("versions/recovered/"));
         kept.map(|(_, found)| Thing::File(found.bytes).content().identity()).collect()
+    }
+
+    /// A version, or a conflict copy, that is a file which the user sees under another name too. What a peer moved is
+    /// still the same file. After `release`.
+    #[must_use]
+    pub fn shared(&self, moved: &BTreeSet<RelPath>) -> Option<String> {
+        let is_moved = |path: &str| moved.iter().any(|moved| moved.display() == path);
+        let is_ours = |path: &String| {
+            let copy = RelPath::parse(path.as_bytes()).is_ok_and(|path| is_copy(&path)) && !is_moved(path);
+            copy || path.starts_with(".syncd/versions/")
+        };
+        self.fs.shared().into_iter().find(is_ours)
     }
 
     /// Makes a verified temp of these bytes.
@@ -468,5 +491,37 @@ impl Files for Volume {
         self.fs.user_rename(from, to).expect("the user knows what stands there");
         self.close(to);
         self.close(from);
+    }
+
+    fn spelling(&self, path: &RelPath) -> RelPath {
+        self.fs.user_spelling(path)
+    }
+
+    fn link(&mut self, from: &RelPath, to: &RelPath) {
+        // A pipe, which nobody counts, may stand there.
+        if self.fs.user_sees(to) {
+            self.fs.user_delete(to).expect("the user sees it");
+        }
+        self.fs.user_link(from, to).expect("the user knows what stands there");
+        self.fs.user_fsync(to);
+    }
+
+    fn others(&self, path: &RelPath) -> Names {
+        let mut names = self.fs.names_of(path);
+        names.tree.retain(|other| other != path);
+        names
+    }
+
+    fn link_outside(&mut self, from: &RelPath) {
+        self.fs.user_link_outside(from, OUTSIDE).expect("the user knows what stands there");
+    }
+
+    fn write_outside(&mut self, bytes: &[u8]) {
+        // There may be none yet.
+        let _ = self.fs.user_write_outside(OUTSIDE, bytes);
+    }
+
+    fn names_of_outside(&self) -> Names {
+        self.fs.names_of_outside(OUTSIDE)
     }
 }

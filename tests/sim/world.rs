@@ -6,7 +6,7 @@ use super::drive::{Drive, Flat};
 use super::oracle::Oracle;
 use super::rng::{Rng, mix};
 use super::scenario::{Act, Config, Profile, Step, Topology, What};
-use super::user::User;
+use super::user::{Through, User};
 use super::volume::{Race, Volume};
 use super::weather::Weather;
 use super::words;
@@ -85,6 +85,8 @@ pub struct World {
     pub trace: Option<Vec<String>>,
     /// Over everything that happened.
     pub hash: u64,
+    /// Users made hard links.
+    pub has_links: bool,
     links: BTreeMap<(usize, usize), VecDeque<Message>>,
     paths: Vec<RelPath>,
     incarnations: u64,
@@ -118,6 +120,7 @@ impl World {
             happened: 0,
             trace: tracing.then(Vec::new),
             hash: config.seed,
+            has_links: false,
             links: BTreeMap::new(),
             paths: config.paths.iter().map(parse).collect(),
             incarnations: 0,
@@ -144,6 +147,9 @@ impl World {
     pub fn step(&mut self, step: &Step) {
         let mut rng = Rng::new(self.config.seed, u64::from(step.id));
         self.say(|| format!("-- step {}: {:?}", step.id, step.what));
+        if let What::User { act, .. } | What::Race { act, .. } = step.what {
+            self.has_links |= matches!(act, Act::HardLink(..) | Act::LinkOutside(_));
+        }
         match step.what {
             What::User { device, act } => self.user(device, act, step.id, &mut rng),
             What::Run { events } => self.run(events, &mut rng),
@@ -189,7 +195,7 @@ impl World {
             _ => {
                 let deeds = user.act(act, device.drive.files());
                 device.tell_deeds(&deeds, &mut self.oracle);
-                deeds.into_iter().map(|deed| deed.path).collect()
+                deeds.into_iter().filter(|deed| deed.through == Through::This).map(|deed| deed.path).collect()
             }
         };
         if device.engine.is_some() {
@@ -483,7 +489,8 @@ fn drive(config: &Config, number: usize) -> Drive {
             let ahead = u64::try_from(1000 + config.skew_secs[number]).unwrap_or_default();
             let weather = Weather::new(config.faults.clone(), Rng::new(config.seed, 0xfa02 + number as u64));
             let (tick, ahead) = (Duration::from_micros(config.tick_us), Duration::from_secs(ahead));
-            Drive::Disk(Volume::new(tick, ahead, config.flaw, weather, config.careless))
+            let volume = Volume::new(tick, ahead, config.flaw, weather, config.careless);
+            Drive::Disk(if config.folding == Some(number) { volume.folding() } else { volume })
         }
     }
 }

@@ -396,8 +396,14 @@ impl<F: Fs> Settling<'_, F> {
             let is_named = parse_hold_name(&item.name)
                 .is_some_and(|id| left.contains(&id) || named.contains(&id) && *item.name == *hold_name(id));
             if !is_named {
-                versions::keep_recovered(&mut self.tree, &item.name)?;
-                self.done.orphans += 1;
+                match versions::keep_recovered(&mut self.tree, &item.name) {
+                    // Somebody writes through another name of it: left for the next start.
+                    Err(error) if errno(&error) == Errno::AGAIN => {}
+                    done => {
+                        done?;
+                        self.done.orphans += 1;
+                    }
+                }
             }
         }
         Ok(())

@@ -13,6 +13,9 @@ use std::sync::Arc;
 /// From this many barriers on one syncfs is cheaper than single fsyncs (measured on ext4).
 pub(super) const GROUP_SYNC_MIN: usize = 64;
 
+/// Times that a file is copied which changes meanwhile.
+const COPY_TRIES_MAX: usize = 3;
+
 /// The name of an action's object in `hold/`.
 pub(super) fn hold_name(id: ActionId) -> Vec<u8> {
     format!("{:016x}", id.0).into_bytes()
@@ -238,8 +241,51 @@ impl<'a, F: Fs> Tree<'a, F> {
         Ok(())
     }
 
-    /// Moves an object from `hold/` to a free conflict name beside `path`.
+    /// A copy in `hold/` of a file there that has other names (hard links): what is kept must not change when somebody
+    /// writes through one of those. `None`: it has no others, or is none that can be read.
+    pub fn own_copy(&self, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        let (fs, copy) = (self.fs, [name, b".copy"].concat());
+        let from = match fs.open(&self.hold, name) {
+            Err(error) if matches!(errno(&error), Errno::ACCESS | Errno::LOOP | Errno::ISDIR | Errno::NXIO) => {
+                return Ok(None);
+            }
+            opened => opened?,
+        };
+        if fs.links(&from)? < 2 {
+            return Ok(None);
+        }
+        for _ in 0..COPY_TRIES_MAX {
+            if fs.stat(&self.hold, &copy)?.is_some() {
+                // Half a copy from an attempt that failed.
+                fs.unlink(&self.hold, &copy)?;
+            }
+            let found = fs.stat_file(&from)?;
+            let to = fs.create(&self.hold, &copy)?;
+            fs.copy_range(&from, &to, 0, found.size)?;
+            if look::hash_file(fs, &from)? == look::hash_file(fs, &to)? {
+                fs.set_attrs_of(&to, found.mode, found.mtime)?;
+                fs.sync_file(&to)?;
+                return Ok(Some(copy));
+            }
+        }
+        fs.unlink(&self.hold, &copy)?;
+        Err(Errno::AGAIN.into())
+    }
+
+    /// Gives an object in `hold/` a free conflict name beside `path`.
     pub fn place_beside(&mut self, name: &[u8], path: &RelPath) -> io::Result<Placed> {
+        let Some(copy) = self.own_copy(name)? else { return self.move_beside(name, path) };
+        let placed = self.move_beside(&copy, path);
+        let is_placed = matches!(placed, Ok(Placed::Beside));
+        if is_placed {
+            self.flush()?;
+        }
+        // The bytes are in the copy, and the inode lives on under its other names.
+        self.fs.unlink(&self.hold, if is_placed { name } else { &copy })?;
+        placed
+    }
+
+    fn move_beside(&mut self, name: &[u8], path: &RelPath) -> io::Result<Placed> {
         let found = self.fs.stat(&self.hold, name)?.ok_or_else(|| io::Error::from(Errno::NOENT))?;
         // What cannot be read still gets a name; its hash digits are those of nothing.
         let content = look::content_at(self.fs, &self.hold, name).map_or(Content::Tombstone, |(_, content)| content);

@@ -44,6 +44,8 @@ pub fn release<F: Fs, J: Journal + ?Sized>(fs: &F, journal: &J, now: i64) -> io:
         match place(&mut tree, &held) {
             Ok(true) => tree.changes.push(Change::Released(held.id)),
             Ok(false) => {}
+            // Somebody writes through another name of it.
+            Err(error) if errno(&error) == Errno::AGAIN => {}
             Err(error) => trouble = trouble.or(Some(error)),
         }
     }
@@ -63,7 +65,7 @@ enum Verdict {
     /// Exactly what was displaced.
     Version(ContentHash),
     /// The inode has another name outside: keep a copy.
-    Copy(ContentHash),
+    Copy,
     /// Written to since: a conflict copy.
     Changed,
 }
@@ -75,7 +77,7 @@ fn place<F: Fs>(tree: &mut Tree<'_, F>, held: &Held) -> io::Result<bool> {
     match verdict(tree, held, &found)? {
         Verdict::Wait => Ok(false),
         Verdict::Version(hash) => keep(tree, &name, Some(&held.path), held.since, &hash).map(|()| true),
-        Verdict::Copy(hash) => keep_copy(tree, &name, held, &hash).map(|()| true),
+        Verdict::Copy => keep_copy(tree, &name, Some(&held.path), held.since).map(|()| true),
         Verdict::Changed => match tree.place_beside(&name, &held.path) {
             Ok(Placed::Beside) => Ok(true),
             Ok(Placed::Known(content)) => {
@@ -119,40 +121,35 @@ fn verdict<F: Fs>(tree: &Tree<'_, F>, held: &Held, found: &Fingerprint) -> io::R
         return Ok(Verdict::Wait);
     }
     Ok(match &held.content {
+        Content::File(expected) if expected.hash == hash && !is_linked => Verdict::Version(hash),
+        // An edit that no row knows and that found no place before.
+        Content::Tombstone => Verdict::Changed,
         // Its other name shows the bytes, whoever changed them.
-        _ if is_linked => Verdict::Copy(hash),
-        Content::File(expected) if expected.hash == hash => Verdict::Version(hash),
+        _ if is_linked => Verdict::Copy,
         _ => Verdict::Changed,
     })
 }
 
 /// A version that does not share its inode with the object's other names.
-fn keep_copy<F: Fs>(tree: &mut Tree<'_, F>, name: &[u8], held: &Held, hash: &ContentHash) -> io::Result<()> {
-    let (fs, copy) = (tree.fs, [name, b".copy"].concat());
-    if fs.stat(&tree.hold, &copy)?.is_some() {
-        // Half a copy from an attempt that failed.
-        fs.unlink(&tree.hold, &copy)?;
+fn keep_copy<F: Fs>(tree: &mut Tree<'_, F>, name: &[u8], path: Option<&RelPath>, since: i64) -> io::Result<()> {
+    let copy = tree.own_copy(name)?;
+    let kept = copy.as_deref().unwrap_or(name);
+    let content = look::content_at(tree.fs, &tree.hold, kept).map_or(Content::Tombstone, |(_, content)| content);
+    keep(tree, kept, path, since, &content.identity().1)?;
+    if copy.is_none() {
+        return Ok(());
     }
-    let from = fs.open(&tree.hold, name)?;
-    let found = fs.stat_file(&from)?;
-    let to = fs.create(&tree.hold, &copy)?;
-    fs.copy_range(&from, &to, 0, found.size)?;
-    if look::hash_file(fs, &to)?.0 != *hash {
-        fs.unlink(&tree.hold, &copy)?;
-        return Err(Errno::IO.into());
-    }
-    fs.set_attrs_of(&to, found.mode, found.mtime)?;
-    fs.sync_file(&to)?;
-    keep(tree, &copy, Some(&held.path), held.since, hash)?;
     tree.flush()?;
     // The bytes are in the version, and the inode lives on under its other name.
-    fs.unlink(&tree.hold, name)
+    tree.fs.unlink(&tree.hold, name)
 }
 
 /// Moves an object without a row from `hold/` to `versions/recovered/`.
 pub(super) fn keep_recovered<F: Fs>(tree: &mut Tree<'_, F>, name: &[u8]) -> io::Result<()> {
-    let hash = look::content_at(tree.fs, &tree.hold, name).map_or(Content::Tombstone, |(_, content)| content);
-    keep(tree, name, None, tree.now, &hash.identity().1)
+    if tree.fs.stat(&tree.hold, name)?.is_none() {
+        return Ok(());
+    }
+    keep_copy(tree, name, None, tree.now)
 }
 
 /// Moves an object from `hold/` to the versions of `path`, or to `recovered/` where that is not possible.

@@ -90,9 +90,11 @@ impl Engine {
         let row = view.rows.get(to);
         let around = Surroundings { engine: self, view };
         let comes = |entry: &Entry| entry.content.file().is_some_and(|coming| coming.hash == file.hash);
+        // A directory above it may be what cannot be made, perhaps for the very file that is to go.
+        let mut ways = std::iter::successors(Some(to.clone()), RelPath::parent);
         moves.going.get(&file.hash) == Some(&draft.path)
             && !row.is_live()
-            && !self.pump.is_retried(to)
+            && !ways.any(|way| self.pump.is_retried(&way))
             && row
                 .wants
                 .iter()

@@ -17,17 +17,20 @@ impl<F: Fs> Batch<'_, F> {
         let fs = self.tree.fs;
         match fs.stat(&at.dir, &at.name) {
             Ok(Some(found)) if found.kind == Kind::Special => blocked(),
-            // A file system that folds case or normalization answers for another name.
-            Ok(Some(found)) => match fs.list(&at.dir) {
-                Ok(names) if names.iter().all(|listed| *listed.name != *at.name) => {
-                    // Unless it went just between the two looks.
-                    let stays = matches!(fs.stat(&at.dir, &at.name), Ok(Some(now)) if now.inode == found.inode);
-                    if stays { clash() } else { Outcome::DiskMoved }
-                }
-                _ => Outcome::DiskMoved,
-            },
+            // Gone again, or there by another spelling.
+            Ok(None) if matches!(fs.stat_folded(&at.dir, &at.name), Ok(Some(_))) => clash(),
             _ => Outcome::DiskMoved,
         }
+    }
+
+    /// Whether what keeps `at` from being made is `old` itself, by the spelling that it has now.
+    pub(super) fn is_respelled(&self, old: &At<F>, at: &At<F>, error: &io::Error) -> bool {
+        let fs = self.tree.fs;
+        let stat = |at: &At<F>| fs.stat(&at.dir, &at.name).ok().flatten();
+        let stands = || fs.stat_folded(&at.dir, &at.name).ok().flatten();
+        errno(error) == Errno::EXIST
+            && stat(at).is_none()
+            && stat(old).zip(stands()).is_some_and(|(old, stands)| old.inode == stands.inode)
     }
 
     /// Why a directory could not be removed.

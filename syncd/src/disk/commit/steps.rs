@@ -326,6 +326,9 @@ impl<F: Fs> Batch<'_, F> {
             Err(error) if matches!(errno(&error), Errno::INVAL | Errno::NOSYS) => {
                 return self.move_through_hold(action, &old, from, from_have);
             }
+            Err(error) if self.is_respelled(&old, &at, &error) => {
+                return self.move_through_hold(action, &old, from, from_have);
+            }
             Err(error) => return Err(self.refused(&at, &error, "cannot move the file")),
         }
         self.tree.touch(from);

@@ -1,9 +1,9 @@
 //! One row per step and per way out of it, on the simulated and on the real file system.
 
-use crate::disk::fs::sim::{Fault, OpKind};
+use crate::disk::fs::sim::{Fault, Folding, OpKind};
 use crate::disk::fs::{Errno, Fs, RealFs, SimFs};
 use crate::disk::testing::{REMOTE_MTIME, World, path};
-use protocol::model::{Content, Mode, Mtime};
+use protocol::model::{Content, Mode, Mtime, RelPath};
 use protocol::sync::{Action, Journal, Kind, Outcome, ProblemCode, Rows, Step};
 use std::collections::BTreeSet;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -417,21 +417,58 @@ fn what_no_scan_reports_is_a_problem_of_the_path() {
     world.fs.user_symlink(&path("link"), b"real").unwrap();
     assert_eq!(code(&world.commit(&[world.install(5, "link/a", b"new")])[0]), Some(ProblemCode::Blocked));
     assert!(!world.fs.tree().contains_key(&path("real/a")), "a link is never followed");
+}
 
-    // A file system that folds case: the new name is taken, by one that is listed otherwise.
-    world.fs.user_write(&path("readme"), b"old").unwrap();
-    world.scan("readme");
-    let (fs, action) = (SimFs::clone(&world.fs), world.install(4, "README", b"new"));
-    world.fs.set_hook(Some(Box::new(move |op| {
-        // Shown to the rename and the stat under the new name, and listed under the old one.
-        let (from, to) = if op.kind == OpKind::List { ("README", "readme") } else { ("readme", "README") };
-        // The name may be as wanted already.
-        let _ = fs.user_rename(&path(from), &path(to));
-        Fault::None
-    })));
-    let outcomes = world.commit(&[action]);
-    world.fs.set_hook(None);
-    assert_eq!(code(&outcomes[0]), Some(ProblemCode::Name), "{outcomes:?}");
+fn folding() -> World<SimFs> {
+    let world = World::simulated();
+    world.fs.set_folding(Folding { case: true, accents: true });
+    world
+}
+
+/// NS1, NS3: the volume cannot hold both, so the first stays what it is and the other is listed.
+#[test]
+fn nothing_is_installed_over_another_spelling() {
+    let world = folding();
+    for (name, bytes) in [("readme", b"old"), ("caf\u{e9}", b"cup")] {
+        world.fs.user_write(&path(name), bytes).unwrap();
+        world.scan(name);
+    }
+    world.fs.user_mkdir(&path("d")).unwrap();
+    world.scan("d");
+    world.fs.user_write(&path("d/x"), b"kept").unwrap();
+    world.scan("d/x");
+    let before = world.fs.tree();
+    let actions = [
+        world.install(1, "README", b"new"),
+        world.link(2, "Readme", b"target"),
+        world.mkdir(3, "D"),
+        world.install(4, "cafe\u{301}", b"other"),
+        world.rename(5, "d/x", "CAFE\u{301}"),
+    ];
+    for outcome in world.commit(&actions) {
+        assert!(matches!(&outcome, Outcome::Failed(problem) if problem.code == ProblemCode::Name), "{outcome:?}");
+    }
+    // What is below the other spelling of a directory is not below this one.
+    assert_eq!(world.commit(&[world.install(6, "D/x", b"new")]), [Outcome::DiskMoved]);
+    // Nor is what goes by another spelling this one.
+    let gone = world.commit(&[world.action(7, "README", Content::Tombstone, Step::Record), world.remove(8, "D")]);
+    assert_eq!(gone, [Outcome::Done, Outcome::Done]);
+    assert_eq!(world.fs.tree(), before);
+    world.commit(&[world.remove(9, "readme")]);
+    assert_eq!(world.commit(&[world.install(10, "README", b"new")]), [Outcome::Done], "its place is free");
+}
+
+/// NS2: a peer's change of nothing but the spelling.
+#[test]
+fn a_move_to_another_spelling_changes_that() {
+    let world = folding();
+    world.fs.user_write(&path("caf\u{e9}"), b"cup").unwrap();
+    world.scan("caf\u{e9}");
+    assert_eq!(world.commit(&[world.rename(1, "caf\u{e9}", "Cafe\u{301}")]), [Outcome::Done]);
+    let names: Vec<RelPath> = world.fs.tree().into_keys().collect();
+    assert_eq!(names, [path("Cafe\u{301}")]);
+    assert_eq!(world.fs.tree()[&names[0]].bytes, b"cup");
+    assert!(world.fs.private_tree().keys().all(|at| !at.starts_with("hold/")));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The table of changes that the sweep stops, and that a user interferes with.
 
 use super::Sim;
+use crate::disk::fs::sim::Folding;
 use crate::disk::testing::path;
 use protocol::model::Mode;
 use protocol::sync::Action;
@@ -49,7 +50,16 @@ fn closed_directory(world: &Sim, at: &str, files: &[(&str, &[u8])]) {
     world.scan(at);
 }
 
-pub(super) const SCENARIOS: [Scenario; 22] = [
+/// One file under two names, both recorded.
+fn two_names(world: &Sim) {
+    file(world, "a", OLD);
+    world.fs.user_link(&path("a"), &path("b")).expect("room");
+    world.fs.user_sync();
+    world.scan("a");
+    world.scan("b");
+}
+
+pub(super) const SCENARIOS: [Scenario; 25] = [
     Scenario { name: "create", contested: "a", prepare: |world| vec![world.install(1, "a", NEW)] },
     Scenario {
         name: "create in a new directory",
@@ -147,6 +157,31 @@ pub(super) const SCENARIOS: [Scenario; 22] = [
             install.expected = None;
             install.entry.version = install.entry.version.join(&aside.entry.version);
             vec![aside, install]
+        },
+    },
+    Scenario {
+        name: "replace one of two names",
+        contested: "a",
+        prepare: |world| {
+            two_names(world);
+            vec![world.install(1, "a", NEW)]
+        },
+    },
+    Scenario {
+        name: "delete one of two names",
+        contested: "b",
+        prepare: |world| {
+            two_names(world);
+            vec![world.remove(1, "a")]
+        },
+    },
+    Scenario {
+        name: "move to another spelling",
+        contested: "a",
+        prepare: |world| {
+            world.fs.set_folding(Folding { case: true, accents: false });
+            file(world, "a", OLD);
+            vec![world.rename(1, "a", "A")]
         },
     },
     Scenario {

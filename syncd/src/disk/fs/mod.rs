@@ -9,6 +9,7 @@ mod lease;
 mod opened_up;
 mod real;
 pub mod sim;
+mod spelling;
 #[cfg(test)]
 mod tests;
 
@@ -104,6 +105,9 @@ pub(super) const fn writable(mode: Mode) -> Mode {
 
 /// A file system, rooted at one folder. Errors are `io::Error` with an errno; `problem` puts them into words.
 /// Blocking. Names are single components; one with `/` is EINVAL. A mount point below the root is EXDEV.
+/// A volume may fold names, so that `a` leads to what is listed as `A`. To look and to open a directory is to ask for
+/// the name as it is listed: otherwise an answer for one spelling would be believed of another. What makes a name, and
+/// `stat_folded`, see what the volume sees, and so does all in `.syncd/`.
 pub trait Fs: Send + Sync + 'static {
     /// An open directory: stays with the directory when that is renamed.
     type Dir: Send + Sync;
@@ -133,8 +137,10 @@ pub trait Fs: Send + Sync + 'static {
     fn open_child(&self, dir: &Self::Dir, name: &[u8]) -> io::Result<Self::Dir>;
     /// Every name in `dir`, in no order, without `.` and `..`: the complete list or an error.
     fn list(&self, dir: &Self::Dir) -> io::Result<Vec<Listed>>;
-    /// lstat; `None` when there is no such name.
+    /// lstat; `None` when there is no such name, spelled like that.
     fn stat(&self, dir: &Self::Dir, name: &[u8]) -> io::Result<Option<Fingerprint>>;
+    /// lstat of what stands in the way of the name: on a volume that folds names perhaps of one spelled otherwise.
+    fn stat_folded(&self, dir: &Self::Dir, name: &[u8]) -> io::Result<Option<Fingerprint>>;
     /// fstat of a directory.
     fn stat_dir(&self, dir: &Self::Dir) -> io::Result<Fingerprint>;
     /// The target of a symbolic link, as bytes.

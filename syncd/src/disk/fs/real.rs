@@ -2,7 +2,7 @@
 //! a kernel or sandbox lacks it), links are never followed, mount points are never crossed.
 
 use super::opened_up::OpenedUp;
-use super::{Area, Errno, Fs, Listed, Private, RootId, Space, lease, writable};
+use super::{Area, Errno, Fs, Listed, Private, RootId, Space, lease, spelling, writable};
 use protocol::model::path::PRIVATE_DIR;
 use protocol::model::{Mode, Mtime, RelPath};
 use protocol::sync::{Fingerprint, Kind};
@@ -15,6 +15,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ pub struct RealFs {
     lacks_fsync: AtomicBool,
     granularity: Duration,
     opened_up: OpenedUp,
+    folds: OnceLock<bool>,
 }
 
 /// An open directory.
@@ -63,8 +65,8 @@ impl RealFs {
         let root = RealDir::new(fd, false)?;
         let (lacks_openat2, lacks_fsync) = (AtomicBool::new(false), AtomicBool::new(false));
         let granularity = crate::disk::hash::granularity(path);
-        let opened_up = OpenedUp::default();
-        Ok(Self { root, path: path.to_owned(), lacks_openat2, lacks_fsync, granularity, opened_up })
+        let (opened_up, folds) = (OpenedUp::default(), OnceLock::new());
+        Ok(Self { root, path: path.to_owned(), lacks_openat2, lacks_fsync, granularity, opened_up, folds })
     }
 
     /// Only for tests: behaves as on a kernel without openat2.
@@ -74,24 +76,39 @@ impl RealFs {
         self
     }
 
+    /// Only for tests: behaves as on a volume that folds names.
+    #[cfg(test)]
+    pub(super) fn folding_names(self) -> Self {
+        Self { folds: OnceLock::from(true), ..self }
+    }
+
+    /// Whether the volume takes two spellings for one name. Not known, and not needed, before `.syncd/` is there.
+    fn folds(&self) -> bool {
+        self.folds.get().copied().unwrap_or_else(|| match self.base() {
+            Ok(base) => *self.folds.get_or_init(|| spelling::folds(&self.root.fd, &base.fd)),
+            Err(_) => false,
+        })
+    }
+
+    /// Whether a name that leads to something is listed like that. Costs a listing where the volume folds names, and
+    /// nothing elsewhere. What is private is spelled by us alone.
+    fn is_spelled(&self, dir: &RealDir, name: &[u8]) -> io::Result<bool> {
+        if dir.private || !self.folds() { Ok(true) } else { spelling::is_listed(open_listing(dir)?, name) }
+    }
+
     fn resolve(&self, path: &RelPath) -> io::Result<OwnedFd> {
-        if !self.lacks_openat2.load(Ordering::Relaxed) {
+        if !self.lacks_openat2.load(Ordering::Relaxed) && !self.folds() {
             match self.resolve_beneath(path) {
                 Err(Errno::NOSYS | Errno::PERM) => self.lacks_openat2.store(true, Ordering::Relaxed),
                 done => return Ok(done?),
             }
         }
-        let mut at: Option<OwnedFd> = None;
+        let mut at: Option<RealDir> = None;
         for name in path.components() {
-            let parent = at.as_ref().map_or(self.root.fd.as_fd(), |fd| fd.as_fd());
-            let next = open_dir_at(parent, name)?;
-            // What RESOLVE_NO_XDEV refuses.
-            if rustix::fs::fstat(&next)?.st_dev != self.root.dev {
-                return Err(Errno::XDEV.into());
-            }
+            let next = self.open_child(at.as_ref().unwrap_or(&self.root), name)?;
             at = Some(next);
         }
-        Ok(at.expect("a RelPath has at least one component"))
+        Ok(at.expect("a RelPath has at least one component").fd)
     }
 
     fn resolve_beneath(&self, path: &RelPath) -> rustix::io::Result<OwnedFd> {
@@ -168,6 +185,12 @@ fn open_dir_at(dir: impl AsFd, name: &[u8]) -> io::Result<OwnedFd> {
         Err(Errno::ACCESS) => Ok(open(OFlags::PATH)?),
         done => Ok(done?),
     }
+}
+
+/// A handle of its own to read the names of a directory from.
+fn open_listing(dir: &RealDir) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(retry_on_intr(|| rustix::fs::openat(&dir.fd, ".", flags, RawMode::empty()))?)
 }
 
 fn open_path_at(dir: &RealDir, name: &[u8]) -> io::Result<OwnedFd> {
@@ -329,14 +352,16 @@ impl Fs for RealFs {
 
     fn open_child(&self, dir: &RealDir, name: &[u8]) -> io::Result<RealDir> {
         let child = RealDir::new(open_dir_at(&dir.fd, name)?, dir.private)?;
-        if child.dev == dir.dev { Ok(child) } else { Err(Errno::XDEV.into()) }
+        // What RESOLVE_NO_XDEV refuses.
+        if child.dev != dir.dev {
+            return Err(Errno::XDEV.into());
+        }
+        if self.is_spelled(dir, name)? { Ok(child) } else { Err(Errno::NOENT.into()) }
     }
 
     fn list(&self, dir: &RealDir) -> io::Result<Vec<Listed>> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let own = retry_on_intr(|| rustix::fs::openat(&dir.fd, ".", flags, RawMode::empty()))?;
         let mut names = Vec::new();
-        for item in rustix::fs::Dir::new(own)? {
+        for item in rustix::fs::Dir::new(open_listing(dir)?)? {
             let item = item?;
             let name = item.file_name().to_bytes();
             if name == b"." || name == b".." {
@@ -356,6 +381,13 @@ impl Fs for RealFs {
     }
 
     fn stat(&self, dir: &RealDir, name: &[u8]) -> io::Result<Option<Fingerprint>> {
+        match self.stat_folded(dir, name)? {
+            Some(found) if self.is_spelled(dir, name)? => Ok(Some(found)),
+            _ => Ok(None),
+        }
+    }
+
+    fn stat_folded(&self, dir: &RealDir, name: &[u8]) -> io::Result<Option<Fingerprint>> {
         let name = single(name)?;
         self.opened_up.steadily(|| {
             match retry_on_intr(|| rustix::fs::statat(&dir.fd, name, AtFlags::SYMLINK_NOFOLLOW)) {

@@ -36,6 +36,30 @@ fn paths_never_leave_the_root() {
     }
 }
 
+/// No volume here folds names: what is asked for on one that does must come to the same on one that does not.
+#[test]
+fn where_names_fold_they_are_found_as_they_are_listed() {
+    let (dir, fs) = rooted();
+    let fs = fs.folding_names();
+    std::fs::create_dir_all(dir.path().join("a/b")).unwrap();
+    std::fs::write(dir.path().join("a/b/file"), "x").unwrap();
+    let at = fs.open_dir(Some(&path("a/b"))).unwrap();
+    assert!(fs.open_dir(Some(&path("A/b"))).is_err());
+    assert_eq!(fs.stat(&at, b"file").unwrap(), fs.stat_folded(&at, b"file").unwrap());
+    assert_eq!((fs.stat(&at, b"file").unwrap().is_some(), fs.stat(&at, b"File").unwrap()), (true, None));
+}
+
+#[test]
+fn a_probe_for_folding_leaves_nothing() {
+    let (dir, fs) = rooted();
+    assert_eq!(fs.stat(&fs.open_dir(None).unwrap(), b"gone").unwrap(), None);
+    fs.open_dir(Some(&path("gone"))).err().unwrap();
+    let mut names: Vec<_> =
+        std::fs::read_dir(dir.path().join(".syncd")).unwrap().map(|item| item.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["hold", "tmp", "versions"]);
+}
+
 #[test]
 fn names_are_single_components() {
     let (_dir, fs) = rooted();

@@ -1,7 +1,7 @@
 //! What a scan tells, as tables of small trees, on the simulated and on the real disk.
 
 use super::*;
-use crate::disk::fs::sim::{Fault, OpKind};
+use crate::disk::fs::sim::{Fault, Folding, OpKind};
 use crate::disk::fs::{Errno, Fs, RealFs, SimFs};
 use crate::disk::hash::{HashOptions, wall_clock};
 use crate::disk::sim_journal::MemJournal;
@@ -193,6 +193,19 @@ fn differences() {
     check("link to a loop", "", "d/ d/up>.. d/self>self", "d/ d/self>self d/up>..");
     check("empty directory to link", "d/", "-d d>elsewhere", "d>elsewhere");
     check("swapped", "a b", "a=t b=a t=b", "a b");
+}
+
+/// NS2: the old spelling is gone, though the volume still answers for it.
+#[test]
+fn a_change_of_spelling_is_a_rename() {
+    let mut world = World::sim();
+    world.fs.set_folding(Folding { case: true, accents: true });
+    world.user("a d/ d/x").record(None);
+    world.user("a=A d=D");
+    assert_eq!(world.observe("a").0, "-a");
+    assert_eq!(world.observe("d/x").0, "-d/x");
+    assert_eq!(world.record(None), "D/ -a -d -d/x A D/x");
+    assert_eq!(world.record(None), "");
 }
 
 /// NS9: a directory that became a link keeps its files elsewhere, until a person says otherwise.

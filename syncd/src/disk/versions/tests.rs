@@ -93,6 +93,42 @@ fn a_version_never_shares_its_inode() {
     assert!(world.fs.private_tree().keys().all(|at| !at.starts_with("hold/")));
 }
 
+/// Somebody writes through another name while the file is taken away, and its place is taken before it can go back.
+#[test]
+fn a_conflict_copy_never_shares_its_inode() {
+    let world = world(b"old");
+    world.fs.user_link(&path("d/a.txt"), &path("other")).unwrap();
+    world.scan("d/a.txt");
+    let fs = SimFs::clone(&world.fs);
+    world.fs.set_hook(Some(Box::new(move |op| {
+        match (op.kind, op.name.as_slice()) {
+            (OpKind::Rename, b"0000000000000001") => fs.user_write(&path("other"), b"edit").unwrap(),
+            (OpKind::Rename, b"a.txt") => fs.user_write(&path("d/a.txt"), b"in its place").unwrap(),
+            _ => {}
+        }
+        Fault::None
+    })));
+    assert_eq!(world.commit(&[world.remove(1, "d/a.txt")]), [Outcome::DiskMoved]);
+    world.fs.set_hook(None);
+    world.fs.user_write(&path("other"), b"written later").unwrap();
+    let bytes: Vec<Vec<u8>> = tree(&world).into_iter().map(|(_, bytes)| bytes).collect();
+    assert_eq!(bytes, [b"edit".to_vec(), b"in its place".to_vec(), b"written later".to_vec()]);
+    assert!(world.fs.private_tree().keys().all(|at| !at.starts_with("hold/")));
+}
+
+#[test]
+fn what_no_row_names_is_kept_as_a_file_of_its_own() {
+    let world = world(b"old");
+    world.fs.user_link(&path("d/a.txt"), &path("other")).unwrap();
+    world.scan("d/a.txt");
+    world.commit(&[world.remove(1, "d/a.txt")]);
+    world.journal.commit(vec![Change::Released(ActionId(1))]);
+    crate::disk::recover(&*world.fs, &world.journal, DUE).unwrap();
+    world.fs.user_write(&path("other"), b"written later").unwrap();
+    assert_eq!(kept(&world).into_values().collect::<Vec<_>>(), [b"old".to_vec()]);
+    assert!(world.fs.private_tree().keys().all(|at| !at.starts_with("hold/")));
+}
+
 #[test]
 fn long_names_are_cut_and_found() {
     let world = World::simulated();

@@ -2,12 +2,14 @@
 //! changes; a hook sees every operation before it happens and may fail it or end the process there. What a user
 //! does beside syncd is in `user.rs`. Invariant: the same calls and choices give the same bytes.
 
+mod folding;
 mod state;
 #[cfg(test)]
 mod tests;
 mod user;
 
-pub use user::{Found, Place, UserFile};
+pub use folding::Folding;
+pub use user::{Found, Names, UserFile};
 
 use super::{Area, Errno, Fs, Listed, Private, RootId, Space, writable};
 use protocol::model::path::PRIVATE_DIR;
@@ -161,6 +163,11 @@ impl SimFs {
         self.state().tick_ns = nanos.max(1);
     }
 
+    /// Spellings that lead to one name. Set before anything stands there.
+    pub fn set_folding(&self, folding: Folding) {
+        self.state().folding = folding;
+    }
+
     /// Writes that would make the sum of all file sizes exceed this fail with ENOSPC.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.state().capacity = bytes;
@@ -249,7 +256,7 @@ impl SimFs {
 
     fn add(&self, dir: &SimDir, kind: OpKind, name: &[u8], node: Node, mode: Mode) -> io::Result<u64> {
         let mut state = self.in_dir(dir, kind, name)?;
-        if state.lookup(dir.inode, name)?.is_some() {
+        if state.folded(dir.inode, name)?.is_some() {
             return Err(Errno::EXIST.into());
         }
         let inode = state.make(node, mode);
@@ -319,7 +326,9 @@ impl Fs for SimFs {
     }
 
     fn private_child(&self, dir: &Private<SimDir>, name: &[u8]) -> io::Result<Private<SimDir>> {
-        self.open_child(dir, name).map(Private)
+        let state = self.in_dir(dir, OpKind::OpenDir, name)?;
+        let inode = state.reached(std::iter::once(name), dir.inode)?;
+        Ok(Private(SimDir { inode, generation: state.generation }))
     }
 
     fn open_dir(&self, path: Option<&RelPath>) -> io::Result<SimDir> {
@@ -347,6 +356,11 @@ impl Fs for SimFs {
     fn stat(&self, dir: &SimDir, name: &[u8]) -> io::Result<Option<Fingerprint>> {
         let state = self.in_dir(dir, OpKind::Stat, name)?;
         Ok(state.lookup(dir.inode, name)?.map(|inode| state.fingerprint(inode)))
+    }
+
+    fn stat_folded(&self, dir: &SimDir, name: &[u8]) -> io::Result<Option<Fingerprint>> {
+        let state = self.in_dir(dir, OpKind::Stat, name)?;
+        Ok(state.folded(dir.inode, name)?.map(|(_, inode)| state.fingerprint(inode)))
     }
 
     fn stat_dir(&self, dir: &SimDir) -> io::Result<Fingerprint> {
@@ -499,7 +513,8 @@ impl Fs for SimFs {
     fn rename_noreplace(&self, from: (&SimDir, &[u8]), to: (&SimDir, &[u8])) -> io::Result<()> {
         let mut state = self.in_dir(from.0, OpKind::Rename, to.1)?;
         let inode = state.existing(from.0.inode, from.1)?;
-        if state.lookup(to.0.inode, to.1)?.is_some() {
+        // As Linux has it, also where the other spelling is the file's own.
+        if state.folded(to.0.inode, to.1)?.is_some() {
             return Err(Errno::EXIST.into());
         }
         state.edit(vec![

@@ -3,6 +3,7 @@
 //! data and attributes of an inode reach `disk` on their own. Invariant: an inode in `live` is in `disk` too, in
 //! the state in which it was made or last synced; a `pending` operation is durable only when it has been applied.
 
+use super::folding::{Folding, are_apart};
 use crate::disk::fs::{Errno, writable};
 use protocol::model::{Mode, Mtime, RelPath};
 use protocol::sync::{Fingerprint, Kind};
@@ -10,6 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 pub(super) const ROOT: u64 = 2;
+/// A directory of the volume that is not in the folder: for names that only other programs know.
+pub(super) const OUTSIDE: u64 = 1;
 /// f_fsid of the simulated volume.
 const FS_ID: u64 = 7;
 /// How far each change moves the clock, in nanoseconds.
@@ -63,6 +66,7 @@ pub(super) struct State {
     pub capacity: Option<u64>,
     /// Directories that syncd opened up, with the modes that they are to have.
     pub opened_up: BTreeMap<u64, Mode>,
+    pub folding: Folding,
     /// Test of the tests: fsync answers well and does nothing.
     pub ignores_syncs: bool,
 }
@@ -71,7 +75,7 @@ impl State {
     pub fn new() -> Self {
         let now = Mtime::from_secs(1_700_000_000);
         let root = Inode { node: Node::Directory(BTreeMap::new()), mode: Mode::new(0o755), mtime: now, ctime: now };
-        let live = BTreeMap::from([(ROOT, root)]);
+        let live = BTreeMap::from([(ROOT, root.clone()), (OUTSIDE, root)]);
         Self {
             disk: live.clone(),
             live,
@@ -86,6 +90,7 @@ impl State {
             writers: BTreeMap::new(),
             capacity: None,
             opened_up: BTreeMap::new(),
+            folding: Folding::default(),
             ignores_syncs: false,
         }
     }
@@ -196,7 +201,7 @@ impl State {
     /// Carries a directory operation out for running programs, and leaves it pending for the disk.
     pub fn edit_as_root(&mut self, edits: Vec<Edit>) -> io::Result<()> {
         for edit in &edits {
-            if edit.dir != ROOT && self.links(edit.dir) == 0 {
+            if edit.dir > ROOT && self.links(edit.dir) == 0 {
                 // A handle outlives its directory, but nothing can be made in it any more.
                 return Err(Errno::NOENT.into());
             }
@@ -295,7 +300,7 @@ impl State {
         let (durable, rest) = pending.into_iter().partition(|_| chosen.next() == Some(true));
         self.pending = rest;
         let durable: Vec<Vec<Edit>> = durable;
-        durable.iter().for_each(|edits| apply_if_possible(&mut self.disk, edits));
+        durable.iter().for_each(|edits| apply_if_possible(&mut self.disk, edits, self.folding));
     }
 
     pub fn sync_all(&mut self) {
@@ -303,7 +308,7 @@ impl State {
             return;
         }
         let pending = std::mem::take(&mut self.pending);
-        pending.iter().for_each(|edits| apply_if_possible(&mut self.disk, edits));
+        pending.iter().for_each(|edits| apply_if_possible(&mut self.disk, edits, self.folding));
         for inode in self.dirty.clone() {
             self.sync_inode(inode);
         }
@@ -313,7 +318,7 @@ impl State {
     pub fn power_cut(&mut self, choose: &mut dyn FnMut(usize) -> usize) {
         for edits in std::mem::take(&mut self.pending) {
             if choose(2) == 1 {
-                apply_if_possible(&mut self.disk, &edits);
+                apply_if_possible(&mut self.disk, &edits, self.folding);
             }
         }
         for inode in std::mem::take(&mut self.dirty) {
@@ -357,7 +362,7 @@ fn gone(edits: &[Edit]) -> impl Iterator<Item = u64> {
 
 /// All edits of an operation or none: none when an earlier operation on one of its names was lost, or when it
 /// removes a directory that is not empty because of that. No file system loses the content of a directory so.
-fn apply_if_possible(inodes: &mut BTreeMap<u64, Inode>, edits: &[Edit]) {
+fn apply_if_possible(inodes: &mut BTreeMap<u64, Inode>, edits: &[Edit], folding: Folding) {
     let fits = |edit: &Edit| match &inodes[&edit.dir].node {
         Node::Directory(entries) => entries.get(&edit.name).copied() == edit.from,
         Node::File(_) | Node::Symlink(_) | Node::Special => false,
@@ -368,7 +373,7 @@ fn apply_if_possible(inodes: &mut BTreeMap<u64, Inode>, edits: &[Edit]) {
     let mut next = inodes.clone();
     edits.iter().for_each(|edit| apply(&mut next, edit));
     let is_empty = |inode: u64| !matches!(&next[&inode].node, Node::Directory(entries) if !entries.is_empty());
-    if gone(edits).all(is_empty) {
+    if gone(edits).all(is_empty) && are_apart(&next, edits, folding) {
         *inodes = next;
     }
 }
@@ -401,7 +406,7 @@ fn torn(durable: &[u8], written: &[u8], choose: &mut dyn FnMut(usize) -> usize) 
 /// What a file system check leaves: everything that has a name.
 fn reachable(inodes: &BTreeMap<u64, Inode>) -> BTreeMap<u64, Inode> {
     let mut found = BTreeMap::new();
-    let mut waiting = vec![ROOT];
+    let mut waiting = vec![ROOT, OUTSIDE];
     while let Some(inode) = waiting.pop() {
         let at = inodes[&inode].clone();
         if let Node::Directory(entries) = &at.node {

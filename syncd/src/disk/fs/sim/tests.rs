@@ -1,6 +1,6 @@
 //! The simulated file system against what POSIX and journaling file systems promise, and what they do not.
 
-use super::{Fault, Found, OpKind, SimFs, until_crash};
+use super::{Fault, Folding, Found, OpKind, SimFs, until_crash};
 use crate::disk::fs::{Area, Errno, Fs, errno};
 use crate::disk::testing::path;
 use protocol::model::{Mode, Mtime};
@@ -31,6 +31,35 @@ fn nothing_unsynced_is_promised_and_everything_synced_is() {
             expected.insert("made".to_owned(), b"bytes".to_vec());
         }
         assert_eq!(shown(&fs), expected, "keeps {keeps}");
+    }
+}
+
+#[test]
+fn a_volume_that_folds_names_has_one_for_all_spellings() {
+    for keeps in [0, 1] {
+        let fs = volume();
+        fs.set_folding(Folding { case: true, accents: true });
+        fs.user_write(&path("D"), b"").unwrap();
+        fs.user_delete(&path("d")).unwrap();
+        fs.user_mkdir(&path("D")).unwrap();
+        fs.user_write(&path("d/caf\u{e9}"), b"first").unwrap();
+        fs.user_write(&path("D/CAFE\u{301}"), b"second").unwrap();
+        assert_eq!(shown(&fs).into_keys().collect::<Vec<_>>(), ["D", "D/caf\u{e9}"]);
+        fs.user_sync();
+        assert!(fs.open_dir(Some(&path("d"))).is_err(), "a directory is opened as it is spelled");
+        let dir = fs.open_dir(Some(&path("D"))).unwrap();
+        let other = "CAF\u{c9}".as_bytes();
+        assert_eq!(fs.stat(&dir, other).unwrap(), None);
+        assert_eq!(fs.stat_folded(&dir, other).unwrap(), fs.stat(&dir, "caf\u{e9}".as_bytes()).unwrap());
+        let taken = fs.mkdir(&dir, other, Mode::new(0o755)).map_err(|error| errno(&error));
+        assert_eq!(taken, Err(Errno::EXIST));
+        let taken = fs.rename_noreplace((&dir, "caf\u{e9}".as_bytes()), (&dir, other)).map_err(|error| errno(&error));
+        assert_eq!(taken, Err(Errno::EXIST));
+        fs.user_rename(&path("d/cafe\u{301}"), &path("d/CAF\u{c9}")).unwrap();
+        fs.power_cut(|_| keeps);
+        let name = if keeps == 0 { "D/caf\u{e9}" } else { "D/CAF\u{c9}" };
+        assert_eq!(shown(&fs)[name], b"second");
+        assert_eq!(shown(&fs).len(), 2);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The user's side of a simulated volume: programs that change the tree beside syncd. The hook sees none of it.
 
-use super::state::{Edit, Node, ROOT, State};
+use super::state::{Edit, Node, OUTSIDE, ROOT, State};
 use super::{Errno, SimFs};
 use protocol::model::path::PRIVATE_DIR;
 use protocol::model::{Mode, Mtime, RelPath};
@@ -38,31 +38,23 @@ impl UserFile {
     }
 }
 
-/// Where an open file of a user is by now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+/// All names of an inode.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
     /// In the tree.
-    Tree(RelPath),
-    /// In `.syncd/`, by its path below that.
-    Private(String),
-    /// Without a name, or the handle died with the power.
-    Gone,
+    pub tree: Vec<RelPath>,
+    /// In `.syncd/`, by their paths below that.
+    pub private: Vec<String>,
+    /// Outside the folder.
+    pub outside: usize,
 }
 
 impl UserFile {
-    /// Where it is.
+    /// What it is called by now: nothing when the handle died with the power.
     #[must_use]
-    pub fn place(&self) -> Place {
+    pub fn names(&self) -> Names {
         let state = self.fs.state();
-        if state.power_cuts != self.power_cuts {
-            return Place::Gone;
-        }
-        let Some(path) = path_of(&state, ROOT, Vec::new(), self.inode) else { return Place::Gone };
-        let private = [PRIVATE_DIR.as_bytes(), b"/"].concat();
-        match path.strip_prefix(private.as_slice()) {
-            Some(below) => Place::Private(String::from_utf8_lossy(below).into_owned()),
-            None => RelPath::parse(&path).map_or(Place::Gone, Place::Tree),
-        }
+        if state.power_cuts == self.power_cuts { names(&state, self.inode) } else { Names::default() }
     }
 
     /// What it holds.
@@ -95,14 +87,18 @@ impl Drop for UserFile {
 }
 
 impl SimFs {
-    fn at<'a>(state: &State, path: &'a RelPath) -> io::Result<(u64, &'a [u8])> {
-        Ok((state.resolve(path.parent().as_ref())?, path.name()))
+    /// Programs reach a name by any spelling that the volume takes for it.
+    fn at(state: &State, path: &RelPath) -> io::Result<(u64, Vec<u8>)> {
+        let parent = path.parent();
+        let dir = state.reached(parent.iter().flat_map(RelPath::components), ROOT)?;
+        let listed = state.folded(dir, path.name())?;
+        Ok((dir, listed.map_or_else(|| path.name().to_vec(), |(listed, _)| listed)))
     }
 
     fn put(&self, path: &RelPath, node: Node, mode: Mode) -> io::Result<()> {
         let mut state = self.state();
         let (dir, name) = Self::at(&state, path)?;
-        let from = state.lookup(dir, name)?;
+        let from = state.lookup(dir, &name)?;
         if from.is_some_and(|from| matches!(state.inode(from).node, Node::Directory(_))) {
             return Err(Errno::ISDIR.into());
         }
@@ -114,7 +110,7 @@ impl SimFs {
             }
             Node::Symlink(_) | Node::Directory(_) | Node::Special => state.make(node, mode),
         };
-        state.edit_as_root(vec![Edit { dir, name: name.to_vec(), from, to: Some(made) }])
+        state.edit_as_root(vec![Edit { dir, name, from, to: Some(made) }])
     }
 
     /// Writes a file in place; makes it (0644) when it is missing.
@@ -122,7 +118,7 @@ impl SimFs {
         let found = {
             let state = self.state();
             let (dir, name) = Self::at(&state, path)?;
-            state.lookup(dir, name)?
+            state.lookup(dir, &name)?
         };
         match found {
             Some(inode) => self.state().change(inode, |data| *data = bytes.to_vec()),
@@ -149,38 +145,41 @@ impl SimFs {
     pub fn user_mkdir(&self, path: &RelPath) -> io::Result<()> {
         let mut state = self.state();
         let (dir, name) = Self::at(&state, path)?;
-        if state.lookup(dir, name)?.is_some() {
+        if state.lookup(dir, &name)?.is_some() {
             return Err(Errno::EXIST.into());
         }
         let made = state.make(Node::Directory(BTreeMap::new()), Mode::new(0o755));
-        state.edit_as_root(vec![Edit { dir, name: name.to_vec(), from: None, to: Some(made) }])
+        state.edit_as_root(vec![Edit { dir, name, from: None, to: Some(made) }])
     }
 
     /// Removes a file, a link or a directory with everything in it.
     pub fn user_delete(&self, path: &RelPath) -> io::Result<()> {
         let mut state = self.state();
         let (dir, name) = Self::at(&state, path)?;
-        let inode = state.existing(dir, name)?;
-        let mut edits = vec![Edit { dir, name: name.to_vec(), from: Some(inode), to: None }];
+        let inode = state.existing(dir, &name)?;
+        let mut edits = vec![Edit { dir, name, from: Some(inode), to: None }];
         empty(&state, inode, &mut edits);
         state.edit_as_root(edits)
     }
 
-    /// rename(2): replaces a file or link that stands at `to`.
+    /// rename(2): replaces a file or link that stands at `to`. To another spelling of itself it changes that.
     pub fn user_rename(&self, from: &RelPath, to: &RelPath) -> io::Result<()> {
         let mut state = self.state();
-        let ((from_dir, from_name), (to_dir, to_name)) = (Self::at(&state, from)?, Self::at(&state, to)?);
-        let inode = state.existing(from_dir, from_name)?;
-        let replaced = state.lookup(to_dir, to_name)?;
+        let ((from_dir, from_name), (to_dir, mut to_name)) = (Self::at(&state, from)?, Self::at(&state, to)?);
+        let inode = state.existing(from_dir, &from_name)?;
         if to == from || to.is_below(from) {
             return Err(Errno::INVAL.into());
         }
+        if (from_dir, &from_name) == (to_dir, &to_name) {
+            to_name = to.name().to_vec();
+        }
+        let replaced = state.lookup(to_dir, &to_name)?;
         if replaced.is_some_and(|replaced| matches!(state.inode(replaced).node, Node::Directory(_))) {
             return Err(Errno::EXIST.into());
         }
         state.edit_as_root(vec![
-            Edit { dir: from_dir, name: from_name.to_vec(), from: Some(inode), to: None },
-            Edit { dir: to_dir, name: to_name.to_vec(), from: replaced, to: Some(inode) },
+            Edit { dir: from_dir, name: from_name, from: Some(inode), to: None },
+            Edit { dir: to_dir, name: to_name, from: replaced, to: Some(inode) },
         ])
     }
 
@@ -188,18 +187,63 @@ impl SimFs {
     pub fn user_link(&self, from: &RelPath, to: &RelPath) -> io::Result<()> {
         let mut state = self.state();
         let ((from_dir, from_name), (to_dir, to_name)) = (Self::at(&state, from)?, Self::at(&state, to)?);
-        let inode = state.existing(from_dir, from_name)?;
-        if state.lookup(to_dir, to_name)?.is_some() {
+        let inode = state.existing(from_dir, &from_name)?;
+        if state.lookup(to_dir, &to_name)?.is_some() {
             return Err(Errno::EXIST.into());
         }
-        state.edit_as_root(vec![Edit { dir: to_dir, name: to_name.to_vec(), from: None, to: Some(inode) }])
+        state.edit_as_root(vec![Edit { dir: to_dir, name: to_name, from: None, to: Some(inode) }])
+    }
+
+    /// link(2) to a name outside the folder.
+    pub fn user_link_outside(&self, from: &RelPath, name: &[u8]) -> io::Result<()> {
+        let mut state = self.state();
+        let (dir, from) = Self::at(&state, from)?;
+        let inode = state.existing(dir, &from)?;
+        let before = state.lookup(OUTSIDE, name)?;
+        state.edit_as_root(vec![Edit { dir: OUTSIDE, name: name.to_vec(), from: before, to: Some(inode) }])?;
+        state.sync_names(OUTSIDE);
+        Ok(())
+    }
+
+    /// Writes in place through a name outside the folder.
+    pub fn user_write_outside(&self, name: &[u8], bytes: &[u8]) -> io::Result<()> {
+        let mut state = self.state();
+        let inode = state.existing(OUTSIDE, name)?;
+        state.change(inode, |data| *data = bytes.to_vec())?;
+        state.sync_inode(inode);
+        Ok(())
+    }
+
+    /// What the file with a name outside the folder is called in it.
+    #[must_use]
+    pub fn names_of_outside(&self, name: &[u8]) -> Names {
+        let state = self.state();
+        let inode = state.existing(OUTSIDE, name);
+        inode.map_or_else(|_| Names::default(), |inode| names(&state, inode))
+    }
+
+    /// What the object at a path is called, by this name and others.
+    #[must_use]
+    pub fn names_of(&self, path: &RelPath) -> Names {
+        let state = self.state();
+        let inode = Self::at(&state, path).and_then(|(dir, name)| state.existing(dir, &name));
+        inode.map_or_else(|_| Names::default(), |inode| names(&state, inode))
+    }
+
+    /// Paths in `.syncd/versions/` and in the tree whose objects have other names too.
+    #[must_use]
+    pub fn shared(&self) -> Vec<String> {
+        let state = self.state();
+        let mut all = Vec::new();
+        shared(&state, ROOT, "", &mut all);
+        all
     }
 
     /// chmod(2).
     pub fn user_chmod(&self, path: &RelPath, mode: Mode) -> io::Result<()> {
         let mut state = self.state();
         let (dir, name) = Self::at(&state, path)?;
-        let inode = state.existing(dir, name)?;
+        let inode = state.existing(dir, &name)?;
         state.set_attrs(inode, Some(mode), None);
         Ok(())
     }
@@ -208,7 +252,7 @@ impl SimFs {
     pub fn user_touch(&self, path: &RelPath, mtime: Mtime) -> io::Result<()> {
         let mut state = self.state();
         let (dir, name) = Self::at(&state, path)?;
-        let inode = state.existing(dir, name)?;
+        let inode = state.existing(dir, &name)?;
         state.set_attrs(inode, None, Some(mtime));
         Ok(())
     }
@@ -217,7 +261,7 @@ impl SimFs {
     pub fn user_open(&self, path: &RelPath) -> io::Result<UserFile> {
         let mut state = self.state();
         let (dir, name) = Self::at(&state, path)?;
-        let inode = state.existing(dir, name)?;
+        let inode = state.existing(dir, &name)?;
         *state.writers.entry(inode).or_default() += 1;
         Ok(UserFile { fs: self.clone(), inode, power_cuts: state.power_cuts })
     }
@@ -227,7 +271,7 @@ impl SimFs {
         let mut state = self.state();
         let mut dirs = vec![ROOT];
         for name in path.components() {
-            let Ok(Some(inode)) = state.lookup(dirs[dirs.len() - 1], name) else { break };
+            let Ok(Some((_, inode))) = state.folded(dirs[dirs.len() - 1], name) else { break };
             state.sync_inode(inode);
             if !matches!(state.inode(inode).node, Node::Directory(_)) {
                 break;
@@ -240,11 +284,25 @@ impl SimFs {
         }
     }
 
+    /// A path as what stands there, and what it is in, is spelled.
+    #[must_use]
+    pub fn user_spelling(&self, path: &RelPath) -> RelPath {
+        let state = self.state();
+        let mut spelled: Vec<Vec<u8>> = Vec::new();
+        let mut dir = Some(ROOT);
+        for name in path.components() {
+            let found = dir.and_then(|dir| state.folded(dir, name).ok().flatten());
+            dir = found.as_ref().map(|(_, inode)| *inode);
+            spelled.push(found.map_or_else(|| name.to_vec(), |(listed, _)| listed));
+        }
+        RelPath::parse(&spelled.join(&b'/')).expect("names of a path and of the volume")
+    }
+
     /// Whether something stands at a path.
     #[must_use]
     pub fn user_sees(&self, path: &RelPath) -> bool {
         let state = self.state();
-        Self::at(&state, path).is_ok_and(|(dir, name)| matches!(state.lookup(dir, name), Ok(Some(_))))
+        Self::at(&state, path).is_ok_and(|(dir, name)| matches!(state.lookup(dir, &name), Ok(Some(_))))
     }
 
     /// Everything that the user did so far is durable.
@@ -274,13 +332,45 @@ impl SimFs {
     }
 }
 
-/// Some path of an inode.
-fn path_of(state: &State, dir: u64, prefix: Vec<u8>, inode: u64) -> Option<Vec<u8>> {
-    let entries = state.entries(dir).ok()?;
-    entries.iter().find_map(|(name, at)| {
-        let path = if prefix.is_empty() { name.clone() } else { [&prefix, b"/".as_slice(), name].concat() };
-        if *at == inode { Some(path) } else { path_of(state, *at, path, inode) }
-    })
+fn names(state: &State, inode: u64) -> Names {
+    let mut paths = Vec::new();
+    paths_of(state, ROOT, &[], inode, &mut paths);
+    let mut names = Names { outside: outside(state, inode).count(), ..Names::default() };
+    let private = [PRIVATE_DIR.as_bytes(), b"/"].concat();
+    for path in paths {
+        match path.strip_prefix(private.as_slice()) {
+            Some(below) => names.private.push(String::from_utf8_lossy(below).into_owned()),
+            None => names.tree.extend(RelPath::parse(&path).ok()),
+        }
+    }
+    names
+}
+
+fn outside(state: &State, inode: u64) -> impl Iterator<Item = &Vec<u8>> {
+    let entries = state.entries(OUTSIDE).expect("it is a directory");
+    entries.iter().filter(move |(_, at)| **at == inode).map(|(name, _)| name)
+}
+
+fn paths_of(state: &State, dir: u64, prefix: &[u8], inode: u64, paths: &mut Vec<Vec<u8>>) {
+    let Ok(entries) = state.entries(dir) else { return };
+    for (name, at) in entries {
+        let path = if prefix.is_empty() { name.clone() } else { [prefix, b"/", name].concat() };
+        paths_of(state, *at, &path, inode, paths);
+        if *at == inode {
+            paths.push(path);
+        }
+    }
+}
+
+fn shared(state: &State, dir: u64, prefix: &str, all: &mut Vec<String>) {
+    let Ok(entries) = state.entries(dir) else { return };
+    for (name, inode) in entries {
+        let path = format!("{prefix}{}", String::from_utf8_lossy(name));
+        if matches!(state.inode(*inode).node, Node::File(_)) && state.links(*inode) > 1 {
+            all.push(path.clone());
+        }
+        shared(state, *inode, &format!("{path}/"), all);
+    }
 }
 
 /// Removes everything in a directory.
