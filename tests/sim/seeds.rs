@@ -93,7 +93,7 @@ fn is_missed(name: &str) {
 }
 
 /// Those of the shells that a few hundred runs notice. All: `sim --mutants`.
-const QUICK: [&str; 16] = [
+const QUICK: [&str; 17] = [
     "sync_dir",
     "sync_file",
     "ctime",
@@ -110,6 +110,7 @@ const QUICK: [&str; 16] = [
     "racy",
     "counter",
     "tombstones",
+    "links",
 ];
 
 #[test]
