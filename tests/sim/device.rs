@@ -11,7 +11,7 @@ use super::user::{Deed, Thing, Through, User, moved};
 use super::volume::{Lost, Race, is_over};
 use protocol::model::{Content, DeviceId, Entry, FileContent, RelPath, ReplicaId, Timestamp};
 use protocol::sync::engine::{Alarm, Config, Effect, Engine, Event, View};
-use protocol::sync::{Action, ActionId, Change, Journal, Outcome, Rows, Step};
+use protocol::sync::{Action, ActionId, Change, Fingerprint, Journal, Outcome, Rows, Step};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use syncd::disk::fs::sim::{Names, UserFile, until_crash};
@@ -153,10 +153,17 @@ impl Device {
         let power = std::mem::take(&mut self.by_power);
         self.store.end(power, rng);
         let lost = self.drive.end(power, rng);
+        // Directories that went before anyone heard of them, in the order of their paths. What the sync put into one of
+        // them goes along, as with a file system whose fsync of a directory does not reach above it.
+        let mut unheard: Vec<&RelPath> = Vec::new();
         for Lost { deed, fingerprint } in &lost {
             let have = self.store.get(&deed.path).have.filter(|have| !have.racy);
             let recorded = have.and_then(|have| have.fingerprint);
-            if recorded.zip(*fingerprint).is_some_and(|(recorded, was)| was.unchanged_since(&recorded)) {
+            let is_that =
+                |recorded: Fingerprint, was: Fingerprint| was.unchanged_since(&recorded) && was.inode == recorded.inode;
+            if !recorded.zip(*fingerprint).is_some_and(|(recorded, was)| is_that(recorded, was)) {
+                unheard.push(&deed.path);
+            } else if !unheard.iter().any(|above| deed.path.is_below(above)) {
                 self.taken.get_or_insert_with(|| deed.path.clone());
             }
         }

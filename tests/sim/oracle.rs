@@ -143,6 +143,10 @@ impl Oracle {
         }
         if let Some(gone) = before.filter(|gone| Some(*gone) != after) {
             self.supersede(path, gone);
+            // Written over while the sync was moving it here, by whoever saw it here.
+            if let Some(from) = &known.moved_from {
+                self.supersede(from, gone);
+            }
             let along = self.renamed_within.iter().filter(|(_, to)| path.is_below(to));
             let before: Vec<RelPath> = along.map(|(from, to)| moved(path, to, from)).collect();
             for path in before {

@@ -245,9 +245,10 @@ fn check(pair: &Pair, operation: &Operation, directory: &str, seed: u64, expecte
         if !copies.is_empty() {
             return Err(format!("{} has conflict copies: {copies:?}", device.name()));
         }
-        let problems = &device.folder()["problems"];
-        if problems.as_array().is_some_and(|problems| !problems.is_empty()) {
-            return Err(format!("{} lists problems: {problems}", device.name()));
+        let problems = || device.folder()["problems"].as_array().cloned().unwrap_or_default();
+        // What could not be watched is tried again after 5 s.
+        if within(Duration::from_secs(15), || problems().is_empty().then_some(())).is_none() {
+            return Err(format!("{} lists problems: {:?}", device.name(), problems()));
         }
         let temps = || fs::read_dir(device.at(".syncd/tmp")).map_or(0, Iterator::count);
         if within(Duration::from_secs(5), || (temps() == 0).then_some(())).is_none() {

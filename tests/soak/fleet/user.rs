@@ -52,8 +52,8 @@ impl User {
             52..60 => ("save", self.save(&path, rng, oracle)),
             60..78 => ("write", self.write(&path, rng, oracle)),
             78..84 => ("mkdir", fs::create_dir_all(self.invent(rng, &dirs))),
-            84..88 => ("link", symlink(format!("d{}/f{}", rng.below(4), rng.below(NAMES)), self.invent(rng, &dirs))),
-            88..90 => ("hard link", fs::hard_link(&path, self.invent(rng, &dirs))),
+            84..88 => ("link", link(&self.invent(rng, &dirs), rng)),
+            88..90 => ("hard link", fs::hard_link(&path, fit_for(&path, self.invent(rng, &dirs)))),
             90..94 => ("copy", self.copy(&path, &self.invent(rng, &dirs))),
             _ => ("write a large file", self.write_large(&path, rng, oracle)),
         };
@@ -174,7 +174,7 @@ impl User {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE).map_err(io::Error::from)
+        renameat_with(CWD, from, CWD, &fit_for(from, to.to_owned()), RenameFlags::NOREPLACE).map_err(io::Error::from)
     }
 
     /// The old file becomes a backup, a new one is written, the backup goes.
@@ -207,6 +207,22 @@ impl User {
         let bytes = fs::read(from)?;
         OpenOptions::new().write(true).create_new(true).open(to)?.write_all(&bytes)
     }
+}
+
+/// Makes a link that leads somewhere, perhaps.
+fn link(at: &Path, rng: &mut Rng) -> io::Result<()> {
+    symlink(format!("d{}/f{}", rng.below(4), rng.below(NAMES)), link_name(at))
+}
+
+/// Links have names of their own: one in the place of a directory that was synced is a question, and nobody answers here.
+fn link_name(at: &Path) -> PathBuf {
+    let name = at.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    at.with_file_name(format!("l{name}"))
+}
+
+/// Where the object at `from` may go when it is to go to `to`.
+fn fit_for(from: &Path, to: PathBuf) -> PathBuf {
+    if from.is_symlink() { link_name(&to) } else { to }
 }
 
 /// People who write through a link write elsewhere; these do not.

@@ -16,6 +16,10 @@ use std::time::{Duration, Instant};
 
 /// How soon hints that the receiver had no room for are offered again.
 const OFFER_AGAIN: Duration = Duration::from_millis(20);
+/// How soon directories that could not be watched are tried again; twice as long after every failure.
+const WATCH_AGAIN: Duration = Duration::from_secs(5);
+/// But at least this often: somebody may have raised a limit.
+const WATCH_AGAIN_MAX: Duration = Duration::from_secs(3600);
 
 /// Takes hints, or gives them back when it has no room: they are merged with later ones and offered again.
 pub type Emit = Box<dyn FnMut(Dirty) -> Result<(), Dirty> + Send>;
@@ -50,9 +54,18 @@ struct Shared {
 struct Inner {
     coalescer: Coalescer,
     state: WatchState,
+    /// Something is not watched that may be later.
+    again: Option<Again>,
     /// The last cookie handed out, the last whose event came back, and the last before which all is handed over.
     cookies: Cookies,
     stopping: bool,
+}
+
+/// The next attempt to watch what could not be watched.
+#[derive(Clone, Copy, Debug)]
+struct Again {
+    at: Timestamp,
+    pause: Duration,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -60,6 +73,14 @@ struct Cookies {
     written: u64,
     seen: u64,
     flushed: u64,
+}
+
+impl Inner {
+    /// Notes an error of the system's watcher, which is tried again after a pause.
+    fn degrade(&mut self, now: Timestamp, root: &Path, error: &notify::Error, pause: Duration) {
+        self.state.degrade(root, error);
+        self.again.get_or_insert(Again { at: now.after(pause), pause });
+    }
 }
 
 impl Shared {
@@ -87,7 +108,7 @@ impl Shared {
                 }
             }
             Err(error) => {
-                inner.state.degrade(&self.root, &error);
+                inner.degrade(now, &self.root, &error, WATCH_AGAIN);
                 inner.coalescer.overflow(now);
             }
         }
@@ -113,7 +134,7 @@ impl Watcher {
         };
         let thread_shared = Arc::clone(&shared);
         let spawned =
-            std::thread::Builder::new().name("watch".into()).spawn(move || hand_over(&thread_shared, &watcher, emit));
+            std::thread::Builder::new().name("watch".into()).spawn(move || hand_over(&thread_shared, watcher, emit));
         let thread = match spawned {
             Ok(thread) => Some(thread),
             Err(error) => {
@@ -160,6 +181,16 @@ impl Watcher {
         waited.unwrap_or_else(PoisonError::into_inner).0.cookies.flushed >= number
     }
 
+    /// Lets the pause before the next attempt be over.
+    #[cfg(test)]
+    pub(super) fn try_again_now(&self) {
+        let mut inner = self.shared.lock();
+        let now = self.shared.now();
+        inner.again.iter_mut().for_each(|again| again.at = now);
+        drop(inner);
+        self.shared.changed.notify_all();
+    }
+
     /// What the system's callback does, for tests that need an event the system will not send.
     #[cfg(test)]
     pub(super) fn inject(&self, event: notify::Result<notify::Event>) {
@@ -188,7 +219,8 @@ fn system_watcher(shared: &Arc<Shared>) -> notify::Result<RecommendedWatcher> {
         Err(error)
             if matches!(error.kind, notify::ErrorKind::MaxFilesWatch) && error.paths != [shared.root.clone()] =>
         {
-            shared.lock().state.degrade(&shared.root, &error);
+            let now = shared.now();
+            shared.lock().degrade(now, &shared.root, &error, WATCH_AGAIN);
         }
         done => done?,
     }
@@ -196,8 +228,11 @@ fn system_watcher(shared: &Arc<Shared>) -> notify::Result<RecommendedWatcher> {
 }
 
 /// The thread: waits for what is due, and hands it over.
-fn hand_over(shared: &Shared, watcher: &RecommendedWatcher, mut emit: Emit) {
+fn hand_over(shared: &Shared, mut watcher: RecommendedWatcher, mut emit: Emit) {
     while let Some(due) = next_due(shared) {
+        if let Some(pause) = due.again {
+            watch_again(shared, &mut watcher, pause);
+        }
         // Watches for new directories are added after their events came in. The watcher answers this question
         // after that, so the scan of a subtree starts when its own changes are no longer missed.
         if !due.dirty.subtrees.is_empty() || due.dirty.overflow {
@@ -215,8 +250,25 @@ fn hand_over(shared: &Shared, watcher: &RecommendedWatcher, mut emit: Emit) {
     }
 }
 
+/// Another attempt at everything: what is watched already stays so. When it succeeds, what went by unseen is looked at.
+fn watch_again(shared: &Shared, watcher: &mut RecommendedWatcher, pause: Duration) {
+    let watched = watcher.watch(&shared.root, RecursiveMode::Recursive);
+    let now = shared.now();
+    let mut inner = shared.lock();
+    // What failed meanwhile has its own next attempt.
+    if inner.again.is_none() {
+        inner.state = slow_events(&shared.root);
+    }
+    match watched {
+        Ok(()) => inner.coalescer.overflow(now),
+        Err(error) => inner.degrade(now, &shared.root, &error, (pause * 2).min(WATCH_AGAIN_MAX)),
+    }
+}
+
 struct Due {
     dirty: Dirty,
+    /// What could not be watched is to be tried again, after this pause.
+    again: Option<Duration>,
     /// All events before this cookie's are in `dirty` or were handed over before.
     cookie: u64,
 }
@@ -230,14 +282,16 @@ fn next_due(shared: &Shared) -> Option<Due> {
         }
         let now = shared.now();
         if inner.cookies.seen > inner.cookies.flushed {
-            return Some(Due { dirty: inner.coalescer.flush(now), cookie: inner.cookies.seen });
+            return Some(Due { dirty: inner.coalescer.flush(now), again: None, cookie: inner.cookies.seen });
         }
         let dirty = inner.coalescer.poll(now);
-        if !dirty.is_empty() {
-            return Some(Due { dirty, cookie: 0 });
+        let again = inner.again.take_if(|again| again.at <= now).map(|again| again.pause);
+        if !dirty.is_empty() || again.is_some() {
+            return Some(Due { dirty, again, cookie: 0 });
         }
         // A millisecond at least: times are cut to milliseconds, so a wait of zero would spin.
-        let wait = inner.coalescer.wake_at().map(|at| at.since(now).max(Duration::from_millis(1)));
+        let wake_at = [inner.coalescer.wake_at(), inner.again.map(|again| again.at)].into_iter().flatten().min();
+        let wait = wake_at.map(|at| at.since(now).max(Duration::from_millis(1)));
         inner = match wait {
             Some(wait) => shared.changed.wait_timeout(inner, wait).unwrap_or_else(PoisonError::into_inner).0,
             None => shared.changed.wait(inner).unwrap_or_else(PoisonError::into_inner),

@@ -173,6 +173,20 @@ fn the_watch_limit_is_told() {
 }
 
 #[test]
+fn what_could_not_be_watched_is_tried_again() {
+    let fixture = Fixture::new();
+    let error = notify::Error::io(std::io::ErrorKind::NotADirectory.into()).add_path(fixture.at("d"));
+    fixture.watcher.inject(Err(error));
+    fixture.until("a full scan", |dirty| dirty.overflow);
+    assert_ne!(fixture.watcher.state(), WatchState::On);
+    fixture.watcher.try_again_now();
+    fixture.until("another full scan", |dirty| dirty.overflow);
+    assert_eq!(fixture.watcher.state(), WatchState::On);
+    std::fs::write(fixture.at("a"), "x").unwrap();
+    fixture.until("a change", |dirty| dirty.paths.contains(&path("a")));
+}
+
+#[test]
 fn a_folder_that_cannot_be_watched() {
     let watcher = Watcher::start(Path::new("/nonexistent/folder"), Box::new(|_| Ok(())));
     assert!(watcher.state().is_off());
