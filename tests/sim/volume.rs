@@ -441,7 +441,7 @@ impl Files for Volume {
     }
 
     fn begin(&mut self, salt: u64) {
-        self.is_careful = !self.has_careless || salt / 8 % 2 == 0;
+        self.is_careful = !self.has_careless || (salt / 8).is_multiple_of(2);
     }
 
     fn put(&mut self, path: &RelPath, thing: &Thing, _mode: Mode, mtime: Mtime) {

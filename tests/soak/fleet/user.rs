@@ -174,7 +174,7 @@ impl User {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        renameat_with(CWD, from, CWD, &fit_for(from, to.to_owned()), RenameFlags::NOREPLACE).map_err(io::Error::from)
+        renameat_with(CWD, from, CWD, fit_for(from, to.to_owned()), RenameFlags::NOREPLACE).map_err(io::Error::from)
     }
 
     /// The old file becomes a backup, a new one is written, the backup goes.
