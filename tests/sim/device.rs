@@ -153,17 +153,12 @@ impl Device {
         let power = std::mem::take(&mut self.by_power);
         self.store.end(power, rng);
         let lost = self.drive.end(power, rng);
-        // Directories that went before anyone heard of them, in the order of their paths. What the sync put into one of
-        // them goes along, as with a file system whose fsync of a directory does not reach above it.
-        let mut unheard: Vec<&RelPath> = Vec::new();
         for Lost { deed, fingerprint } in &lost {
             let have = self.store.get(&deed.path).have.filter(|have| !have.racy);
             let recorded = have.and_then(|have| have.fingerprint);
             let is_that =
                 |recorded: Fingerprint, was: Fingerprint| was.unchanged_since(&recorded) && was.inode == recorded.inode;
-            if !recorded.zip(*fingerprint).is_some_and(|(recorded, was)| is_that(recorded, was)) {
-                unheard.push(&deed.path);
-            } else if !unheard.iter().any(|above| deed.path.is_below(above)) {
+            if recorded.zip(*fingerprint).is_some_and(|(recorded, was)| is_that(recorded, was)) {
                 self.taken.get_or_insert_with(|| deed.path.clone());
             }
         }

@@ -28,6 +28,7 @@ pub fn make_durable<F: Fs>(fs: &F, found: &[Observation], missing: &[RelPath]) -
     if files.len() + directories.len() >= GROUP_SYNC_MIN {
         return fs.sync_all();
     }
+    with_ancestors(&mut directories);
     for path in files {
         let synced = fs
             .open_dir(path.parent().as_ref())
@@ -40,6 +41,17 @@ pub fn make_durable<F: Fs>(fs: &F, found: &[Observation], missing: &[RelPath]) -
         after(fs, synced)?;
     }
     Ok(())
+}
+
+/// Adds what is above, since a directory there may be as new: one that took the place of another is no finding. What is
+/// durable already costs next to nothing.
+pub(super) fn with_ancestors(directories: &mut BTreeSet<Option<RelPath>>) {
+    let above = |dir: &RelPath| std::iter::successors(dir.parent(), RelPath::parent).collect::<Vec<_>>();
+    let all: Vec<RelPath> = directories.iter().flatten().flat_map(above).collect();
+    if !directories.is_empty() {
+        directories.insert(None);
+    }
+    directories.extend(all.into_iter().map(Some));
 }
 
 /// What may not be opened can still be synced with everything else.

@@ -1,6 +1,7 @@
 //! What every change of a tree needs: the directories it touches, the way from a path to a handle and a name, and
 //! a place for bytes that nobody expected. Invariant: nothing here overwrites or removes a user's bytes.
 
+use super::durable::with_ancestors;
 use super::fs::{Area, Errno, Fs, Private, errno, problem};
 use super::look;
 use protocol::model::{Content, RelPath};
@@ -181,12 +182,13 @@ impl<'a, F: Fs> Tree<'a, F> {
     pub fn flush(&mut self) -> io::Result<()> {
         self.close_again()?;
         let files = std::mem::take(&mut self.files_to_sync);
-        let touched = std::mem::take(&mut self.touched);
+        let mut touched = std::mem::take(&mut self.touched);
         let private = std::mem::take(&mut self.private_to_sync);
         let barriers = files.len() + touched.len() + private.len();
         if std::mem::take(&mut self.sync_all) || barriers >= GROUP_SYNC_MIN {
             return self.fs.sync_all();
         }
+        with_ancestors(&mut touched);
         for file in &files {
             self.fs.sync_file(file)?;
         }
