@@ -295,6 +295,8 @@ impl<F: Fs> Batch<'_, F> {
         let mtime = Some(action.entry.mtime).filter(|mtime| !is_directory && *mtime != before.mtime);
         let mode = if before.kind == Kind::Symlink { before.mode } else { action.entry.mode };
         if mtime.is_none() && mode == before.mode {
+            // What was moved has changed just now as well.
+            let racy = racy || before.kind == Kind::File && before.is_young(fs.granularity());
             return Ok(Applied { fingerprint: Some(before), racy });
         }
         fs.set_attrs(&at.dir, &at.name, &before, mode, mtime)

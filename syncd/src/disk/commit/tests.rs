@@ -312,6 +312,23 @@ fn a_file_as_young_as_our_own_chmod_is_hashed_again() {
 }
 
 #[test]
+fn a_file_as_young_as_our_own_move_is_hashed_again() {
+    for (mtime, racy) in [(0, false), (3600, true)] {
+        let world = World::simulated();
+        world.fs.set_tick(1_000_000_000);
+        world.fs.user_write(&path("a"), b"one").unwrap();
+        let written = world.fs.now().secs;
+        world.fs.user_touch(&path("a"), Mtime::from_secs(written + mtime)).unwrap();
+        world.scan("a");
+        world.fs.advance(Duration::from_secs(3600));
+        let mut rename = world.rename(1, "a", "b");
+        (rename.entry.mtime, rename.entry.mode) = (world.have("a").entry.mtime, world.have("a").entry.mode);
+        assert_eq!(world.commit(&[rename]), [Outcome::Done]);
+        assert_eq!(world.have("b").racy, racy, "an mtime {mtime} s after the write");
+    }
+}
+
+#[test]
 fn one_path_that_may_not_be_read_stops_no_other_at_start() {
     let world = World::simulated();
     world.fs.user_mkdir(&path("d")).unwrap();
