@@ -358,7 +358,11 @@ impl Oracle {
         let copies = tree.iter().filter(|(path, _)| is_copy(path));
         for (path, content) in copies {
             let edited = self.events.iter().any(|event| event.did == Did::User && event.path == *path);
-            if !edited && !self.has_conflict(&base(path), *content) {
+            // Made in a directory that a user renamed meanwhile, it went along.
+            let along = self.renamed_within.iter().filter(|(_, to)| path.is_below(to));
+            let mut before = along.map(|(from, to)| moved(path, to, from));
+            let has_conflict = |path: &RelPath| self.has_conflict(&base(path), *content);
+            if !edited && !has_conflict(path) && !before.any(|path| has_conflict(&path)) {
                 return Some(format!("{path:?} is a conflict copy without a conflict"));
             }
         }

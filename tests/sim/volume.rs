@@ -9,7 +9,7 @@ use super::flawed_fs::FlawedFs;
 use super::oracle::{Identity, is_copy};
 use super::rng::Rng;
 use super::scenario::Act;
-use super::user::{Deed, Files, Object, Thing, Through, User};
+use super::user::{Deed, Files, Object, Thing, Through, User, moved};
 use super::weather::{Faults, Weather};
 use protocol::model::{Content, Mode, Mtime, RelPath};
 use protocol::sync::{Action, ActionId, Disk, Fingerprint, Kind, Outcome, Step};
@@ -489,6 +489,10 @@ impl Files for Volume {
 
     fn rename_all(&mut self, from: &RelPath, to: &RelPath) {
         self.fs.user_rename(from, to).expect("the user knows what stands there");
+        let mut loose = self.loose();
+        let along: Vec<RelPath> = loose.iter().filter(|path| path.is_below(from)).map(|p| moved(p, from, to)).collect();
+        loose.extend(along);
+        drop(loose);
         self.close(to);
         self.close(from);
     }

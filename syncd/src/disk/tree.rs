@@ -4,9 +4,9 @@
 use super::durable::with_ancestors;
 use super::fs::{Area, Errno, Fs, Private, errno, problem};
 use super::look;
-use protocol::model::{Content, RelPath};
+use protocol::model::{Content, Mode, Mtime, RelPath};
 use protocol::sync::conflict_name::conflict_paths;
-use protocol::sync::{ActionId, Change, Fingerprint, Held, Outcome};
+use protocol::sync::{ActionId, Change, Fingerprint, Held, Kind, Outcome};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
@@ -16,6 +16,17 @@ pub(super) const GROUP_SYNC_MIN: usize = 64;
 
 /// Times that a file is copied which changes meanwhile.
 const COPY_TRIES_MAX: usize = 3;
+
+/// Of an object that cannot be looked at now: nothing is unchanged since.
+const UNKNOWN: Fingerprint = Fingerprint {
+    fs: 0,
+    inode: 0,
+    kind: Kind::Special,
+    size: 0,
+    mtime: Mtime::from_secs(0),
+    ctime: Mtime::from_secs(0),
+    mode: Mode::new(0),
+};
 
 /// The name of an action's object in `hold/`.
 pub(super) fn hold_name(id: ActionId) -> Vec<u8> {
@@ -208,7 +219,8 @@ impl<'a, F: Fs> Tree<'a, F> {
 
     /// A displaced object stays in `hold/` until it becomes a version or a copy.
     pub fn keep_held(&mut self, id: ActionId, path: &RelPath, content: Content) {
-        if let Ok(Some(fingerprint)) = self.held_at(id) {
+        // Without a row what is written into it late would wait in `hold/` until the next start.
+        if let Some(fingerprint) = self.held_at(id).unwrap_or(Some(UNKNOWN)) {
             self.changes.push(Change::Held(Held { id, path: path.clone(), fingerprint, content, since: self.now }));
         }
     }

@@ -7,6 +7,8 @@ use crate::disk::testing::{NOW, World, path};
 use protocol::model::Mtime;
 use protocol::sync::{ActionId, Outcome, Rows};
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const DUE: i64 = NOW + 601;
 const DAY: i64 = 86_400;
@@ -269,6 +271,37 @@ fn a_clock_set_back_does_not_keep_objects_for_ever() {
     let world = world(b"old");
     assert_eq!(world.commit(&[world.remove(1, "d/a.txt")]), [Outcome::Done]);
     assert_eq!(release_at(&world, NOW - DAY), 1);
+}
+
+/// A displaced file that could not be looked at just then is still watched for late writes.
+#[test]
+fn an_object_that_could_not_be_looked_at_is_not_forgotten() {
+    let was_replaced = [1, 2, 3, 4].map(|failing| {
+        let world = world(b"old");
+        let writer = world.fs.user_open(&path("d/a.txt")).unwrap();
+        let action = world.install(1, "d/a.txt", b"new");
+        let failed = Arc::new(AtomicBool::new(false));
+        let (mut displaced, mut looks, flag) = (false, 0, Arc::clone(&failed));
+        world.fs.set_hook(Some(Box::new(move |op| {
+            displaced |= op.kind == OpKind::Exchange;
+            let is_look = displaced && op.kind == OpKind::Stat && op.name == b"0000000000000001";
+            looks += u32::from(is_look);
+            if !is_look || looks != failing {
+                return Fault::None;
+            }
+            flag.store(true, Ordering::Relaxed);
+            Fault::Errno(Errno::IO)
+        })));
+        let outcomes = world.commit(&[action]);
+        world.fs.set_hook(None);
+        writer.append(b" and late");
+        drop(writer);
+        release_at(&world, DUE);
+        let is_in_tree = world.fs.tree().values().any(|found| found.bytes == b"old and late");
+        assert!(is_in_tree, "look {failing}, {outcomes:?}: {:?}", world.fs.private_tree());
+        failed.load(Ordering::Relaxed) && outcomes == [Outcome::Done]
+    });
+    assert!(was_replaced.contains(&true), "every failed look kept the file where it was");
 }
 
 #[test]
