@@ -375,10 +375,17 @@ impl<F: Fs> Settling<'_, F> {
         self.tree.fs.stat(&at.dir, &at.name)?.ok_or_else(|| Errno::NOENT.into())
     }
 
-    /// Held rows whose object found its place just before the crash.
+    /// Held rows whose object found its place just before the crash. One that could not take its name takes it now.
     fn drop_lost_rows<J: Journal + ?Sized>(&mut self, journal: &J) -> io::Result<()> {
+        let fs = self.tree.fs;
         for held in journal.held() {
-            if self.tree.held_at(held.id)?.is_none() {
+            if self.tree.held_at(held.id)?.is_some() {
+                continue;
+            }
+            let (name, old) = (hold_name(held.id), old_name(held.id));
+            if fs.stat(&self.tree.hold, &old)?.is_some() {
+                fs.rename_noreplace((&self.tree.hold, &old), (&self.tree.hold, &name))?;
+            } else {
                 self.tree.changes.push(Change::Released(held.id));
             }
         }

@@ -143,6 +143,13 @@ impl<'a, F: Fs> Tree<'a, F> {
         self.fs.stat(&self.hold, &hold_name(id))
     }
 
+    /// The name under which an action's displaced object waits: the second one where it could not take the first.
+    pub fn name_in_hold(&self, id: ActionId) -> io::Result<Vec<u8>> {
+        let old = old_name(id);
+        let is_old = self.fs.stat(&self.hold, &old)?.is_some();
+        Ok(if is_old { old } else { hold_name(id) })
+    }
+
     /// The names around a path changed.
     pub fn touch(&mut self, path: &RelPath) {
         self.touched.insert(path.parent());
@@ -220,7 +227,8 @@ impl<'a, F: Fs> Tree<'a, F> {
     /// A displaced object stays in `hold/` until it becomes a version or a copy.
     pub fn keep_held(&mut self, id: ActionId, path: &RelPath, content: Content) {
         // Without a row what is written into it late would wait in `hold/` until the next start.
-        if let Some(fingerprint) = self.held_at(id).unwrap_or(Some(UNKNOWN)) {
+        let found = self.name_in_hold(id).and_then(|name| self.fs.stat(&self.hold, &name));
+        if let Some(fingerprint) = found.unwrap_or(Some(UNKNOWN)) {
             self.changes.push(Change::Held(Held { id, path: path.clone(), fingerprint, content, since: self.now }));
         }
     }
@@ -241,10 +249,11 @@ impl<'a, F: Fs> Tree<'a, F> {
 
     fn hold_rescued(&mut self, id: ActionId, name: &[u8], path: &RelPath, content: Content) {
         let plain = hold_name(id);
-        // Without a plain name the object stays as it is and the next start moves it to `recovered/`.
-        if name == plain || self.fs.rename_noreplace((&self.hold, name), (&self.hold, &plain)).is_ok() {
-            self.keep_held(id, path, content);
+        if name != plain {
+            // Where it cannot have that name its row finds it under this one.
+            let _ = self.fs.rename_noreplace((&self.hold, name), (&self.hold, &plain));
         }
+        self.keep_held(id, path, content);
     }
 
     /// Moves an object from `hold/` to `path`, which must be free.

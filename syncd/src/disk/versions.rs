@@ -15,7 +15,7 @@ pub use set_aside::{keep_beside, set_aside};
 
 use super::fs::{Area, Errno, Fs, Private, errno};
 use super::look;
-use super::tree::{Placed, Tree, hold_name};
+use super::tree::{Placed, Tree};
 use protocol::limits::COMPONENT_LEN_MAX;
 use protocol::model::{Content, ContentHash, Mode, RelPath};
 use protocol::sync::conflict_name::{HASH_DIGITS, cut_at_character, parse_utc_stamp, utc_stamp};
@@ -72,9 +72,9 @@ enum Verdict {
 
 /// Whether the object found its place.
 fn place<F: Fs>(tree: &mut Tree<'_, F>, held: &Held) -> io::Result<bool> {
-    let name = hold_name(held.id);
+    let name = tree.name_in_hold(held.id)?;
     let Some(found) = tree.fs.stat(&tree.hold, &name)? else { return Ok(true) };
-    match verdict(tree, held, &found)? {
+    match verdict(tree, held, &name, &found)? {
         Verdict::Wait => Ok(false),
         Verdict::Version(hash) => keep(tree, &name, Some(&held.path), held.since, &hash).map(|()| true),
         Verdict::Copy => keep_copy(tree, &name, Some(&held.path), held.since).map(|()| true),
@@ -92,18 +92,18 @@ fn place<F: Fs>(tree: &mut Tree<'_, F>, held: &Held) -> io::Result<bool> {
     }
 }
 
-fn verdict<F: Fs>(tree: &Tree<'_, F>, held: &Held, found: &Fingerprint) -> io::Result<Verdict> {
-    let (fs, name) = (tree.fs, hold_name(held.id));
+fn verdict<F: Fs>(tree: &Tree<'_, F>, held: &Held, name: &[u8], found: &Fingerprint) -> io::Result<Verdict> {
+    let fs = tree.fs;
     match found.kind {
         Kind::Directory | Kind::Special => return Ok(Verdict::Changed),
         Kind::Symlink => {
-            let (_, content) = look::content_at(fs, &tree.hold, &name)?;
+            let (_, content) = look::content_at(fs, &tree.hold, name)?;
             let is_same = content.same(&held.content);
             return Ok(if is_same { Verdict::Version(content.identity().1) } else { Verdict::Changed });
         }
         Kind::File => {}
     }
-    let file = match fs.open(&tree.hold, &name) {
+    let file = match fs.open(&tree.hold, name) {
         // Not ours to read: the fingerprint decides.
         Err(error) if errno(&error) == Errno::ACCESS => {
             let is_same = found.unchanged_since(&held.fingerprint);
@@ -116,7 +116,7 @@ fn verdict<F: Fs>(tree: &Tree<'_, F>, held: &Held, found: &Fingerprint) -> io::R
     }
     let (hash, _) = look::hash_file(fs, &file)?;
     let is_linked = fs.links(&file)? > 1;
-    let moved = fs.stat(&tree.hold, &name)?.is_none_or(|now| !now.unchanged_since(found));
+    let moved = fs.stat(&tree.hold, name)?.is_none_or(|now| !now.unchanged_since(found));
     if moved || fs.is_open_for_write(&file)? {
         return Ok(Verdict::Wait);
     }

@@ -202,10 +202,9 @@ impl<F: Fs> Batch<'_, F> {
 
     fn keep_old(&mut self, action: &Action, have: &Have) {
         let (name, old) = (hold_name(action.id), old_name(action.id));
-        // When the name stays, the next start finds it in `hold/` and keeps it.
-        if self.tree.fs.rename_noreplace((&self.tree.hold, &old), (&self.tree.hold, &name)).is_ok() {
-            self.tree.keep_held(action.id, &action.path, have.entry.content.clone());
-        }
+        // When the name stays, its row finds it under that.
+        let _ = self.tree.fs.rename_noreplace((&self.tree.hold, &old), (&self.tree.hold, &name));
+        self.tree.keep_held(action.id, &action.path, have.entry.content.clone());
     }
 
     /// Moves a file or link of the tree into `hold/`, then looks; an unseen edit moves back.

@@ -55,10 +55,11 @@ pub fn keep_beside<F: Fs, J: Journal + ?Sized>(
     now: i64,
 ) -> io::Result<()> {
     let mut tree = Tree::open(fs, now)?;
-    if tree.held_at(id)?.is_none() {
+    let name = tree.name_in_hold(id)?;
+    if fs.stat(&tree.hold, &name)?.is_none() {
         return Ok(());
     }
-    let placed = tree.place_beside(&hold_name(id), path)?;
+    let placed = tree.place_beside(&name, path)?;
     tree.flush()?;
     if matches!(placed, Placed::Beside) {
         journal.commit(vec![Change::Released(id)]);

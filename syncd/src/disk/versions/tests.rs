@@ -304,6 +304,36 @@ fn an_object_that_could_not_be_looked_at_is_not_forgotten() {
     assert!(was_replaced.contains(&true), "every failed look kept the file where it was");
 }
 
+/// Where files cannot be exchanged the old one waits under a second name, and may have to stay there.
+#[test]
+fn an_object_under_its_second_name_is_not_forgotten() {
+    for restarts in [false, true] {
+        let world = world(b"old");
+        let writer = world.fs.user_open(&path("d/a.txt")).unwrap();
+        let action = world.install(1, "d/a.txt", b"new");
+        let mut is_moved_in = false;
+        world.fs.set_hook(Some(Box::new(move |op| match op.kind {
+            OpKind::Exchange => Fault::Errno(Errno::INVAL),
+            OpKind::Rename if is_moved_in && op.name == b"0000000000000001" => Fault::Errno(Errno::NOSPC),
+            kind => {
+                is_moved_in |= kind == OpKind::Rename && op.name == b"a.txt";
+                Fault::None
+            }
+        })));
+        assert_eq!(world.commit(&[action]), [Outcome::Done]);
+        world.fs.set_hook(None);
+        assert!(world.fs.private_tree().contains_key("hold/0000000000000001.old"));
+        if restarts {
+            crate::disk::recover(&*world.fs, &world.journal, NOW).unwrap();
+        }
+        writer.append(b" and late");
+        drop(writer);
+        assert_eq!(release_at(&world, DUE), 1);
+        let is_in_tree = world.fs.tree().values().any(|found| found.bytes == b"old and late");
+        assert!(is_in_tree, "after a restart: {restarts}: {:?}", world.fs.private_tree());
+    }
+}
+
 #[test]
 fn the_same_on_a_real_disk() {
     let dir = tempfile::tempdir().unwrap();
