@@ -120,3 +120,12 @@ const _: () = assert!(RECEIVE_BUFFER_LEN >= 2 * (2 + 16 + NOISE_MESSAGE_LEN_MAX)
 const _: () = assert!(REKEY_NONCES.is_multiple_of(2), "the two nonces of a frame share a key");
 const _: () = assert!(REPLAY_KEEP_SECS >= 2 * KNOCK_WIDE_SLACK_WINDOWS * KNOCK_WINDOW_SECS);
 const _: () = assert!(FILES_PER_REQUEST_MAX <= u16::MAX as usize);
+
+/// Parents that one link of a realm's device list names, and heads that HEADS names.
+pub const ROSTER_PARENTS_MAX: usize = 8;
+/// Bytes of one such link.
+pub const ROSTER_LINK_LEN_MAX: usize = 1024;
+/// Links in one LINKS; together well below `MESSAGE_LEN_MAX`.
+pub const LINKS_PER_MESSAGE_MAX: usize = 512;
+/// Epochs of a realm whose secrets a device holds.
+pub const ROSTER_EPOCHS_HELD_MAX: usize = 8;

@@ -18,68 +18,14 @@ use std::net::SocketAddr;
 
 mod bounded;
 mod join;
+mod numbers;
+mod realm;
 #[cfg(test)]
 mod tests;
 
 pub use join::{JoinError, Joined, Joiner};
-
-/// Message numbers.
-pub mod kind {
-    /// [`super::Hello`]: the first message in either direction.
-    pub const HELLO: u8 = 0x01;
-    /// Asks for a PONG with the same `req`.
-    pub const PING: u8 = 0x02;
-    /// Answers a PING.
-    pub const PONG: u8 = 0x03;
-    /// [`super::CloseCode`]: the only clean end.
-    pub const CLOSE: u8 = 0x04;
-    /// [`super::FolderOffer`]s.
-    pub const FOLDERS: u8 = 0x10;
-    /// [`super::IndexGet`].
-    pub const INDEX_GET: u8 = 0x11;
-    /// [`super::Index`].
-    pub const INDEX: u8 = 0x12;
-    /// [`super::IndexAck`].
-    pub const INDEX_ACK: u8 = 0x13;
-    /// [`super::DigestNote`].
-    pub const DIGEST: u8 = 0x14;
-    /// [`super::ManifestGet`].
-    pub const MANIFEST_GET: u8 = 0x15;
-    /// [`super::ManifestPart`].
-    pub const MANIFEST: u8 = 0x16;
-    /// [`super::Partial`].
-    pub const PARTIAL: u8 = 0x17;
-    /// [`super::Run`].
-    pub const RUN: u8 = 0x18;
-    /// [`super::ChunkGet`].
-    pub const CHUNK_GET: u8 = 0x20;
-    /// Not a message but a stream of blocks, see `wire::data`.
-    pub const DATA: u8 = 0x21;
-    /// [`super::ChunkErrorCode`]: a request failed as a whole.
-    pub const CHUNK_ERR: u8 = 0x22;
-    /// Withdraws the request of the same `req`.
-    pub const CANCEL: u8 = 0x23;
-    /// Where the sender can be reached.
-    pub const ADDRESSES: u8 = 0x30;
-    /// The person on the sending side agreed to pair.
-    pub const PAIR_ACCEPT: u8 = 0x48;
-    /// [`super::PairRandom`]: from the showing side, after both agreed.
-    pub const PAIR_SECRET: u8 = 0x49;
-    /// Proof that the sender derived the pair secret.
-    pub const PAIR_DONE: u8 = 0x4a;
-}
-
-/// Capability bits of HELLO; unknown bits are ignored.
-pub mod capability {
-    /// This session carries only CHUNK_GET, DATA, CHUNK_ERR, CANCEL, PING and PONG.
-    pub const DATA_ONLY: u32 = 1;
-    /// The sender decompresses zstd blocks.
-    pub const ZSTD: u32 = 2;
-    /// The sender's processor encrypts AES in hardware.
-    pub const AES: u32 = 4;
-    /// The sender takes RUN.
-    pub const RUNS: u32 = 8;
-}
+pub use numbers::{capability, kind};
+pub use realm::{EpochSecret, Heads, LinkBytes, Links, Secrets};
 
 /// Why bytes from a peer are not a message. The session ends with CLOSE(protocol).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -413,6 +359,9 @@ pub enum Message {
     Ping,
     Pong,
     Close(CloseCode),
+    Heads(Heads),
+    Links(Links),
+    Secrets(Secrets),
     Folders(Folders),
     IndexGet(IndexGet),
     Index(Index),
@@ -440,6 +389,9 @@ impl Message {
             Self::Ping => (kind::PING, Vec::new()),
             Self::Pong => (kind::PONG, Vec::new()),
             Self::Close(body) => (kind::CLOSE, bytes(body)),
+            Self::Heads(body) => (kind::HEADS, bytes(body)),
+            Self::Links(body) => (kind::LINKS, bytes(body)),
+            Self::Secrets(body) => (kind::SECRETS, bytes(body)),
             Self::Folders(body) => (kind::FOLDERS, bytes(body)),
             Self::IndexGet(body) => (kind::INDEX_GET, bytes(body)),
             Self::Index(body) => (kind::INDEX, bytes(body)),
@@ -472,6 +424,9 @@ impl Message {
             kind::PING => parse(number, body).map(|()| Self::Ping)?,
             kind::PONG => parse(number, body).map(|()| Self::Pong)?,
             kind::CLOSE => Self::Close(parse(number, body)?),
+            kind::HEADS => Self::Heads(parse(number, body)?),
+            kind::LINKS => Self::Links(parse(number, body)?),
+            kind::SECRETS => Self::Secrets(parse(number, body)?),
             kind::FOLDERS => Self::Folders(parse(number, body)?),
             kind::INDEX_GET => Self::IndexGet(parse(number, body)?),
             kind::INDEX => Self::Index(parse(number, body)?),
@@ -522,12 +477,13 @@ pub const fn body_len_max(number: u8) -> usize {
     match number {
         kind::HELLO | kind::CLOSE | kind::INDEX_GET | kind::DIGEST | kind::CHUNK_ERR | kind::ADDRESSES => SMALL,
         kind::RUN | kind::PAIR_SECRET | kind::PAIR_DONE => SMALL,
+        kind::HEADS | kind::SECRETS => 2 * SMALL,
         kind::MANIFEST_GET => PATH,
         kind::FOLDERS => FOLDERS_MAX * 128,
         kind::INDEX => INDEX_BYTES_MAX + SMALL,
         kind::MANIFEST => MANIFEST_CHUNKS_MAX * 40 + SMALL,
         kind::PARTIAL => PARTIAL_RANGES_MAX * 20 + SMALL,
-        kind::INDEX_ACK | kind::CHUNK_GET => MESSAGE_LEN_MAX,
+        kind::INDEX_ACK | kind::CHUNK_GET | kind::LINKS => MESSAGE_LEN_MAX,
         _ => 0,
     }
 }

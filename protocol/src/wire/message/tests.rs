@@ -84,6 +84,16 @@ fn samples() -> Vec<Message> {
         Message::Ping,
         Message::Pong,
         Message::Close(CloseCode::DUPLICATE),
+        Message::Heads(Heads {
+            realm: Some([0x61; 32]),
+            members: 3,
+            heads: vec![[0x63; 32], [0x62; 32]],
+            epochs: vec![[0x64; 32]],
+        }),
+        Message::Links(Links { links: vec![LinkBytes(vec![1, 2, 3]), LinkBytes(Vec::new())] }),
+        Message::Secrets(Secrets {
+            secrets: vec![EpochSecret { epoch: [0x64; 32], secret: Secret32::new([0x65; 32]) }],
+        }),
         Message::Folders(Folders { offers: vec![offer, passed_on] }),
         Message::IndexGet(IndexGet { folder: FOLDER, replica: REPLICA, from: Sequence(9), credit: 8 }),
         Message::Index(index()),
