@@ -62,8 +62,10 @@ pub enum LanMode {
 pub struct PeerConfig {
     /// Its public keys; they make up its id.
     pub identity: PublicIdentity,
-    /// What we share with it.
+    /// What we share with it; we dial with this one.
     pub secret: PairSecret,
+    /// What it may dial with instead: secrets of earlier and later epochs of the realm.
+    pub also: Vec<PairSecret>,
     /// Addresses that the user gave.
     pub typed: Vec<Endpoint>,
     /// Addresses where it was met before, or that it named.

@@ -31,9 +31,9 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    pub(super) fn of_peer(own: &Identity, peer: &PeerConfig) -> Self {
+    pub(super) fn of_peer(own: &Identity, peer: &PeerConfig, secret: &PairSecret) -> Self {
         let out = Direction::of(&own.id(), &peer.id());
-        Self::derive(Who::Peer(peer.id()), Context::Session, peer.secret.clone(), out, Some(peer.identity))
+        Self::derive(Who::Peer(peer.id()), Context::Session, secret.clone(), out, Some(peer.identity))
     }
 
     pub(super) fn of_invite(id: InviteId, secret: PairSecret, side: PairingSide) -> Self {

@@ -151,6 +151,11 @@ impl Net {
         self.tell(Command::RemovePeer(peer)).await;
     }
 
+    /// Replaces the secrets shared with a device; a session that is up stays.
+    pub async fn set_secrets(&self, peer: DeviceId, secret: PairSecret, also: Vec<PairSecret>) {
+        self.tell(Command::SetSecrets { peer, secret, also }).await;
+    }
+
     /// Pauses a device, or ends the pause.
     pub async fn set_paused(&self, peer: DeviceId, paused: bool) {
         self.tell(Command::SetPaused(peer, paused)).await;

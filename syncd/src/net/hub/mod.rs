@@ -44,6 +44,7 @@ pub(super) enum Command {
     SetPeers(Vec<PeerConfig>),
     AddPeer(Box<PeerConfig>),
     RemovePeer(DeviceId),
+    SetSecrets { peer: DeviceId, secret: PairSecret, also: Vec<PairSecret> },
     SetPaused(DeviceId, bool),
     SetAddresses { peer: DeviceId, typed: Vec<Endpoint>, learned: Vec<SocketAddr> },
     SetRelays(Vec<RelayLink>),
@@ -186,6 +187,7 @@ impl Hub {
             Command::SetPeers(peers) => self.set_peers(peers),
             Command::AddPeer(peer) => self.add_peer(*peer),
             Command::RemovePeer(peer) => self.remove_peer(peer),
+            Command::SetSecrets { peer, secret, also } => self.set_secrets(peer, secret, also),
             Command::SetPaused(peer, paused) => self.set_paused(peer, paused),
             Command::SetAddresses { peer, typed, learned } => self.set_addresses(peer, typed, learned),
             Command::SetRelays(relays) => self.set_relays(relays),
@@ -253,12 +255,14 @@ impl Hub {
     /// Tells the door and the LAN whom we know and whom we seek.
     fn refresh(&mut self) {
         let refuse = |peer: &Peer| peer.config.paused.then_some(CloseCode::PAUSED);
-        let peers = self.peers.values().map(|peer| (&peer.pursuit.keys, refuse(peer)));
+        let peers = self.peers.values().flat_map(|peer| peer.keys().map(move |keys| (keys, refuse(peer))));
         let shown = self.invites.values().filter(|invite| invite.is_open_here()).map(|i| (&i.pursuit.keys, None));
         let keys = peers.chain(shown).map(|(keys, refuse)| Entry { keys: Arc::clone(keys), refuse }).collect();
         self.parts.keyring.send_replace(Arc::new(Keyring { keys }));
 
-        let peers = self.peers.values().filter(|peer| peer.wanted() != Wanted::No).map(|peer| &peer.pursuit.keys);
+        let sought = self.peers.values().filter(|peer| peer.wanted() != Wanted::No);
+        // Those that we dial with before the others, where there is no room for all.
+        let peers = sought.clone().map(|peer| &peer.pursuit.keys).chain(sought.flat_map(|peer| peer.keys().skip(1)));
         let invites = self.invites.values().filter(|invite| invite.is_open()).map(|invite| &invite.pursuit.keys);
         let device = |keys: &Arc<Keys>| (keys.who, keys.lan_out.clone(), keys.lan_in.clone());
         let sought = Sought {

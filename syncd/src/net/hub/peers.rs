@@ -11,6 +11,7 @@ use crate::net::session::{self, Ended, Session, SessionId, Start};
 use protocol::limits::PEERS_MAX;
 use protocol::model::DeviceId;
 use protocol::wire::message::{Addresses, CloseCode, Message};
+use protocol::wire::pair::PairSecret;
 use protocol::wire::relay::Endpoint;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,6 +33,8 @@ const PROBE: Duration = Duration::from_secs(2);
 pub(super) struct Peer {
     pub(super) config: PeerConfig,
     pub(super) pursuit: Pursuit,
+    /// Of the other secrets that it may come with.
+    also: Vec<Arc<Keys>>,
     live: Option<Session>,
     /// The present session is old enough to be replaced.
     renewing: bool,
@@ -42,9 +45,14 @@ pub(super) struct Peer {
 
 impl Peer {
     fn new(own: &Own, config: PeerConfig) -> Self {
-        let keys = Arc::new(Keys::of_peer(&own.identity, &config));
+        let (keys, also) = keys_of(own, &config);
         let pursuit = Pursuit::new(keys, config.typed.clone(), config.learned.clone(), own);
-        Self { config, pursuit, live: None, renewing: false, ahead_secs: None, doubt: None }
+        Self { config, pursuit, also, live: None, renewing: false, ahead_secs: None, doubt: None }
+    }
+
+    /// Of all secrets, the one that we dial with first.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &Arc<Keys>> {
+        std::iter::once(&self.pursuit.keys).chain(&self.also)
     }
 
     pub(super) fn session(&self) -> Option<&Session> {
@@ -80,6 +88,11 @@ impl Peer {
             clock_ahead_secs: self.ahead_secs,
         }
     }
+}
+
+fn keys_of(own: &Own, config: &PeerConfig) -> (Arc<Keys>, Vec<Arc<Keys>>) {
+    let keys = |secret| Arc::new(Keys::of_peer(&own.identity, config, secret));
+    (keys(&config.secret), config.also.iter().map(keys).collect())
 }
 
 /// What becomes of a new connection beside one that is there.
@@ -142,6 +155,22 @@ impl Hub {
         }
         self.peers.insert(id, Peer::new(&self.parts.own, config));
         self.burst();
+    }
+
+    /// The realm went on to another epoch: a session that is up stays, the next connection is made with the new secret.
+    pub(super) fn set_secrets(&mut self, id: DeviceId, secret: PairSecret, also: Vec<PairSecret>) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        if peer.config.secret == secret && peer.config.also == also {
+            return;
+        }
+        (peer.config.secret, peer.config.also) = (secret, also);
+        let (keys, also) = keys_of(&self.parts.own, &peer.config);
+        (peer.pursuit.keys, peer.also) = (keys, also);
+        if peer.live.is_none() {
+            peer.pursuit.stop();
+            peer.pursuit.restart(Instant::now(), self.parts.own.tuning.relay_after);
+        }
+        self.refresh();
     }
 
     pub(super) fn remove_peer(&mut self, id: DeviceId) {

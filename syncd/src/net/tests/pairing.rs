@@ -78,6 +78,7 @@ pub(super) async fn agree_and_connect(mut shows: Device, mut joins: Device) {
     let peer = |paired: Paired| PeerConfig {
         identity: paired.identity,
         secret: paired.secret,
+        also: Vec::new(),
         typed: Vec::new(),
         learned: paired.addresses,
         paused: false,

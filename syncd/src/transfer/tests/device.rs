@@ -194,6 +194,7 @@ impl<F: Fs> Device<F> {
         let peer = |id: u8, learned| PeerConfig {
             identity: identity(id).public(),
             secret: secret.clone(),
+            also: Vec::new(),
             typed: Vec::new(),
             learned,
             paused: false,
