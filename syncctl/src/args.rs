@@ -179,10 +179,16 @@ pub enum DeviceCommand {
         /// Name, id or a beginning of the id.
         device: String,
     },
-    /// Unpair a device: it is cut off at once; files it has stay there.
+    /// Remove a device from all your devices: it is cut off at once; files it has stay there.
+    ///
+    /// It cannot come back under the same identity. A device can remove those that were added after it; the recovery
+    /// code, shown with the first pairing, removes any.
     Remove {
         /// Name, id or a beginning of the id.
         device: String,
+        /// The recovery code; `-` reads it from standard input, out of the shell's history.
+        #[arg(long, value_name = "CODE")]
+        recovery_code: Option<String>,
         /// Do not ask. Needed where there is no terminal.
         #[arg(long)]
         yes: bool,

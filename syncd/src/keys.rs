@@ -3,7 +3,7 @@
 //! Nothing here is ever logged, and losing an index never touches it.
 
 use anyhow::{Context, Result, bail};
-use protocol::model::DeviceId;
+use protocol::model::{DeviceId, LinkHash};
 use protocol::wire::identity::{Identity, PublicIdentity};
 use protocol::wire::kdf::Secret32;
 use protocol::wire::pair::PairSecret;
@@ -38,8 +38,12 @@ pub struct Pairing {
     pub public: PublicIdentity,
     /// What it is called here.
     pub name: String,
-    /// The secret both derive everything from.
+    /// The secret both derive everything from; this device dials with it.
     pub secret: PairSecret,
+    /// The epoch of the realm that it is of; `None` when it was made by pairing.
+    pub epoch: Option<LinkHash>,
+    /// The one before, which the other device may still dial with.
+    pub previous: Option<PairSecret>,
     /// Addresses that the user gave, as typed.
     pub addresses: Vec<String>,
     /// Where it was reached, the latest first.
@@ -120,6 +124,10 @@ struct Stored {
     ed: String,
     x: String,
     secret: Zeroizing<String>,
+    #[serde(default)]
+    epoch: Option<String>,
+    #[serde(default)]
+    previous: Option<Zeroizing<String>>,
     name: String,
     addresses: Vec<String>,
     learned: Vec<String>,
@@ -207,6 +215,8 @@ impl Stored {
             ed: hex(&pairing.public.ed),
             x: hex(&pairing.public.x),
             secret: Zeroizing::new(hex(pairing.secret.secret().expose())),
+            epoch: pairing.epoch.map(|epoch| hex(epoch.as_bytes())),
+            previous: pairing.previous.as_ref().map(|secret| Zeroizing::new(hex(secret.secret().expose()))),
             name: pairing.name.clone(),
             addresses: pairing.addresses.clone(),
             learned: pairing.learned.clone(),
@@ -218,7 +228,9 @@ impl Stored {
     fn pairing(self) -> Result<Pairing> {
         Ok(Pairing {
             public: PublicIdentity { ed: unhex(&self.ed)?, x: unhex(&self.x)? },
-            secret: PairSecret::from_secret(Secret32::new(unhex(&self.secret)?)),
+            secret: secret_of(&self.secret)?,
+            epoch: self.epoch.as_deref().map(unhex).transpose()?.map(LinkHash),
+            previous: self.previous.as_deref().map(|text| secret_of(text)).transpose()?,
             name: self.name,
             addresses: self.addresses,
             learned: self.learned,
@@ -226,6 +238,10 @@ impl Stored {
             last_seen_ms: self.last_seen_ms,
         })
     }
+}
+
+fn secret_of(text: &str) -> Result<PairSecret> {
+    Ok(PairSecret::from_secret(Secret32::new(unhex(text)?)))
 }
 
 fn parse_pairings(text: &str) -> Result<Vec<Pairing>> {
@@ -237,7 +253,10 @@ fn parse_pairings(text: &str) -> Result<Vec<Pairing>> {
 }
 
 /// The text of a private file; `None` when there is none yet.
-fn read_private(path: &Path) -> Result<Option<Zeroizing<String>>> {
+///
+/// # Errors
+/// When it is open to others or cannot be read.
+pub fn read_private(path: &Path) -> Result<Option<Zeroizing<String>>> {
     let mut file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -322,6 +341,8 @@ mod tests {
             public: other.public(),
             name: "nas".into(),
             secret: PairSecret::from_secret(Secret32::new([9; 32])),
+            epoch: Some(LinkHash([3; 32])),
+            previous: Some(PairSecret::from_secret(Secret32::new([8; 32]))),
             addresses: vec!["nas.local:28730".into()],
             learned: Vec::new(),
             paused: false,

@@ -7,6 +7,7 @@ pub mod disk;
 pub mod folder;
 pub mod home;
 pub mod keys;
+pub mod membership;
 pub mod net;
 pub mod node;
 pub mod relay;

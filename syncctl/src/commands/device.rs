@@ -1,10 +1,12 @@
 //! `device`: paired devices.
 
-use super::{Context, confirm, need_yes};
+use super::{Context, confirm, need_yes, read_line};
 use crate::args::DeviceCommand;
 use crate::failure::{Failure, Outcome, Result};
 use crate::render::{ago, count, escape, now_ms, size, table};
-use protocol::wire::control::{DeviceAddress, DeviceRef, DeviceRename, DeviceStatus, Devices, Done, Via};
+use protocol::wire::control::{
+    DeviceAddress, DeviceRef, DeviceRemove, DeviceRename, DeviceRole, DeviceStatus, Devices, Done, Via,
+};
 
 pub async fn run(context: &Context, command: DeviceCommand) -> Result {
     let client = &context.client;
@@ -16,13 +18,20 @@ pub async fn run(context: &Context, command: DeviceCommand) -> Result {
         }
         DeviceCommand::Pause { device } => client.post("devices/pause", &DeviceRef { device }).await?,
         DeviceCommand::Resume { device } => client.post("devices/resume", &DeviceRef { device }).await?,
-        DeviceCommand::Remove { device, yes } => {
+        DeviceCommand::Remove { device, recovery_code, yes } => {
             need_yes(yes, "removing a device")?;
-            let question = format!("Unpair {} now? Files it has stay there.", escape(&device));
+            let question = format!(
+                "Remove {} from all your devices, for good? Files it has stay there.",
+                escape(&device)
+            );
             if !yes && !confirm(&question).await? {
                 return Err(Failure::new("nothing was removed"));
             }
-            client.post("devices/remove", &DeviceRef { device }).await?
+            let recovery_code = match recovery_code.as_deref() {
+                Some("-") => read_line("recovery code: ").await?,
+                _ => recovery_code,
+            };
+            client.post("devices/remove", &DeviceRemove { device, recovery_code }).await?
         }
     };
     context.done(&done);
@@ -47,10 +56,26 @@ pub fn device_table(devices: &[DeviceStatus]) -> String {
         .iter()
         .map(|device| {
             let id: String = device.id.chars().skip(3).take(8).collect();
-            vec![escape(&device.name), path_of(device), seen(device, now), sync_of(device), escape(&id)]
+            vec![
+                escape(&device.name),
+                role_of(device).to_owned(),
+                path_of(device),
+                seen(device, now),
+                sync_of(device),
+                escape(&id),
+            ]
         })
         .collect();
-    table(&["DEVICE", "PATH", "SEEN", "STATE", "ID"], &rows, &[])
+    table(&["DEVICE", "ROLE", "PATH", "SEEN", "STATE", "ID"], &rows, &[])
+}
+
+const fn role_of(device: &DeviceStatus) -> &'static str {
+    match device.role {
+        Some(DeviceRole::Admin) => "admin",
+        Some(DeviceRole::Full) => "full",
+        Some(DeviceRole::Reader) => "reader",
+        None => "paired",
+    }
 }
 
 fn path_of(device: &DeviceStatus) -> String {

@@ -38,7 +38,12 @@ async fn follow(context: &Context, mut stream: EventStream, yes: bool) -> Result
             render::json(&event);
         }
         match event {
-            PairingEvent::Code { code, link, expires_s, .. } if !context.json => show_code(&code, &link, expires_s),
+            PairingEvent::Code { code, link, expires_s, recovery_code, .. } if !context.json => {
+                if let Some(recovery_code) = recovery_code {
+                    show_recovery_code(&recovery_code);
+                }
+                show_code(&code, &link, expires_s);
+            }
             PairingEvent::Searching { words, .. } if !context.json => eprintln!("{} ...", render::escape(&words)),
             PairingEvent::Check { pairing, device, check, via } => {
                 if !context.json {
@@ -78,6 +83,14 @@ async fn answer(context: &Context, stream: &mut EventStream, pairing: u64, yes: 
     };
     let _: Done = context.client.post("pairing/answer", &PairAnswer { pairing, accept }).await?;
     if accept { Ok(()) } else { Err(Failure::new("not paired: the check number was not confirmed")) }
+}
+
+fn show_recovery_code(code: &str) {
+    render::say(format!(
+        "recovery code  {}\n  Write it down and keep it away from your devices: it is shown this once and stored nowhere.\n  \
+         With it you can remove any device, even when the one you have left may not.\n",
+        render::escape(code)
+    ));
 }
 
 fn show_code(code: &str, link: &str, expires_s: u64) {

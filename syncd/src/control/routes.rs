@@ -99,7 +99,7 @@ fn devices() -> Router<Shared> {
         .route("/devices/address", post(device_address))
         .route("/devices/pause", act(|| DeviceAction::Pause))
         .route("/devices/resume", act(|| DeviceAction::Resume))
-        .route("/devices/remove", act(|| DeviceAction::Remove))
+        .route("/devices/remove", post(device_remove))
 }
 
 fn folders() -> Router<Shared> {
@@ -161,6 +161,11 @@ async fn device_list(State(s): State<Shared>) -> Answer<api::Devices> {
 
 async fn device_rename(State(s): State<Shared>, Body(r): Body<api::DeviceRename>) -> Answer<api::Done> {
     let action = DeviceAction::Rename(r.name);
+    ask(&s, |reply| Request::Device { device: r.device, action, reply }).await
+}
+
+async fn device_remove(State(s): State<Shared>, Body(r): Body<api::DeviceRemove>) -> Answer<api::Done> {
+    let action = DeviceAction::Remove { recovery_code: r.recovery_code };
     ask(&s, |reply| Request::Device { device: r.device, action, reply }).await
 }
 

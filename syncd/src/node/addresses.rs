@@ -46,7 +46,7 @@ impl Node {
             tracing::warn!("the addresses of a device are not saved: {error:#}");
             return;
         }
-        if let Some(config) = self.pairings.get(&id).map(super::peer_config) {
+        if let Some(config) = self.pairings.get(&id).map(|pairing| self.peer_config(pairing)) {
             self.net.set_addresses(id, config.typed, config.learned).await;
         }
     }

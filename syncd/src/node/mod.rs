@@ -9,6 +9,7 @@ mod log;
 mod outside;
 mod pairing;
 mod preview;
+mod realm;
 mod renewal;
 mod requests;
 mod roots;
@@ -21,6 +22,7 @@ use crate::control::{EventHub, Handle, NewEvent, Request, Server};
 use crate::disk::fs::RealFs;
 use crate::home::{Home, HomeLock};
 use crate::keys::{self, Pairing, Pairings};
+use crate::membership::{Kept, Membership};
 use crate::net::{About, LanMode, Net, NetConfig, NetEvent, PeerConfig, Tuning};
 use crate::transfer::Transfer;
 use anyhow::{Context, Result};
@@ -28,11 +30,13 @@ use folders::Slot;
 use outside::{Exit, Grants, Note, Router};
 use preview::Errand;
 use protocol::model::{DeviceId, FolderId};
+use protocol::realm::Roster;
 use protocol::sync::engine::Alarm;
 use protocol::wire::control::{ControlError, EventKind};
+use protocol::wire::identity::Identity;
 use protocol::wire::message::Index;
 use protocol::wire::relay::{Endpoint, RelayLink};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -80,7 +84,13 @@ struct Node {
     _lock: HomeLock,
     id: DeviceId,
     config: ConfigFile,
+    identity: Arc<Identity>,
     pairings: Pairings,
+    membership: Membership,
+    /// Paired devices that belong to another realm, with others.
+    strangers: BTreeSet<DeviceId>,
+    /// Lists of realms that we are told of, and are not yet in.
+    joining: BTreeMap<DeviceId, Roster>,
     net: Net,
     transfer: Arc<Transfer<RealFs>>,
     grants: Arc<Grants>,
@@ -115,6 +125,7 @@ impl Daemon {
         let lock = home.lock()?;
         let keys = keys::open(&home.keys())?;
         let pairings = Pairings::open(&home.keys())?;
+        let membership = Membership::open(&home.keys())?;
         let config = ConfigFile::load(&home.config())?;
         for warning in config.warnings() {
             tracing::warn!("{warning}");
@@ -124,7 +135,10 @@ impl Daemon {
         let (handle, requests) = Handle::new(hub.clone());
         let (events, net_events) = mpsc::channel(NET_EVENTS_MAX);
         let id = keys.identity.id();
-        let net = Net::start(net_config(keys, &config, &listen, &pairings)?, events)?;
+        let identity = Arc::new(keys.identity);
+        let peers = pairings.all().iter().map(|pairing| peer_config(pairing, membership.kept(), &identity)).collect();
+        let net = net_config(Arc::clone(&identity), keys.instance, &config, &listen, peers)?;
+        let net = Net::start(net, events)?;
         let grants = Arc::new(Grants::default());
         let asked = Arc::clone(&grants);
         let grant: crate::transfer::Grant = Arc::new(move |peer, folder| asked.allows(peer, folder));
@@ -140,7 +154,11 @@ impl Daemon {
             _lock: lock,
             id,
             config,
+            identity,
             pairings,
+            membership,
+            strangers: BTreeSet::new(),
+            joining: BTreeMap::new(),
             net,
             transfer,
             grants,
@@ -259,15 +277,21 @@ impl Node {
     }
 }
 
-fn net_config(keys: keys::Keys, config: &ConfigFile, listen: &[SocketAddr], pairings: &Pairings) -> Result<NetConfig> {
+fn net_config(
+    identity: Arc<Identity>,
+    instance: [u8; 16],
+    config: &ConfigFile,
+    listen: &[SocketAddr],
+    peers: Vec<PeerConfig>,
+) -> Result<NetConfig> {
     let settings = config.settings();
     let mut boot = [0; 8];
     getrandom::fill(&mut boot).context("no randomness")?;
     Ok(NetConfig {
-        identity: Arc::new(keys.identity),
+        identity,
         hello: About {
             name: settings.name.clone(),
-            instance: keys.instance,
+            instance,
             boot,
             software: format!("syncd {}", env!("CARGO_PKG_VERSION")),
         },
@@ -275,7 +299,7 @@ fn net_config(keys: keys::Keys, config: &ConfigFile, listen: &[SocketAddr], pair
         lan: lan_mode(settings),
         relays: parse_relays(settings.relays.iter().map(String::as_str))
             .map_err(|error| anyhow::anyhow!("config.toml: relays: {error}"))?,
-        peers: pairings.all().iter().map(peer_config).collect(),
+        peers,
         tuning: Tuning::default(),
     })
 }
@@ -287,10 +311,15 @@ const fn lan_mode(settings: &Settings) -> LanMode {
     }
 }
 
-fn peer_config(pairing: &Pairing) -> PeerConfig {
+/// `kept`: the realm, whose secrets of other epochs the device may dial with.
+fn peer_config(pairing: &Pairing, kept: Option<&Kept>, own: &Identity) -> PeerConfig {
+    let is_member = |kept: &&Kept| kept.realm().members.contains_key(&pairing.id());
+    let realms = kept.filter(is_member).map(|kept| kept.pair_secrets(own, &pairing.public)).unwrap_or_default();
+    let all = realms.into_iter().map(|(_, secret)| secret).chain(pairing.previous.clone());
     PeerConfig {
         identity: pairing.public,
         secret: pairing.secret.clone(),
+        also: all.filter(|secret| *secret != pairing.secret).collect(),
         typed: parse_addresses(&pairing.addresses).unwrap_or_default(),
         learned: pairing.learned.iter().filter_map(|address| address.parse().ok()).collect(),
         paused: pairing.paused,

@@ -29,6 +29,7 @@ impl Node {
         &mut self,
         show: &api::PairShow,
     ) -> Result<mpsc::Receiver<PairingEvent>, ControlError> {
+        let recovery_code = self.found_realm().await?.map(|code| code.words().to_string());
         let mut random = [0; protocol::wire::invite::CODE_LEN];
         getrandom::fill(&mut random).map_err(|_| ControlError::internal("no randomness for a code"))?;
         let code = InviteCode::from_random(random);
@@ -39,8 +40,8 @@ impl Node {
         let (pairing, link) = (invite.id, invite.link);
         let (events, stream) = mpsc::channel(EVENTS_MAX);
         let expires_s = life.as_secs();
-        let shown =
-            PairingEvent::Code { pairing: pairing.0, code: code.to_string(), link: link.to_string(), expires_s };
+        let (code, link) = (code.to_string(), link.to_string());
+        let shown = PairingEvent::Code { pairing: pairing.0, code, link, expires_s, recovery_code };
         // The channel is new and has room.
         let _ = events.try_send(shown);
         self.watch_attempt(pairing, events);
@@ -117,6 +118,8 @@ impl Node {
                     public: identity,
                     name: self.free_device_name(&name, &identity.id()),
                     secret,
+                    epoch: None,
+                    previous: None,
                     addresses: Vec::new(),
                     learned: addresses.iter().map(ToString::to_string).collect(),
                     paused: false,
@@ -139,12 +142,12 @@ impl Node {
         }
     }
 
-    async fn save_pairing(&mut self, pairing: Pairing) -> PairingEvent {
+    pub(super) async fn save_pairing(&mut self, pairing: Pairing) -> PairingEvent {
         let device = api::Named { id: pairing.id().to_string(), name: pairing.name.clone() };
         if let Err(error) = self.pairings.insert(pairing.clone()) {
             return PairingEvent::Failed { why: ControlError::internal(format!("{error:#}")) };
         }
-        self.net.add_peer(super::peer_config(&pairing)).await;
+        self.net.add_peer(self.peer_config(&pairing)).await;
         tracing::info!(peer = %pairing.id().short(), "paired");
         let event = NewEvent::new(EventKind::DevicePaired, format!("paired with {}", pairing.name));
         self.hub.publish(event.device(device.clone()));
@@ -152,7 +155,7 @@ impl Node {
     }
 
     /// Two devices of one name would be confusing: the later one gets a number.
-    fn free_device_name(&self, name: &str, id: &protocol::model::DeviceId) -> String {
+    pub(super) fn free_device_name(&self, name: &str, id: &protocol::model::DeviceId) -> String {
         let taken = |name: &str| self.pairings.all().iter().any(|other| other.id() != *id && other.name == name);
         let name = if name.is_empty() { "device" } else { name };
         if !taken(name) {

@@ -163,18 +163,29 @@ impl Node {
                 self.net.set_paused(id, false).await;
                 format!("{name} is resumed")
             }
-            api::DeviceAction::Remove => {
-                self.pairings.remove(&id).map_err(|error| refused(&error))?;
-                self.net.remove_peer(id).await;
-                self.part(&id);
-                self.grant();
-                self.forget_device(id);
-                let words = format!("{name} is no longer trusted here; it keeps the files it already has");
-                self.hub.publish(NewEvent::new(EventKind::DeviceRemoved, words.clone()));
-                words
+            api::DeviceAction::Remove { recovery_code } => {
+                if self.member_role(&id).is_some() {
+                    self.remove_member(id, recovery_code.as_deref()).await?;
+                    format!("{name} is removed from your devices; it keeps the files it already has")
+                } else {
+                    self.forget_pairing(id).await.map_err(|error| refused(&error))?;
+                    let words = format!("{name} is no longer trusted here; it keeps the files it already has");
+                    self.hub.publish(NewEvent::new(EventKind::DeviceRemoved, words.clone()));
+                    words
+                }
             }
         };
         Ok(api::Done::said(words))
+    }
+
+    /// Cuts a device off.
+    pub(super) async fn forget_pairing(&mut self, id: DeviceId) -> anyhow::Result<()> {
+        self.net.remove_peer(id).await;
+        self.pairings.remove(&id)?;
+        self.part(&id);
+        self.grant();
+        self.forget_device(id);
+        Ok(())
     }
 
     fn update_pairing(

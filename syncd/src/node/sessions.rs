@@ -41,6 +41,9 @@ impl Node {
             NetEvent::Message { session, peer, message: Message::Addresses(named), .. } => {
                 self.addresses_named(session, peer, &named.addresses).await;
             }
+            NetEvent::Message { peer, message: message @ (Message::Heads(_) | Message::Links(_) | Message::Secrets(_)), .. } => {
+                self.realm_message(peer, message).await;
+            }
             NetEvent::Message { session, peer, req, message } => self.message(session, peer, req, message),
             NetEvent::Pairing(event) => self.pairing_event(event).await,
             NetEvent::Skew { peer, ahead_secs } => {
@@ -81,6 +84,7 @@ impl Node {
     /// On another session what was said on the last one may be lost: folders are offered and met anew.
     fn start_over(&mut self, id: &DeviceId) {
         self.part_folders(id);
+        self.tell_heads(id);
         self.offer_to(id);
         self.meet(id);
     }

@@ -154,7 +154,8 @@ impl Node {
             sent_bytes: wire.1,
             rtt_ms: None,
             clock_ahead_s: skew,
-            problem: None,
+            role: self.member_role(&id).map(super::realm::role_word),
+            problem: self.realm_problem(&id),
         }
     }
 }

@@ -54,6 +54,9 @@ pub struct DeviceStatus {
     /// How far its clock is ahead of ours, when it matters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock_ahead_s: Option<i64>,
+    /// What it may do; absent: it is in no realm with this device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<DeviceRole>,
     /// What is wrong with it and needs a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
@@ -90,6 +93,34 @@ pub struct DeviceRef {
     pub device: String,
 }
 
+/// Removes a device from all devices.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceRemove {
+    /// Name, id or a beginning of the id.
+    pub device: String,
+    /// The code that was shown when the realm was founded: it may do what this device may not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery_code: Option<String>,
+}
+
+impl std::fmt::Debug for DeviceRemove {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DeviceRemove").field("device", &self.device).finish_non_exhaustive()
+    }
+}
+
+/// What a device may do in the realm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceRole {
+    /// Reads, writes, adds and removes devices.
+    Admin,
+    /// Reads and writes.
+    Full,
+    /// Reads.
+    Reader,
+}
+
 /// Gives a device another name here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceRename {
@@ -119,6 +150,9 @@ pub enum DeviceAction {
     Pause,
     /// Connect again.
     Resume,
-    /// Unpair: its keys are forgotten and its session ends at once.
-    Remove,
+    /// Take it out of the realm, everywhere: its keys are forgotten and its sessions end at once.
+    Remove {
+        /// In place of this device's own right to do so.
+        recovery_code: Option<String>,
+    },
 }

@@ -14,7 +14,8 @@
 //! | `GET devices` | | `Devices` |
 //! | `POST devices/rename` | `DeviceRename` | `Done` |
 //! | `POST devices/address` | `DeviceAddress` | `Done` |
-//! | `POST devices/pause`, `resume`, `remove` | `DeviceRef` | `Done` |
+//! | `POST devices/pause`, `resume` | `DeviceRef` | `Done` |
+//! | `POST devices/remove` | `DeviceRemove` | `Done` |
 //! | `GET folders` | | `Folders` |
 //! | `GET folders/offers` | | `Offers` |
 //! | `POST folders/add` | `FolderAdd` | `FolderStatus` |
@@ -50,7 +51,9 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-pub use device::{DeviceAction, DeviceAddress, DeviceFolder, DeviceRef, DeviceRename, DeviceStatus, Devices, Via};
+pub use device::{
+    DeviceAction, DeviceAddress, DeviceFolder, DeviceRef, DeviceRemove, DeviceRename, DeviceRole, DeviceStatus, Devices, Via,
+};
 pub use error::{ControlError, ErrorCode};
 pub use event::{Event, EventKind, Events};
 pub use file::{

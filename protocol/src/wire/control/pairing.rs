@@ -45,6 +45,9 @@ pub enum PairingEvent {
         link: String,
         /// How long it is good.
         expires_s: u64,
+        /// With the first code ever shown: what removes a stolen device when no other may. Shown once, stored nowhere.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        recovery_code: Option<String>,
     },
     /// Typing side: looking for the other device, or trying an address.
     Searching {

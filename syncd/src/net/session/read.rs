@@ -162,7 +162,10 @@ fn route(inner: &Inner, req: u32, message: Message) -> Result<Step, End> {
         Message::Hello(_) | Message::PairAccept | Message::PairSecret(_) | Message::PairDone(_) => {
             Err(broken("a message came out of place"))
         }
-        Message::Folders(_)
+        Message::Heads(_)
+        | Message::Links(_)
+        | Message::Secrets(_)
+        | Message::Folders(_)
         | Message::IndexGet(_)
         | Message::Index(_)
         | Message::IndexAck(_)

@@ -1,0 +1,347 @@
+//! The realm at work: what peers are told of it and tell us, who is taken in, and what follows when the list of devices
+//! changes. Invariant: every change is on disk before anybody hears of it, and a device that was removed is cut off
+//! before anything else is done.
+
+use super::Node;
+use super::folders::refused;
+use crate::control::NewEvent;
+use crate::keys::Pairing;
+use crate::membership::{Kept, new_secret, roster_of};
+use protocol::limits::LINKS_PER_MESSAGE_MAX;
+use protocol::model::{DeviceId, RealmId};
+use protocol::realm::{Author, Commit, Denied, DeviceName, Newcomer, Realm, RecoveryCode, Refused, Role};
+use protocol::wire::control as api;
+use protocol::wire::control::{ControlError, ErrorCode, EventKind};
+use protocol::wire::kdf::UnixSeconds;
+use protocol::wire::message::{
+    CloseCode, EpochSecret, Heads, LinkBytes, Links, Message, Secrets, capability,
+};
+use protocol::wire::pair::PairSecret;
+
+/// What a device is called whose name the realm does not take.
+const NAMELESS: &str = "device";
+
+impl Node {
+    /// Founds a realm where there is none; the code is shown once and stored nowhere.
+    pub(super) async fn found_realm(&mut self) -> Result<Option<RecoveryCode>, ControlError> {
+        if self.membership.kept().is_some() {
+            return Ok(None);
+        }
+        let name = device_name(&self.config.settings().name);
+        let (kept, code) = Kept::found(&self.identity, name, now()).map_err(|error| refused(&error))?;
+        self.keep_realm(Some(kept)).map_err(|error| refused(&error))?;
+        tracing::info!("a realm is founded");
+        self.realm_changed().await;
+        Ok(Some(code))
+    }
+
+    /// What a peer, or all, are told of the realm; nothing without one, or where it is not understood.
+    pub(super) fn tell_heads(&self, id: &DeviceId) {
+        let heads = self.membership.kept().map(Kept::heads).unwrap_or_default();
+        self.tell(id, &Message::Heads(heads));
+    }
+
+    fn tell(&self, id: &DeviceId, message: &Message) {
+        if let Some(peer) = self.peers.get(id).filter(|peer| peer.session.hello().capabilities & capability::REALM != 0)
+            && peer.session.try_send(message).is_err()
+        {
+            peer.session.close(CloseCode::BUSY);
+        }
+    }
+
+    fn tell_everybody(&self) {
+        self.peers.keys().for_each(|id| self.tell_heads(id));
+    }
+
+    pub(super) async fn realm_message(&mut self, id: DeviceId, message: Message) {
+        let outcome = match message {
+            Message::Heads(heads) => self.heads_told(id, &heads).await,
+            Message::Links(links) => self.links_told(id, &links).await,
+            Message::Secrets(secrets) => self.secrets_told(&secrets.secrets).await,
+            _ => Ok(()),
+        };
+        if let Err(error) = outcome {
+            tracing::warn!(peer = %id.short(), "what a peer says of the realm is of no use: {error:#}");
+        }
+    }
+
+    /// A peer says what it knows of its realm.
+    async fn heads_told(&mut self, id: DeviceId, heads: &Heads) -> anyhow::Result<()> {
+        let Some(kept) = self.membership.kept() else { return Ok(()) };
+        if heads.realm.map(RealmId) != Some(kept.realm().id) {
+            return self.stranger_met(id, heads).await;
+        }
+        let known: Vec<_> = heads.heads.iter().map(|hash| protocol::model::LinkHash(*hash)).collect();
+        let links: Vec<LinkBytes> =
+            kept.roster().links_after(&known).map(|link| LinkBytes(link.as_bytes().to_vec())).collect();
+        let is_member = kept.realm().members.contains_key(&id);
+        let secrets = if is_member { kept.secrets_beyond(&heads.epochs) } else { Vec::new() };
+        let epoch = kept.common_epoch(&heads.epochs);
+        for some in links.chunks(LINKS_PER_MESSAGE_MAX) {
+            self.tell(&id, &Message::Links(Links { links: some.to_vec() }));
+        }
+        if !secrets.is_empty() {
+            self.tell(&id, &Message::Secrets(Secrets { secrets }));
+        }
+        self.strangers.remove(&id);
+        // From now on both dial with the latest secret that both have.
+        let agreed = self.pairings.get(&id).is_some_and(|pairing| pairing.epoch == epoch);
+        if let Some(epoch) = epoch.filter(|_| is_member && !agreed) {
+            self.agree_on(id, epoch)?;
+            self.refresh_secrets(&id).await;
+        }
+        Ok(())
+    }
+
+    fn agree_on(&mut self, id: DeviceId, epoch: protocol::model::LinkHash) -> anyhow::Result<()> {
+        let secret = self.pair_secrets(&id).into_iter().find(|(of, _)| *of == epoch);
+        let Some((_, secret)) = secret else { return Ok(()) };
+        self.pairings.update(&id, |pairing| {
+            pairing.previous = Some(std::mem::replace(&mut pairing.secret, secret));
+            pairing.epoch = Some(epoch);
+        })
+    }
+
+    fn pair_secrets(&self, id: &DeviceId) -> Vec<(protocol::model::LinkHash, PairSecret)> {
+        let (Some(kept), Some(pairing)) = (self.membership.kept(), self.pairings.get(id)) else { return Vec::new() };
+        kept.pair_secrets(&self.identity, &pairing.public)
+    }
+
+    async fn refresh_secrets(&self, id: &DeviceId) {
+        if let Some(config) = self.pairings.get(id).map(|pairing| self.peer_config(pairing)) {
+            self.net.set_secrets(*id, config.secret, config.also).await;
+        }
+    }
+
+    pub(super) fn peer_config(&self, pairing: &Pairing) -> crate::net::PeerConfig {
+        super::peer_config(pairing, self.membership.kept(), &self.identity)
+    }
+
+    /// A paired device that is in no realm, or in another: who is alone joins the other. Of two that are alone, the one
+    /// whose realm has the smaller id takes the other in.
+    async fn stranger_met(&mut self, id: DeviceId, heads: &Heads) -> anyhow::Result<()> {
+        let Some(kept) = self.membership.kept() else { return Ok(()) };
+        let (we_are_alone, they_are_alone) = (kept.is_alone(&self.id), heads.members <= 1);
+        let takes_in = match (we_are_alone, they_are_alone, heads.realm) {
+            (_, true, None) | (false, true, _) => true,
+            (true, true, Some(theirs)) => kept.realm().id < RealmId(theirs),
+            (true, false, _) => false,
+            (false, false, _) => {
+                self.strangers.insert(id);
+                false
+            }
+        };
+        if !takes_in {
+            return Ok(());
+        }
+        let Some(pairing) = self.pairings.get(&id) else { return Ok(()) };
+        let newcomer = Newcomer { identity: pairing.public, role: Role::Admin, name: device_name(&pairing.name) };
+        match kept.roster().add(Author::Device(&self.identity), newcomer, now()) {
+            Ok(link) => {
+                let mut kept = kept.clone();
+                kept.insert([link.as_bytes()])?;
+                self.keep_realm(Some(kept))?;
+                self.realm_changed().await;
+                // All of it: the other has nothing in common with us yet.
+                return Box::pin(self.heads_told(id, &Heads { realm: self.realm_id(), ..Heads::default() })).await;
+            }
+            Err(Denied::AlreadyMember) => {
+                // It has not heard of it yet.
+                return Box::pin(self.heads_told(id, &Heads { realm: self.realm_id(), ..Heads::default() })).await;
+            }
+            Err(denied) => tracing::warn!(peer = %id.short(), "a device is not taken into the realm: {denied}"),
+        }
+        Ok(())
+    }
+
+    fn realm_id(&self) -> Option<[u8; 32]> {
+        self.membership.kept().map(|kept| *kept.realm().id.as_bytes())
+    }
+
+    async fn links_told(&mut self, id: DeviceId, links: &Links) -> anyhow::Result<()> {
+        let bytes = || links.links.iter().map(|link| link.0.as_slice());
+        let Some(first) = bytes().next().and_then(|link| protocol::realm::Link::parse(link).ok()) else {
+            return self.break_off(&id, &Refused::Malformed);
+        };
+        let ours = self.membership.kept().filter(|kept| kept.realm().id == first.realm());
+        if let Some(kept) = ours {
+            let mut kept = kept.clone();
+            let taken = kept.insert(bytes());
+            if matches!(taken, Ok(true) | Err(_)) && kept.roster().hash() != self.roster_hash() {
+                self.keep_realm(Some(kept))?;
+                self.realm_changed().await;
+            }
+            return match taken {
+                Err(refused) => self.break_off(&id, &refused),
+                Ok(_) => Ok(()),
+            };
+        }
+        if self.membership.kept().is_some_and(|kept| !kept.is_alone(&self.id)) {
+            return Ok(());
+        }
+        let roster = match self.joining.remove(&id).filter(|roster| roster.id() == first.realm()) {
+            None => roster_of(bytes()),
+            Some(mut roster) => {
+                bytes().try_for_each(|link| crate::membership::insert(&mut roster, link)).map(|()| roster)
+            }
+        };
+        let kept = match roster {
+            Ok(roster) => Kept::of(roster),
+            Err(refused) => return self.break_off(&id, &refused),
+        };
+        if kept.realm().members.contains_key(&self.id) && kept.realm().members.contains_key(&id) {
+            tracing::info!(devices = kept.realm().members.len(), "this device joins a realm");
+            self.keep_realm(Some(kept))?;
+            self.realm_changed().await;
+        } else {
+            // The rest is still to come.
+            self.joining.insert(id, kept.roster().clone());
+        }
+        Ok(())
+    }
+
+    fn roster_hash(&self) -> Option<protocol::realm::RosterHash> {
+        self.membership.kept().map(|kept| kept.roster().hash())
+    }
+
+    fn break_off(&self, id: &DeviceId, refused: &Refused) -> anyhow::Result<()> {
+        if let Some(peer) = self.peers.get(id) {
+            peer.session.close(CloseCode::PROTOCOL);
+        }
+        anyhow::bail!("{refused}")
+    }
+
+    async fn secrets_told(&mut self, secrets: &[EpochSecret]) -> anyhow::Result<()> {
+        let Some(kept) = self.membership.kept() else { return Ok(()) };
+        let mut kept = kept.clone();
+        if kept.learn(secrets) {
+            self.keep_realm(Some(kept))?;
+            self.realm_changed().await;
+        }
+        Ok(())
+    }
+
+    fn keep_realm(&mut self, kept: Option<Kept>) -> anyhow::Result<()> {
+        self.membership.keep(kept)
+    }
+
+    /// The list of devices, or a secret, changed, and is saved: whoever was removed goes, whoever was added comes.
+    async fn realm_changed(&mut self) {
+        let Some(kept) = self.membership.kept() else { return };
+        let realm = kept.realm().clone();
+        if realm.removed.contains(&self.id) {
+            return self.cast_out(&realm).await;
+        }
+        let gone: Vec<DeviceId> = realm.removed.iter().filter(|id| self.pairings.get(id).is_some()).copied().collect();
+        for id in gone {
+            let name = self.device_name(&id);
+            if let Err(error) = self.forget_pairing(id).await {
+                tracing::error!("a device that was removed from the realm cannot be forgotten: {error:#}");
+            }
+            let words = format!("{name} was removed from your devices; it keeps the files it already has");
+            self.hub.publish(NewEvent::new(EventKind::DeviceRemoved, words));
+        }
+        let members: Vec<DeviceId> = realm.members.keys().filter(|id| **id != self.id).copied().collect();
+        for id in members {
+            if self.pairings.get(&id).is_some() {
+                self.refresh_secrets(&id).await;
+            } else if let Some(member) = realm.members.get(&id) {
+                self.add_member(member).await;
+            }
+        }
+        self.tell_everybody();
+    }
+
+    /// Another device of the realm, which this one may never have met.
+    async fn add_member(&mut self, member: &protocol::realm::Member) {
+        let Some(kept) = self.membership.kept() else { return };
+        // Without a secret there is nothing to meet with; it comes with SECRETS.
+        let secret = kept.pair_secrets(&self.identity, &member.identity).into_iter().next();
+        let Some((epoch, secret)) = secret else { return };
+        let pairing = Pairing {
+            public: member.identity,
+            name: self.free_device_name(member.name.as_str(), &member.identity.id()),
+            secret,
+            epoch: Some(epoch),
+            previous: None,
+            addresses: Vec::new(),
+            learned: Vec::new(),
+            paused: false,
+            last_seen_ms: None,
+        };
+        // What goes wrong is in the log; the next change tries again.
+        let _ = self.save_pairing(pairing).await;
+    }
+
+    /// Another device of the realm has removed this one.
+    async fn cast_out(&mut self, realm: &Realm) {
+        tracing::warn!("this device was removed from the realm");
+        let members: Vec<DeviceId> = realm.members.keys().copied().collect();
+        for id in members {
+            if self.pairings.get(&id).is_some()
+                && let Err(error) = self.forget_pairing(id).await
+            {
+                tracing::error!("a device cannot be forgotten: {error:#}");
+            }
+        }
+        let words = "this device was removed from your devices; the files stay, and change no more";
+        self.hub.publish(NewEvent::new(EventKind::DeviceRemoved, words));
+    }
+
+    /// Whether a device belongs to the realm.
+    pub(super) fn member_role(&self, id: &DeviceId) -> Option<Role> {
+        self.membership.kept().and_then(|kept| kept.realm().members.get(id)).map(|member| member.role)
+    }
+
+    /// Takes a device out of the realm for ever; `code` overrides whatever this device may not do itself.
+    pub(super) async fn remove_member(
+        &mut self,
+        id: DeviceId,
+        code: Option<&str>,
+    ) -> Result<(), ControlError> {
+        let kept = self.membership.kept().ok_or_else(|| ControlError::not_found("there is no realm"))?;
+        let code: Option<RecoveryCode> = match code {
+            None => None,
+            Some(code) => Some(code.parse().map_err(|error| ControlError::bad_request(format!("{error}")))?),
+        };
+        let author = code.as_ref().map_or(Author::Device(&self.identity), Author::Recovery);
+        let secret = new_secret().map_err(|error| refused(&error))?;
+        let link = kept.roster().remove(author, id, Commit::to(&secret), now()).map_err(|denied| {
+            ControlError::refused(denied.to_string())
+                .hint("`syncctl device remove NAME --recovery-code -` asks for the code that was shown with the first pairing")
+        })?;
+        let mut kept = kept.clone();
+        kept.insert([link.as_bytes()]).map_err(|error| ControlError::internal(error.to_string()))?;
+        if !kept.realm().removed.contains(&id) {
+            return Err(ControlError::new(ErrorCode::Refused, "that is not the recovery code of this realm"));
+        }
+        kept.learn(&[EpochSecret { epoch: *link.hash().as_bytes(), secret }]);
+        self.keep_realm(Some(kept)).map_err(|error| refused(&error))?;
+        self.realm_changed().await;
+        Ok(())
+    }
+
+    /// Problems of the realm that need a person.
+    pub(super) fn realm_problem(&self, id: &DeviceId) -> Option<String> {
+        let words = "it belongs to other devices of its own: run `syncctl realm leave` on it, or here, and pair again";
+        self.strangers.contains(id).then(|| words.to_owned())
+    }
+}
+
+fn now() -> UnixSeconds {
+    UnixSeconds(super::wall_ms() / 1000)
+}
+
+fn device_name(name: &str) -> DeviceName {
+    let nameless = || DeviceName::new(NAMELESS).expect("a plain word");
+    DeviceName::new(name).unwrap_or_else(|_| nameless())
+}
+
+/// For people and scripts.
+pub(super) const fn role_word(role: Role) -> api::DeviceRole {
+    match role {
+        Role::Admin => api::DeviceRole::Admin,
+        Role::Full => api::DeviceRole::Full,
+        Role::Reader => api::DeviceRole::Reader,
+    }
+}
