@@ -116,9 +116,8 @@ impl Kept {
     /// What this device shares with another in each epoch whose secret it holds, the latest first. None for a device
     /// whose keys cannot be used.
     pub fn pair_secrets(&self, own: &Identity, their: &PublicIdentity) -> Vec<(LinkHash, PairSecret)> {
-        let derive = |held: &EpochSecret| {
-            Some((LinkHash(held.epoch), PairSecret::between(own, their, &held.secret).ok()?))
-        };
+        let derive =
+            |held: &EpochSecret| Some((LinkHash(held.epoch), PairSecret::between(own, their, &held.secret).ok()?));
         self.secrets.iter().filter_map(derive).collect()
     }
 
@@ -165,7 +164,9 @@ pub fn roster_of<'a>(mut links: impl Iterator<Item = &'a [u8]>) -> Result<Roster
 /// When no honest device sends that.
 pub fn insert(roster: &mut Roster, link: &[u8]) -> Result<(), Refused> {
     match roster.insert(link) {
-        Ok(_) | Err(Refused::MissingParents(_) | Refused::UnknownSigner | Refused::SignerFull | Refused::Full) => Ok(()),
+        Ok(_) | Err(Refused::MissingParents(_) | Refused::UnknownSigner | Refused::SignerFull | Refused::Full) => {
+            Ok(())
+        }
         Err(refused) => Err(refused),
     }
 }
@@ -226,7 +227,9 @@ impl Membership {
     pub fn keep(&mut self, kept: Option<Kept>) -> Result<()> {
         let json = match &kept {
             None => Zeroizing::new(String::new()),
-            Some(kept) => Zeroizing::new(serde_json::to_string(&Stored::of(kept)).context("it cannot be written down")?),
+            Some(kept) => {
+                Zeroizing::new(serde_json::to_string(&Stored::of(kept)).context("it cannot be written down")?)
+            }
         };
         write_private(&self.path, Zeroizing::new(format!("{FORMAT}\n{}\n", *json)).as_bytes())?;
         self.kept = kept;

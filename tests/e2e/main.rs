@@ -15,6 +15,7 @@ mod index;
 mod limits;
 mod modes;
 mod pairing;
+mod realm;
 mod scenarios;
 mod strangers;
 mod sync;

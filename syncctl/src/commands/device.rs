@@ -20,10 +20,8 @@ pub async fn run(context: &Context, command: DeviceCommand) -> Result {
         DeviceCommand::Resume { device } => client.post("devices/resume", &DeviceRef { device }).await?,
         DeviceCommand::Remove { device, recovery_code, yes } => {
             need_yes(yes, "removing a device")?;
-            let question = format!(
-                "Remove {} from all your devices, for good? Files it has stay there.",
-                escape(&device)
-            );
+            let question =
+                format!("Remove {} from all your devices, for good? Files it has stay there.", escape(&device));
             if !yes && !confirm(&question).await? {
                 return Err(Failure::new("nothing was removed"));
             }

@@ -1,7 +1,7 @@
 //! The real control server with a scripted node behind it, and the built `syncctl` in front.
 
 use protocol::wire::control::{
-    Change, Config, ControlError, Counts, DeviceFolder, DeviceStatus, Done, EventKind, FileVersion, FolderDevice,
+    Change, Config, ControlError, Counts, DeviceFolder, DeviceRole, DeviceStatus, Done, EventKind, FileVersion, FolderDevice,
     FolderMode, FolderState, FolderStatus, Hold, HoldKind, Identity, IgnoreVerdict, JoinPreview, Log, LogEntry, Named,
     Offer, Offers, PairingEvent, PathText, Ping, PreviewKind, PreviewPath, Problem, Progress, Restored, Setting,
     Status, VersionKind, Versions, Via, WaitReason, Waited,
@@ -122,6 +122,7 @@ impl Node {
                     code: "k7qm-3x9d".into(),
                     link: "syncd:p1:k7qm".into(),
                     expires_s: 600,
+                    recovery_code: None,
                 };
                 _ = reply.send(Ok(self.pairing(code)));
             }
@@ -382,6 +383,7 @@ fn device() -> DeviceStatus {
         sent_bytes: 2,
         rtt_ms: Some(1),
         clock_ahead_s: None,
+        role: Some(DeviceRole::Admin),
         problem: None,
     }
 }

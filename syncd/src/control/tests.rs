@@ -215,7 +215,8 @@ async fn a_pairing_streams_and_ends_with_its_last_event() {
     let Some(Request::PairShow { reply, .. }) = within(fixture.inbox.recv()).await else { panic!("no request") };
     let (events, source) = mpsc::channel(4);
     reply.send(Ok(source)).unwrap();
-    let code = PairingEvent::Code { pairing: 1, code: "k7qm".into(), link: "l".into(), expires_s: 9, recovery_code: None };
+    let code =
+        PairingEvent::Code { pairing: 1, code: "k7qm".into(), link: "l".into(), expires_s: 9, recovery_code: None };
     events.send(code).await.unwrap();
     let text = read_until(&mut stream, "\n\n").await;
     assert!(text.contains("content-type: text/event-stream"), "{text}");

@@ -103,6 +103,13 @@ impl Node {
 
     pub(super) async fn pairing_event(&mut self, event: NetPairing) {
         match event {
+            NetPairing::Reached { invite, id, decide, .. } if self.was_removed(&id) => {
+                // The other device is told that it was declined here.
+                let _ = decide.send(false);
+                let why = ControlError::refused("that device was removed from your devices")
+                    .hint("`syncctl realm leave` on it gives it a new identity; then it can be paired");
+                self.end_attempt(invite, PairingEvent::Failed { why });
+            }
             NetPairing::Reached { invite, name, id, check_number, decide, .. } => {
                 if let Some(attempt) = self.attempts.get_mut(&invite.0) {
                     attempt.decide = Some(decide);

@@ -13,9 +13,7 @@ use protocol::realm::{Author, Commit, Denied, DeviceName, Newcomer, Realm, Recov
 use protocol::wire::control as api;
 use protocol::wire::control::{ControlError, ErrorCode, EventKind};
 use protocol::wire::kdf::UnixSeconds;
-use protocol::wire::message::{
-    CloseCode, EpochSecret, Heads, LinkBytes, Links, Message, Secrets, capability,
-};
+use protocol::wire::message::{CloseCode, EpochSecret, Heads, LinkBytes, Links, Message, Secrets, capability};
 use protocol::wire::pair::PairSecret;
 
 /// What a device is called whose name the realm does not take.
@@ -38,10 +36,10 @@ impl Node {
     /// What a peer, or all, are told of the realm; nothing without one, or where it is not understood.
     pub(super) fn tell_heads(&self, id: &DeviceId) {
         let heads = self.membership.kept().map(Kept::heads).unwrap_or_default();
-        self.tell(id, &Message::Heads(heads));
+        self.say(id, &Message::Heads(heads));
     }
 
-    fn tell(&self, id: &DeviceId, message: &Message) {
+    fn say(&self, id: &DeviceId, message: &Message) {
         if let Some(peer) = self.peers.get(id).filter(|peer| peer.session.hello().capabilities & capability::REALM != 0)
             && peer.session.try_send(message).is_err()
         {
@@ -78,10 +76,10 @@ impl Node {
         let secrets = if is_member { kept.secrets_beyond(&heads.epochs) } else { Vec::new() };
         let epoch = kept.common_epoch(&heads.epochs);
         for some in links.chunks(LINKS_PER_MESSAGE_MAX) {
-            self.tell(&id, &Message::Links(Links { links: some.to_vec() }));
+            self.say(&id, &Message::Links(Links { links: some.to_vec() }));
         }
         if !secrets.is_empty() {
-            self.tell(&id, &Message::Secrets(Secrets { secrets }));
+            self.say(&id, &Message::Secrets(Secrets { secrets }));
         }
         self.strangers.remove(&id);
         // From now on both dial with the latest secret that both have.
@@ -167,7 +165,7 @@ impl Node {
         if let Some(kept) = ours {
             let mut kept = kept.clone();
             let taken = kept.insert(bytes());
-            if matches!(taken, Ok(true) | Err(_)) && kept.roster().hash() != self.roster_hash() {
+            if Some(kept.roster().hash()) != self.roster_hash() {
                 self.keep_realm(Some(kept))?;
                 self.realm_changed().await;
             }
@@ -294,11 +292,7 @@ impl Node {
     }
 
     /// Takes a device out of the realm for ever; `code` overrides whatever this device may not do itself.
-    pub(super) async fn remove_member(
-        &mut self,
-        id: DeviceId,
-        code: Option<&str>,
-    ) -> Result<(), ControlError> {
+    pub(super) async fn remove_member(&mut self, id: DeviceId, code: Option<&str>) -> Result<(), ControlError> {
         let kept = self.membership.kept().ok_or_else(|| ControlError::not_found("there is no realm"))?;
         let code: Option<RecoveryCode> = match code {
             None => None,
@@ -319,6 +313,11 @@ impl Node {
         self.keep_realm(Some(kept)).map_err(|error| refused(&error))?;
         self.realm_changed().await;
         Ok(())
+    }
+
+    /// Whether a device was taken out of the realm: it can come back only as another one.
+    pub(super) fn was_removed(&self, id: &DeviceId) -> bool {
+        self.membership.kept().is_some_and(|kept| kept.realm().removed.contains(id))
     }
 
     /// Problems of the realm that need a person.

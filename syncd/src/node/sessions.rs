@@ -41,7 +41,11 @@ impl Node {
             NetEvent::Message { session, peer, message: Message::Addresses(named), .. } => {
                 self.addresses_named(session, peer, &named.addresses).await;
             }
-            NetEvent::Message { peer, message: message @ (Message::Heads(_) | Message::Links(_) | Message::Secrets(_)), .. } => {
+            NetEvent::Message {
+                peer,
+                message: message @ (Message::Heads(_) | Message::Links(_) | Message::Secrets(_)),
+                ..
+            } => {
                 self.realm_message(peer, message).await;
             }
             NetEvent::Message { session, peer, req, message } => self.message(session, peer, req, message),

@@ -52,7 +52,8 @@ mod status;
 mod tests;
 
 pub use device::{
-    DeviceAction, DeviceAddress, DeviceFolder, DeviceRef, DeviceRemove, DeviceRename, DeviceRole, DeviceStatus, Devices, Via,
+    DeviceAction, DeviceAddress, DeviceFolder, DeviceRef, DeviceRemove, DeviceRename, DeviceRole, DeviceStatus,
+    Devices, Via,
 };
 pub use error::{ControlError, ErrorCode};
 pub use event::{Event, EventKind, Events};

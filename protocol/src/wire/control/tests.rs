@@ -21,7 +21,13 @@ fn keys_are_stable() {
     check("error without hint", &ControlError::refused("no"), r#"{"error":"no","code":"refused"}"#);
     check(
         "code",
-        &PairingEvent::Code { pairing: 1, code: "k7qm".into(), link: "syncd:p1:k7qm".into(), expires_s: 600, recovery_code: None },
+        &PairingEvent::Code {
+            pairing: 1,
+            code: "k7qm".into(),
+            link: "syncd:p1:k7qm".into(),
+            expires_s: 600,
+            recovery_code: None,
+        },
         r#"{"event":"code","pairing":1,"code":"k7qm","link":"syncd:p1:k7qm","expires_s":600}"#,
     );
     check(
@@ -93,7 +99,13 @@ fn unknown_words_and_keys_are_no_errors() {
 #[test]
 fn secrets_stay_out_of_debug() {
     let join = PairJoin { code: "s3cret".into(), address: None, timeout_s: None };
-    let event = PairingEvent::Code { pairing: 1, code: "s3cret".into(), link: "l:s3cret".into(), expires_s: 1, recovery_code: None };
+    let event = PairingEvent::Code {
+        pairing: 1,
+        code: "s3cret".into(),
+        link: "l:s3cret".into(),
+        expires_s: 1,
+        recovery_code: None,
+    };
     assert!(!format!("{join:?} {event:?}").contains("s3cret"));
     assert!(!format!("{:?}", PathText::new(b"private.txt")).contains("private"));
 }

@@ -2,7 +2,7 @@
 //! and the secrets of its epochs.
 
 use super::bounded::list;
-use crate::limits::{LINKS_PER_MESSAGE_MAX, ROSTER_EPOCHS_HELD_MAX, ROSTER_LINK_LEN_MAX, ROSTER_PARENTS_MAX};
+use crate::limits::{LINK_PARENTS_MAX, LINKS_PER_MESSAGE_MAX, ROSTER_EPOCHS_HELD_MAX, ROSTER_LINK_LEN_MAX};
 use crate::wire::kdf::Secret32;
 use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ pub struct Heads {
     /// How many devices are in it, the sender included; 0 without a realm.
     pub members: u16,
     /// Hashes of links that no other link of the sender names as parent, the greatest first; at most 8.
-    #[serde(deserialize_with = "list::<_, _, ROSTER_PARENTS_MAX>")]
+    #[serde(deserialize_with = "list::<_, _, LINK_PARENTS_MAX>")]
     pub heads: Vec<[u8; 32]>,
     /// Epochs whose secret the sender holds, the latest first; at most 8.
     #[serde(deserialize_with = "list::<_, _, ROSTER_EPOCHS_HELD_MAX>")]

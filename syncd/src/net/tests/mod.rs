@@ -93,7 +93,14 @@ impl Setup {
 fn peer_config(own: u8, other: u8, addresses: &[SocketAddr]) -> PeerConfig {
     let public: PublicIdentity = identity(other).public();
     let secret = PairSecret::between(&identity(own), &public, &Secret32::new([0x77; 32])).expect("two devices");
-    PeerConfig { identity: public, secret, also: Vec::new(), typed: Vec::new(), learned: addresses.to_vec(), paused: false }
+    PeerConfig {
+        identity: public,
+        secret,
+        also: Vec::new(),
+        typed: Vec::new(),
+        learned: addresses.to_vec(),
+        paused: false,
+    }
 }
 
 /// A device in a runtime of its own, which can be killed like a process.

@@ -294,7 +294,7 @@ async fn a_peer_of_another_version_is_named_on_both_sides() {
 /// A peer that shakes hands and then only listens.
 async fn mute_peer(own: u8, device: &Device) -> crate::net::greet::Greeted {
     let (identity, peer) = (identity(own), peer_config(own, device.seed, &[]));
-    let keys = crate::net::keys::Keys::of_peer(&identity, &peer);
+    let keys = crate::net::keys::Keys::of_peer(&identity, &peer, &peer.secret);
     let about = About { name: String::new(), instance: [1; 16], boot: [2; 8], software: String::new() };
     let own = Own::new(Arc::new(identity), about, Tuning::default());
     let stream = tokio::net::TcpStream::connect(device.address()).await.expect("it listens");

@@ -19,7 +19,7 @@ async fn answer(mut stream: TcpStream) -> usize {
 /// What an honest initiator of device `own` sends first.
 fn opening(own: u8, other: u8) -> Vec<u8> {
     let (identity, peer) = (identity(own), peer_config(own, other, &[]));
-    let keys = Keys::of_peer(&identity, &peer);
+    let keys = Keys::of_peer(&identity, &peer, &peer.secret);
     let knock = Knock::make(&keys.knock_out, Context::Session, random(), unix_now());
     let params = Params {
         context: Context::Session,

@@ -1,0 +1,102 @@
+//! One person's devices: paired with one is paired with all, removed on one is shut out everywhere.
+
+use crate::apart::meet;
+use std::time::{Duration, Instant};
+use tests::harness::{Device, World, assert_same, join, pair, settle, share, until};
+
+/// Devices that find each other by beacons.
+fn near<const N: usize>(world: &World, names: [&str; N]) -> [Device; N] {
+    names.map(|name| {
+        let mut device = world.prepare(name, "");
+        device.listen_at("127.0.0.1:0");
+        device.start();
+        device
+    })
+}
+
+/// Name and role of every device that one lists, itself included as what the others call it.
+fn listed(device: &Device) -> Vec<(String, String)> {
+    let list = device.json(&["device", "list"]);
+    let devices = list["devices"].as_array().expect("a list of devices");
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let mut all: Vec<(String, String)> = devices.iter().map(|d| (text(&d["id"]), text(&d["role"]))).collect();
+    all.push((text(&device.json(&["id"])["id"]), "admin".to_owned()));
+    all.sort();
+    all
+}
+
+#[test]
+fn a_third_device_paired_with_one_meets_all() {
+    let world = World::new();
+    let [a, b, c] = near(&world, ["a", "b", "c"]);
+    pair(&a, &b);
+    a.put("d/f", "of all devices");
+    share(&[&a, &b]);
+    settle(&[&a, &b]);
+    pair(&b, &c);
+    let paired = Instant::now();
+    until("the third device meets the first", || (c.is_connected_to(&a) && a.is_connected_to(&c)).then_some(()));
+    assert!(paired.elapsed() < Duration::from_secs(10), "{:?}", paired.elapsed());
+    join(&c);
+    settle(&[&c, &a, &b]);
+    c.put("from-c", "to a without b");
+    settle(&[&c, &a]);
+    assert!(paired.elapsed() < Duration::from_secs(10), "{:?}", paired.elapsed());
+    settle(&[&b]);
+    assert_same(&[&a, &b, &c], 0);
+    let lists = [&a, &b, &c].map(listed);
+    assert_eq!(lists[0].len(), 3, "{lists:?}");
+    assert!(lists[0] == lists[1] && lists[1] == lists[2], "{lists:?}");
+}
+
+#[test]
+fn a_device_removed_while_it_is_connected_is_shut_out_everywhere() {
+    let world = World::new();
+    let [a, b, mut c] = near(&world, ["a", "b", "c"]);
+    pair(&a, &b);
+    pair(&b, &c);
+    for (one, other) in [(&a, &b), (&b, &c), (&a, &c)] {
+        meet(one, other);
+    }
+    let removed = Instant::now();
+    a.ok(&["device", "remove", "c", "--yes"]);
+    until("it is cut off by both", || (!c.is_connected_to(&a) && !c.is_connected_to(&b)).then_some(()));
+    assert!(removed.elapsed() < Duration::from_secs(2), "{:?}", removed.elapsed());
+    assert_shut_out(&a, &b, &mut c);
+}
+
+#[test]
+fn a_device_removed_while_it_is_away_is_shut_out_everywhere() {
+    let world = World::new();
+    let [a, b, mut c] = near(&world, ["a", "b", "c"]);
+    pair(&a, &b);
+    pair(&b, &c);
+    for (one, other) in [(&a, &b), (&b, &c), (&a, &c)] {
+        meet(one, other);
+    }
+    c.stop();
+    a.ok(&["device", "remove", "c", "--yes"]);
+    until("the other device has heard of it", || (listed(&b).len() == 2).then_some(()));
+    c.start();
+    assert_shut_out(&a, &b, &mut c);
+}
+
+/// The others go on without it, and it meets nobody whatever it tries.
+fn assert_shut_out(a: &Device, b: &Device, c: &mut Device) {
+    assert_eq!(listed(a), listed(b));
+    assert_eq!(listed(a).len(), 2);
+    for device in [a, b] {
+        // A device that is still known there would be tried at once.
+        let _ = c.ctl(&["device", "address", device.name(), &device.address()]);
+    }
+    std::thread::sleep(Duration::from_secs(4));
+    assert!(!a.is_connected_to(c) && !b.is_connected_to(c));
+    assert!(!c.is_connected_to(a) && !c.is_connected_to(b));
+    a.put("after", "not for everybody");
+    a.ok(&["folder", "add", a.root(), "--name", "private"]);
+    until("the rest goes on", || {
+        let offers = b.json(&["folder", "offers"]);
+        offers["offers"].as_array()?.iter().any(|offer| offer["name"] == "private").then_some(())
+    });
+    assert_eq!(c.json(&["folder", "offers"])["offers"].as_array().map(Vec::len), Some(0));
+}
