@@ -47,6 +47,9 @@ pub enum Command {
     /// Paired devices.
     #[command(subcommand)]
     Device(DeviceCommand),
+    /// The realm: all your devices, which trust each other.
+    #[command(subcommand)]
+    Realm(RealmCommand),
     /// Synced folders.
     #[command(subcommand)]
     Folder(FolderCommand),
@@ -189,6 +192,18 @@ pub enum DeviceCommand {
         /// The recovery code; `-` reads it from standard input, out of the shell's history.
         #[arg(long, value_name = "CODE")]
         recovery_code: Option<String>,
+        /// Do not ask. Needed where there is no terminal.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RealmCommand {
+    /// Show how many devices are in it and what this one may do.
+    Show,
+    /// Leave it: this device forgets all others and gets a new identity. Folders and files stay as they are.
+    Leave {
         /// Do not ask. Needed where there is no terminal.
         #[arg(long)]
         yes: bool,

@@ -79,11 +79,23 @@ pub fn open(keys: &Path) -> Result<Keys> {
             format!("{} is damaged: restore it from a backup; without it this device is a new one", path.display())
         });
     }
+    parse_identity(&*make_identity(&path)?)
+}
+
+/// Makes this device another one: a new seed takes the place of the old one, which is gone for good.
+///
+/// # Errors
+/// When it cannot be written; then nothing has changed.
+pub fn renew(keys: &Path) -> Result<()> {
+    make_identity(&keys.join(IDENTITY)).map(drop)
+}
+
+fn make_identity(path: &Path) -> Result<Zeroizing<String>> {
     let mut bytes = Zeroizing::new([0u8; 48]);
     getrandom::fill(bytes.as_mut_slice()).context("no randomness for a new identity")?;
     let text = Zeroizing::new(format!("{FORMAT}\n{}\n{}\n", hex(&bytes[..32]), hex(&bytes[32..])));
-    write_private(&path, text.as_bytes())?;
-    parse_identity(&text)
+    write_private(path, text.as_bytes())?;
+    Ok(text)
 }
 
 fn parse_identity(text: &str) -> Result<Keys> {
@@ -177,6 +189,14 @@ impl Pairings {
         list.retain(|other| other.id() != pairing.id());
         list.push(pairing);
         self.save(list)
+    }
+
+    /// Removes all, and saves.
+    ///
+    /// # Errors
+    /// When it cannot be written; then nothing has changed.
+    pub fn clear(&mut self) -> Result<()> {
+        self.save(Vec::new())
     }
 
     /// Removes one, and saves.

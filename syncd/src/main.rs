@@ -132,22 +132,25 @@ async fn run(args: RunArgs) -> Result<ExitCode> {
     if rustix::process::geteuid().is_root() {
         tracing::warn!("running as root: files of every user are within reach; a user service is safer");
     }
-    let daemon = Daemon::start(Options { home, listen: args.listen }).await?;
-    // No service manager, nothing to tell.
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    let stop = daemon.stopper();
-    tokio::spawn(async move {
-        terminated().await;
-        // As above.
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-        stop.cancel();
-    });
-    match daemon.ended().await? {
-        Ended::Stopped => Ok(ExitCode::SUCCESS),
-        Ended::NewerDatabase => {
-            eprintln!("error: a folder's database was written by a newer syncd");
-            eprintln!("hint: install that version again; this one has touched nothing");
-            Ok(ExitCode::from(EXIT_NEWER))
+    loop {
+        let daemon = Daemon::start(Options { home: home.clone(), listen: args.listen.clone() }).await?;
+        // No service manager, nothing to tell.
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        let stop = daemon.stopper();
+        let watch = tokio::spawn(async move {
+            terminated().await;
+            // As above.
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+            stop.cancel();
+        });
+        match daemon.ended().await? {
+            Ended::Stopped => return Ok(ExitCode::SUCCESS),
+            Ended::Renewed => watch.abort(),
+            Ended::NewerDatabase => {
+                eprintln!("error: a folder's database was written by a newer syncd");
+                eprintln!("hint: install that version again; this one has touched nothing");
+                return Ok(ExitCode::from(EXIT_NEWER));
+            }
         }
     }
 }

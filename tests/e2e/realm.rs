@@ -81,6 +81,65 @@ fn a_device_removed_while_it_is_away_is_shut_out_everywhere() {
     assert_shut_out(&a, &b, &mut c);
 }
 
+#[test]
+fn a_removed_device_comes_back_as_a_new_one() {
+    let world = World::new();
+    let [a, b] = near(&world, ["a", "b"]);
+    pair(&a, &b);
+    meet(&a, &b);
+    let before = b.json(&["id"])["id"].clone();
+    a.ok(&["device", "remove", "b", "--yes"]);
+    until("it is cut off", || (!b.is_connected_to(&a)).then_some(()));
+    let mut showing = a.spawn(&["--json", "pair", "--yes", "--timeout", "60"]);
+    let code = showing.json().expect("the code comes first")["code"].as_str().expect("a code").to_owned();
+    b.fails(1, &["pair", &code, "--yes", "--address", &a.address()]);
+    let (exit, words) = showing.finish();
+    assert!(exit == 1 && words.contains("syncctl realm leave"), "{words}");
+    b.ok(&["realm", "leave", "--yes"]);
+    b.ok(&["ping", "--wait", "10"]);
+    until("it is another one", || (b.json(&["id"])["id"] != before).then_some(()));
+    assert_eq!(b.json(&["realm", "show"])["devices"], 0);
+    pair(&a, &b);
+    meet(&a, &b);
+    assert_eq!(listed(&a), listed(&b));
+}
+
+#[test]
+fn who_leaves_is_gone_from_all_lists() {
+    let world = World::new();
+    let [a, b, c] = near(&world, ["a", "b", "c"]);
+    pair(&a, &b);
+    pair(&b, &c);
+    for (one, other) in [(&a, &b), (&b, &c), (&a, &c)] {
+        meet(one, other);
+    }
+    c.ok(&["realm", "leave", "--yes"]);
+    until("the others know", || (listed(&a).len() == 2 && listed(&a) == listed(&b)).then_some(()));
+    c.ok(&["ping", "--wait", "10"]);
+    assert_eq!(listed(&c).len(), 1);
+}
+
+#[test]
+fn the_recovery_code_removes_what_no_device_may() {
+    let world = World::new();
+    let [a, b] = near(&world, ["a", "b"]);
+    let mut showing = a.spawn(&["--json", "pair", "--yes", "--timeout", "60"]);
+    let first = showing.json().expect("the code comes first");
+    let text = |key: &str| first[key].as_str().expect("the first pairing shows both codes").to_owned();
+    b.ok(&["pair", &text("code"), "--yes", "--address", &a.address()]);
+    assert_eq!(showing.finish().0, 0);
+    meet(&a, &b);
+    let said = b.fails(1, &["device", "remove", "a", "--yes"]);
+    assert!(said.contains("recovery code"), "{said}");
+    let said = b.fails(1, &["device", "remove", "a", "--yes", "--recovery-code", "sdr1-nonsense"]);
+    assert!(said.contains("recovery code"), "{said}");
+    b.ok(&["device", "remove", "a", "--yes", "--recovery-code", &text("recovery_code")]);
+    until("it is cut off", || (!b.is_connected_to(&a)).then_some(()));
+    assert_eq!(listed(&b).len(), 1);
+    let mut again = a.spawn(&["--json", "pair", "--yes", "--timeout", "2"]);
+    assert!(again.json().expect("a code")["recovery_code"].is_null(), "it is shown once");
+}
+
 /// The others go on without it, and it meets nobody whatever it tries.
 fn assert_shut_out(a: &Device, b: &Device, c: &mut Device) {
     assert_eq!(listed(a), listed(b));

@@ -1,10 +1,10 @@
 //! The real control server with a scripted node behind it, and the built `syncctl` in front.
 
 use protocol::wire::control::{
-    Change, Config, ControlError, Counts, DeviceFolder, DeviceRole, DeviceStatus, Done, EventKind, FileVersion, FolderDevice,
-    FolderMode, FolderState, FolderStatus, Hold, HoldKind, Identity, IgnoreVerdict, JoinPreview, Log, LogEntry, Named,
-    Offer, Offers, PairingEvent, PathText, Ping, PreviewKind, PreviewPath, Problem, Progress, Restored, Setting,
-    Status, VersionKind, Versions, Via, WaitReason, Waited,
+    Change, Config, ControlError, Counts, DeviceFolder, DeviceRole, DeviceStatus, Done, EventKind, FileVersion,
+    FolderDevice, FolderMode, FolderState, FolderStatus, Hold, HoldKind, Identity, IgnoreVerdict, JoinPreview, Log,
+    LogEntry, Named, Offer, Offers, PairingEvent, PathText, Ping, PreviewKind, PreviewPath, Problem, Progress,
+    Restored, Setting, Status, VersionKind, Versions, Via, WaitReason, Waited,
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

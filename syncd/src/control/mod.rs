@@ -61,6 +61,16 @@ pub enum Request {
         /// The answer.
         reply: Reply<api::Done>,
     },
+    /// The realm that this device is in.
+    Realm {
+        /// The answer.
+        reply: Reply<api::RealmStatus>,
+    },
+    /// Leave the realm and become another device. Reply first, then start anew.
+    LeaveRealm {
+        /// The answer.
+        reply: Reply<api::Done>,
+    },
     /// Folders that others offer and nobody joined here.
     Offers {
         /// The answer.

@@ -100,6 +100,8 @@ fn devices() -> Router<Shared> {
         .route("/devices/pause", act(|| DeviceAction::Pause))
         .route("/devices/resume", act(|| DeviceAction::Resume))
         .route("/devices/remove", post(device_remove))
+        .route("/realm", get(realm))
+        .route("/realm/leave", post(leave_realm))
 }
 
 fn folders() -> Router<Shared> {
@@ -162,6 +164,14 @@ async fn device_list(State(s): State<Shared>) -> Answer<api::Devices> {
 async fn device_rename(State(s): State<Shared>, Body(r): Body<api::DeviceRename>) -> Answer<api::Done> {
     let action = DeviceAction::Rename(r.name);
     ask(&s, |reply| Request::Device { device: r.device, action, reply }).await
+}
+
+async fn realm(State(s): State<Shared>) -> Answer<api::RealmStatus> {
+    ask(&s, |reply| Request::Realm { reply }).await
+}
+
+async fn leave_realm(State(s): State<Shared>) -> Answer<api::Done> {
+    ask(&s, |reply| Request::LeaveRealm { reply }).await
 }
 
 async fn device_remove(State(s): State<Shared>, Body(r): Body<api::DeviceRemove>) -> Answer<api::Done> {

@@ -118,7 +118,7 @@ impl Node {
         let opened = match opened {
             Ok(opened) => opened,
             Err(error @ OpenError::Newer { .. }) => {
-                self.newer_database = true;
+                self.end = Some(super::Ended::NewerDatabase);
                 return Err(error.into());
             }
             Err(error) => return Err(error.into()),

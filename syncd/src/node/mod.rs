@@ -34,7 +34,7 @@ use protocol::realm::Roster;
 use protocol::sync::engine::Alarm;
 use protocol::wire::control::{ControlError, EventKind};
 use protocol::wire::identity::Identity;
-use protocol::wire::message::Index;
+use protocol::wire::message::{Heads, Index};
 use protocol::wire::relay::{Endpoint, RelayLink};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -77,6 +77,8 @@ pub enum Ended {
     Stopped,
     /// A folder's database was written by a newer version.
     NewerDatabase,
+    /// It has another identity now and wants to be started again.
+    Renewed,
 }
 
 struct Node {
@@ -89,6 +91,10 @@ struct Node {
     membership: Membership,
     /// Paired devices that belong to another realm, with others.
     strangers: BTreeSet<DeviceId>,
+    /// When this device last renewed the realm's secret by itself.
+    rotated: Option<Instant>,
+    /// What connected peers know of our realm.
+    told: BTreeMap<DeviceId, Heads>,
     /// Lists of realms that we are told of, and are not yet in.
     joining: BTreeMap<DeviceId, Roster>,
     net: Net,
@@ -109,7 +115,8 @@ struct Node {
     home_problems: Vec<renewal::HomeProblem>,
     /// Indexes that went back to an earlier state, and when they were last renewed.
     renewals: BTreeMap<FolderId, renewal::Renewal>,
-    newer_database: bool,
+    /// Set when there is a reason of its own to end.
+    end: Option<Ended>,
     started: Instant,
     stop: CancellationToken,
 }
@@ -158,6 +165,8 @@ impl Daemon {
             pairings,
             membership,
             strangers: BTreeSet::new(),
+            rotated: None,
+            told: BTreeMap::new(),
             joining: BTreeMap::new(),
             net,
             transfer,
@@ -173,7 +182,7 @@ impl Daemon {
             skews: BTreeMap::new(),
             home_problems: Vec::new(),
             renewals: BTreeMap::new(),
-            newer_database: false,
+            end: None,
             started: Instant::now(),
             stop: stop.clone(),
         };
@@ -220,7 +229,7 @@ impl Node {
     ) -> Ended {
         let stop = self.stop.clone();
         let mut stopped = tokio::time::interval(STOPPED_POLL);
-        while !self.newer_database {
+        while self.end.is_none() {
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some(request) = requests.recv() => self.request(request).await,
@@ -229,6 +238,7 @@ impl Node {
                 Some(errand) = errands.recv() => self.errand(errand),
                 _ = stopped.tick() => {
                     self.renew_due();
+                    self.rotate_due().await;
                     self.retry_stopped();
                 }
             }
@@ -240,7 +250,7 @@ impl Node {
         for id in ids {
             self.stop_folder(&id, folders::State::Paused);
         }
-        if self.newer_database { Ended::NewerDatabase } else { Ended::Stopped }
+        self.end.unwrap_or(Ended::Stopped)
     }
 
     fn note(&mut self, note: Note) {

@@ -8,14 +8,19 @@ use crate::control::NewEvent;
 use crate::keys::Pairing;
 use crate::membership::{Kept, new_secret, roster_of};
 use protocol::limits::LINKS_PER_MESSAGE_MAX;
-use protocol::model::{DeviceId, RealmId};
+use protocol::model::{DeviceId, LinkHash, RealmId};
 use protocol::realm::{Author, Commit, Denied, DeviceName, Newcomer, Realm, RecoveryCode, Refused, Role};
 use protocol::wire::control as api;
 use protocol::wire::control::{ControlError, ErrorCode, EventKind};
 use protocol::wire::kdf::UnixSeconds;
 use protocol::wire::message::{CloseCode, EpochSecret, Heads, LinkBytes, Links, Message, Secrets, capability};
 use protocol::wire::pair::PairSecret;
+use std::time::{Duration, Instant};
 
+/// The realm's secret is renewed by itself no more often than this, whatever others do.
+const ROTATION_REST: Duration = Duration::from_secs(60);
+/// So long the word that this device leaves may take to go out.
+const FAREWELL: Duration = Duration::from_millis(200);
 /// What a device is called whose name the realm does not take.
 const NAMELESS: &str = "device";
 
@@ -33,8 +38,15 @@ impl Node {
         Ok(Some(code))
     }
 
-    /// What a peer, or all, are told of the realm; nothing without one, or where it is not understood.
-    pub(super) fn tell_heads(&self, id: &DeviceId) {
+    /// On another session what was said on the last one may be lost.
+    pub(super) fn realm_begins(&mut self, id: &DeviceId) {
+        self.told.remove(id);
+        self.joining.remove(id);
+        self.tell_heads(id);
+    }
+
+    /// What a peer is told of the realm; nothing where it is not understood.
+    fn tell_heads(&self, id: &DeviceId) {
         let heads = self.membership.kept().map(Kept::heads).unwrap_or_default();
         self.say(id, &Message::Heads(heads));
     }
@@ -47,13 +59,17 @@ impl Node {
         }
     }
 
-    fn tell_everybody(&self) {
-        self.peers.keys().for_each(|id| self.tell_heads(id));
+    fn tell_everybody(&mut self) {
+        let peers: Vec<DeviceId> = self.peers.keys().copied().collect();
+        for id in peers {
+            self.tell_heads(&id);
+            self.pass_on(&id);
+        }
     }
 
     pub(super) async fn realm_message(&mut self, id: DeviceId, message: Message) {
         let outcome = match message {
-            Message::Heads(heads) => self.heads_told(id, &heads).await,
+            Message::Heads(heads) => self.heads_told(id, heads).await,
             Message::Links(links) => self.links_told(id, &links).await,
             Message::Secrets(secrets) => self.secrets_told(&secrets.secrets).await,
             _ => Ok(()),
@@ -64,34 +80,48 @@ impl Node {
     }
 
     /// A peer says what it knows of its realm.
-    async fn heads_told(&mut self, id: DeviceId, heads: &Heads) -> anyhow::Result<()> {
+    async fn heads_told(&mut self, id: DeviceId, heads: Heads) -> anyhow::Result<()> {
         let Some(kept) = self.membership.kept() else { return Ok(()) };
         if heads.realm.map(RealmId) != Some(kept.realm().id) {
-            return self.stranger_met(id, heads).await;
-        }
-        let known: Vec<_> = heads.heads.iter().map(|hash| protocol::model::LinkHash(*hash)).collect();
-        let links: Vec<LinkBytes> =
-            kept.roster().links_after(&known).map(|link| LinkBytes(link.as_bytes().to_vec())).collect();
-        let is_member = kept.realm().members.contains_key(&id);
-        let secrets = if is_member { kept.secrets_beyond(&heads.epochs) } else { Vec::new() };
-        let epoch = kept.common_epoch(&heads.epochs);
-        for some in links.chunks(LINKS_PER_MESSAGE_MAX) {
-            self.say(&id, &Message::Links(Links { links: some.to_vec() }));
-        }
-        if !secrets.is_empty() {
-            self.say(&id, &Message::Secrets(Secrets { secrets }));
+            return self.stranger_met(id, &heads).await;
         }
         self.strangers.remove(&id);
+        let is_member = kept.realm().members.contains_key(&id);
+        let epoch = kept.common_epoch(&heads.epochs).filter(|_| is_member);
+        self.told.insert(id, heads);
+        self.pass_on(&id);
         // From now on both dial with the latest secret that both have.
         let agreed = self.pairings.get(&id).is_some_and(|pairing| pairing.epoch == epoch);
-        if let Some(epoch) = epoch.filter(|_| is_member && !agreed) {
+        if let Some(epoch) = epoch.filter(|_| !agreed) {
             self.agree_on(id, epoch)?;
             self.refresh_secrets(&id).await;
         }
         Ok(())
     }
 
-    fn agree_on(&mut self, id: DeviceId, epoch: protocol::model::LinkHash) -> anyhow::Result<()> {
+    /// Sends what a peer lacks, by what it said last and what it was sent since.
+    fn pass_on(&mut self, id: &DeviceId) {
+        let (Some(kept), Some(told)) = (self.membership.kept(), self.told.get(id)) else { return };
+        let known: Vec<LinkHash> = told.heads.iter().map(|hash| LinkHash(*hash)).collect();
+        let links: Vec<LinkBytes> =
+            kept.roster().links_after(&known).map(|link| LinkBytes(link.as_bytes().to_vec())).collect();
+        let is_member = kept.realm().members.contains_key(id);
+        let secrets = if is_member { kept.secrets_beyond(&told.epochs) } else { Vec::new() };
+        let ours = kept.heads();
+        for some in links.chunks(LINKS_PER_MESSAGE_MAX) {
+            self.say(id, &Message::Links(Links { links: some.to_vec() }));
+        }
+        let epochs: Vec<[u8; 32]> = secrets.iter().map(|secret| secret.epoch).collect();
+        if !secrets.is_empty() {
+            self.say(id, &Message::Secrets(Secrets { secrets }));
+        }
+        if let Some(told) = self.told.get_mut(id) {
+            told.heads = ours.heads;
+            told.epochs.extend(epochs);
+        }
+    }
+
+    fn agree_on(&mut self, id: DeviceId, epoch: LinkHash) -> anyhow::Result<()> {
         let secret = self.pair_secrets(&id).into_iter().find(|(of, _)| *of == epoch);
         let Some((_, secret)) = secret else { return Ok(()) };
         self.pairings.update(&id, |pairing| {
@@ -100,7 +130,7 @@ impl Node {
         })
     }
 
-    fn pair_secrets(&self, id: &DeviceId) -> Vec<(protocol::model::LinkHash, PairSecret)> {
+    fn pair_secrets(&self, id: &DeviceId) -> Vec<(LinkHash, PairSecret)> {
         let (Some(kept), Some(pairing)) = (self.membership.kept(), self.pairings.get(id)) else { return Vec::new() };
         kept.pair_secrets(&self.identity, &pairing.public)
     }
@@ -140,20 +170,18 @@ impl Node {
                 kept.insert([link.as_bytes()])?;
                 self.keep_realm(Some(kept))?;
                 self.realm_changed().await;
-                // All of it: the other has nothing in common with us yet.
-                return Box::pin(self.heads_told(id, &Heads { realm: self.realm_id(), ..Heads::default() })).await;
             }
-            Err(Denied::AlreadyMember) => {
-                // It has not heard of it yet.
-                return Box::pin(self.heads_told(id, &Heads { realm: self.realm_id(), ..Heads::default() })).await;
+            // It has not heard of it yet.
+            Err(Denied::AlreadyMember) => {}
+            Err(denied) => {
+                tracing::warn!(peer = %id.short(), "a device is not taken into the realm: {denied}");
+                return Ok(());
             }
-            Err(denied) => tracing::warn!(peer = %id.short(), "a device is not taken into the realm: {denied}"),
         }
+        // All of it: the other has nothing in common with us yet.
+        self.told.insert(id, Heads::default());
+        self.pass_on(&id);
         Ok(())
-    }
-
-    fn realm_id(&self) -> Option<[u8; 32]> {
-        self.membership.kept().map(|kept| *kept.realm().id.as_bytes())
     }
 
     async fn links_told(&mut self, id: DeviceId, links: &Links) -> anyhow::Result<()> {
@@ -318,6 +346,63 @@ impl Node {
     /// Whether a device was taken out of the realm: it can come back only as another one.
     pub(super) fn was_removed(&self, id: &DeviceId) -> bool {
         self.membership.kept().is_some_and(|kept| kept.realm().removed.contains(id))
+    }
+
+    /// Begins a new epoch when somebody who is no member may know the secret of this one: the most senior admin that is
+    /// there does it, so that not all do it at once.
+    pub(super) async fn rotate_due(&mut self) {
+        let Some(kept) = self.membership.kept().filter(|kept| kept.realm().rotation_due) else { return };
+        let members = &kept.realm().members;
+        let admins = members.iter().filter(|(_, member)| member.role == Role::Admin);
+        let here = admins.filter(|(id, _)| **id == self.id || self.peers.contains_key(*id));
+        let senior = here.min_by_key(|(id, member)| (member.generation, **id)).map(|(id, _)| *id);
+        let rests = self.rotated.is_some_and(|then| then.elapsed() < ROTATION_REST);
+        if senior != Some(self.id) || rests {
+            return;
+        }
+        self.rotated = Some(Instant::now());
+        if let Err(error) = self.rotate().await {
+            tracing::warn!("the realm's secret is not renewed: {error:#}");
+        }
+    }
+
+    async fn rotate(&mut self) -> anyhow::Result<()> {
+        let Some(kept) = self.membership.kept() else { return Ok(()) };
+        let secret = new_secret()?;
+        let link = kept.roster().rotate(Author::Device(&self.identity), Commit::to(&secret), now())?;
+        let mut kept = kept.clone();
+        kept.insert([link.as_bytes()])?;
+        kept.learn(&[EpochSecret { epoch: *link.hash().as_bytes(), secret }]);
+        self.keep_realm(Some(kept))?;
+        tracing::info!("the realm has a new secret");
+        self.realm_changed().await;
+        Ok(())
+    }
+
+    pub(super) fn realm_status(&self) -> api::RealmStatus {
+        let devices = self.membership.kept().map_or(0, |kept| kept.realm().members.len());
+        api::RealmStatus { devices: devices as u64, role: self.member_role(&self.id).map(role_word) }
+    }
+
+    /// Leaves the realm. The others are told as far as they are there; this device becomes another one, since the one
+    /// that left can never come back, and starts anew. Folders and files stay as they are.
+    pub(super) async fn leave_realm(&mut self) -> Result<api::Done, ControlError> {
+        let Some(kept) = self.membership.kept() else {
+            return Err(ControlError::not_found("this device is in no realm").hint("`syncctl pair` makes one"));
+        };
+        // One that was removed has nothing more to say.
+        if let Ok(link) = kept.roster().leave(&self.identity, now()) {
+            let links = Message::Links(Links { links: vec![LinkBytes(link.as_bytes().to_vec())] });
+            self.peers.keys().for_each(|id| self.say(id, &links));
+            tokio::time::sleep(FAREWELL).await;
+        }
+        // First what would let it in again, so that a crash leaves no half of it.
+        self.pairings.clear().map_err(|error| refused(&error))?;
+        self.keep_realm(None).map_err(|error| refused(&error))?;
+        crate::keys::renew(&self.home.keys()).map_err(|error| refused(&error))?;
+        self.end = Some(super::Ended::Renewed);
+        tracing::info!("this device left its realm and has a new identity");
+        Ok(api::Done::said("this device is on its own now, under a new identity; folders and files stay as they are"))
     }
 
     /// Problems of the realm that need a person.

@@ -35,6 +35,11 @@ impl Node {
                 let result = self.device_action(&device, action).await;
                 answer(reply, result);
             }
+            Request::Realm { reply } => answer(reply, Ok(self.realm_status())),
+            Request::LeaveRealm { reply } => {
+                let left = self.leave_realm().await;
+                answer(reply, left);
+            }
             Request::Offers { reply } => answer(reply, Ok(api::Offers { offers: self.offers() })),
             Request::FolderAdd { add, reply } => {
                 let added = self.add_folder(&add);

@@ -88,7 +88,7 @@ impl Node {
     /// On another session what was said on the last one may be lost: folders are offered and met anew.
     fn start_over(&mut self, id: &DeviceId) {
         self.part_folders(id);
-        self.tell_heads(id);
+        self.realm_begins(id);
         self.offer_to(id);
         self.meet(id);
     }

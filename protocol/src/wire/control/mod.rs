@@ -16,6 +16,8 @@
 //! | `POST devices/address` | `DeviceAddress` | `Done` |
 //! | `POST devices/pause`, `resume` | `DeviceRef` | `Done` |
 //! | `POST devices/remove` | `DeviceRemove` | `Done` |
+//! | `GET realm` | | `RealmStatus` |
+//! | `POST realm/leave` | | `Done` |
 //! | `GET folders` | | `Folders` |
 //! | `GET folders/offers` | | `Offers` |
 //! | `POST folders/add` | `FolderAdd` | `FolderStatus` |
@@ -47,6 +49,7 @@ mod file;
 mod folder;
 mod pairing;
 mod path;
+mod realm;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -66,6 +69,7 @@ pub use folder::{
 };
 pub use pairing::{PairAnswer, PairJoin, PairShow, PairingEvent};
 pub use path::PathText;
+pub use realm::RealmStatus;
 pub use status::{
     Config, ConfigSet, Counts, Done, Identity, Named, Ping, Problem, Progress, SetIdentity, Setting, Status, Wait,
     WaitReason, Waited,
