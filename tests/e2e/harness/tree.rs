@@ -2,9 +2,10 @@
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What stands at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,52 +34,63 @@ pub struct Node {
 /// Every entry below a directory by its path's bytes.
 pub type Tree = BTreeMap<Vec<u8>, Node>;
 
-/// Walks `root`; the private directory at its top is left out.
+/// Times that a tree is walked in which something vanishes meanwhile.
+const WALKS_MAX: usize = 100;
+
+/// Walks `root`; the private directory at its top is left out. Where something vanishes meanwhile it begins again.
 ///
 /// # Panics
 /// When something cannot be read.
 #[must_use]
 pub fn tree(root: &Path) -> Tree {
-    let mut tree = Tree::new();
-    walk(root, &[], &mut tree);
-    tree
+    for _ in 1..WALKS_MAX {
+        let mut tree = Tree::new();
+        match walk(root, &[], &mut tree) {
+            Ok(()) => return tree,
+            Err((_, error)) if error.kind() == ErrorKind::NotFound && root.exists() => {}
+            Err((path, error)) => panic!("{}: {error}", path.display()),
+        }
+    }
+    panic!("{} never stays as it is", root.display())
 }
 
-fn walk(directory: &Path, prefix: &[u8], tree: &mut Tree) {
-    let entries = std::fs::read_dir(directory).unwrap_or_else(|error| panic!("list {}: {error}", directory.display()));
-    for entry in entries {
-        let entry = entry.expect("a listing goes on");
+type Unread = (PathBuf, std::io::Error);
+
+fn walk(directory: &Path, prefix: &[u8], tree: &mut Tree) -> Result<(), Unread> {
+    let unread = |error| (directory.to_path_buf(), error);
+    for entry in std::fs::read_dir(directory).map_err(unread)? {
+        let entry = entry.map_err(unread)?;
         let name = entry.file_name();
         if prefix.is_empty() && name == ".syncd" {
             continue;
         }
         let path = if prefix.is_empty() { name.as_bytes().to_vec() } else { [prefix, b"/", name.as_bytes()].concat() };
-        let node = node(&entry.path());
+        let node = node(&entry.path()).map_err(|error| (entry.path(), error))?;
         if node.kind == Kind::Directory {
-            walk(&entry.path(), &path, tree);
+            walk(&entry.path(), &path, tree)?;
         }
         tree.insert(path, node);
     }
+    Ok(())
 }
 
-fn node(path: &Path) -> Node {
-    let meta = std::fs::symlink_metadata(path).unwrap_or_else(|error| panic!("look at {}: {error}", path.display()));
+fn node(path: &Path) -> std::io::Result<Node> {
+    let meta = std::fs::symlink_metadata(path)?;
     let mtime = (meta.mtime(), meta.mtime_nsec());
     let mode = meta.permissions().mode() & 0o777;
     if meta.is_dir() {
-        return Node { kind: Kind::Directory, mode, mtime: (0, 0) };
+        return Ok(Node { kind: Kind::Directory, mode, mtime: (0, 0) });
     }
     if meta.is_symlink() {
-        let target = std::fs::read_link(path).expect("a link can be read");
-        return Node { kind: Kind::Link(target.as_os_str().as_bytes().to_vec()), mode: 0, mtime };
+        let target = std::fs::read_link(path)?;
+        return Ok(Node { kind: Kind::Link(target.as_os_str().as_bytes().to_vec()), mode: 0, mtime });
     }
     if !meta.is_file() {
-        return Node { kind: Kind::Special, mode, mtime };
+        return Ok(Node { kind: Kind::Special, mode, mtime });
     }
     let mut hasher = blake3::Hasher::new();
-    let file = std::fs::File::open(path).unwrap_or_else(|error| panic!("open {}: {error}", path.display()));
-    hasher.update_reader(file).unwrap_or_else(|error| panic!("read {}: {error}", path.display()));
-    Node { kind: Kind::File(meta.len(), hasher.finalize()), mode, mtime }
+    hasher.update_reader(std::fs::File::open(path)?)?;
+    Ok(Node { kind: Kind::File(meta.len(), hasher.finalize()), mode, mtime })
 }
 
 /// What differs, a line each; at most so many that a person reads them.
