@@ -3,7 +3,7 @@
 
 use super::kdf::{Secret32, kdf, kdf_secret};
 use crate::model::DeviceId;
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::{Signer, SigningKey};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
@@ -26,6 +26,7 @@ impl PublicIdentity {
 
 /// A device's own keys, derived from its seed.
 pub struct Identity {
+    ed: SigningKey,
     x: StaticSecret,
     public: PublicIdentity,
 }
@@ -34,10 +35,10 @@ impl Identity {
     /// Derives both key pairs: Ed25519 from KDF("id ed25519"; seed), X25519 from KDF("id x25519"; seed).
     #[must_use]
     pub fn from_seed(seed: &Secret32) -> Self {
-        let signing = SigningKey::from_bytes(kdf_secret("id ed25519", &[seed.expose()]).expose());
+        let ed = SigningKey::from_bytes(kdf_secret("id ed25519", &[seed.expose()]).expose());
         let x = StaticSecret::from(*kdf_secret("id x25519", &[seed.expose()]).expose());
-        let public = PublicIdentity { ed: signing.verifying_key().to_bytes(), x: PublicKey::from(&x).to_bytes() };
-        Self { x, public }
+        let public = PublicIdentity { ed: ed.verifying_key().to_bytes(), x: PublicKey::from(&x).to_bytes() };
+        Self { ed, x, public }
     }
 
     /// The public half.
@@ -50,6 +51,13 @@ impl Identity {
     #[must_use]
     pub fn id(&self) -> DeviceId {
         self.public.id()
+    }
+
+    /// Ed25519 over `message`, which begins with an ASCII domain string that ends in a zero byte, so that nothing signed for
+    /// one purpose passes for another.
+    #[must_use]
+    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
+        self.ed.sign(message).to_bytes()
     }
 
     /// X25519 scalar, for Noise.
