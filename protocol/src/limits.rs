@@ -120,3 +120,29 @@ const _: () = assert!(RECEIVE_BUFFER_LEN >= 2 * (2 + 16 + NOISE_MESSAGE_LEN_MAX)
 const _: () = assert!(REKEY_NONCES.is_multiple_of(2), "the two nonces of a frame share a key");
 const _: () = assert!(REPLAY_KEEP_SECS >= 2 * KNOCK_WIDE_SLACK_WINDOWS * KNOCK_WINDOW_SECS);
 const _: () = assert!(FILES_PER_REQUEST_MAX <= u16::MAX as usize);
+
+// The realm.
+
+/// Devices that live in a realm at one time; also the most that one device pairs with.
+pub const MEMBERS_MAX: usize = PEERS_MAX;
+/// Parents of one link of the roster; more heads than that are joined by several links.
+pub const LINK_PARENTS_MAX: usize = 8;
+/// Body of one link, also of those that a later version defines, in bytes.
+pub const LINK_BODY_LEN_MAX: usize = 512;
+/// Longest link of the roster: head, eight parents, body, signer and signature.
+pub const ROSTER_LINK_LEN_MAX: usize = 32 + 4 + 8 + 1 + 32 * LINK_PARENTS_MAX + 1 + 2 + LINK_BODY_LEN_MAX + 32 + 64;
+/// Links of a roster, but for removals of members: some sixty years of one change a week.
+pub const ROSTER_LINKS_MAX: usize = 4096;
+/// Bytes of a roster's links, but for removals of members: room for all links at their ordinary 250 bytes.
+pub const ROSTER_BYTES_MAX: usize = 1024 * 1024;
+/// Links of one signer that are no removals. A device that floods the roster must leave room for all others.
+pub const SIGNER_LINKS_MAX: usize = 512;
+/// Bytes of one signer's links that are no removals.
+pub const SIGNER_BYTES_MAX: usize = 128 * 1024;
+/// Removals of one signer; counted apart, so that other links of its own cannot keep it from removing a device.
+pub const SIGNER_REMOVALS_MAX: usize = 256;
+
+const _: () = assert!(ROSTER_LINKS_MAX >= 8 * SIGNER_LINKS_MAX);
+const _: () = assert!(ROSTER_BYTES_MAX >= 8 * SIGNER_BYTES_MAX);
+const _: () = assert!(SIGNER_LINKS_MAX >= 4 * MEMBERS_MAX && SIGNER_REMOVALS_MAX >= 4 * MEMBERS_MAX);
+const _: () = assert!(LINK_BODY_LEN_MAX >= 4 * 32 + 1 + NAME_LEN_MAX, "GENESIS is the longest body of this version");

@@ -6,12 +6,13 @@ use crate::source::{Named, Source};
 /// A module and the modules of its own package that it may name, itself included.
 type Edges = &'static [(&'static str, &'static [&'static str])];
 
-/// The core: decisions and words know the nouns, and never each other.
+/// The core: decisions and words know the nouns, and never each other; nothing of it knows the realm.
 const PROTOCOL: Edges = &[
     ("limits", &["limits"]),
     ("model", &["model", "limits"]),
     ("sync", &["sync", "model", "limits"]),
     ("wire", &["wire", "model", "limits"]),
+    ("realm", &["realm", "wire", "model", "limits"]),
 ];
 
 /// The daemon: database, disk and network never meet but in `transfer`, `folder` and `node`.

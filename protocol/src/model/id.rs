@@ -90,6 +90,16 @@ bytes_newtype!(
     ChunkHash,
     32
 );
+bytes_newtype!(
+    /// A realm, the devices of one person: KDF("realm id"; the first link of its roster).
+    RealmId,
+    32
+);
+bytes_newtype!(
+    /// One signed change to the roster: KDF("roster link"; its bytes).
+    LinkHash,
+    32
+);
 
 macro_rules! short_debug {
     ($($name:ident),*) => {$(
@@ -100,7 +110,7 @@ macro_rules! short_debug {
         }
     )*};
 }
-short_debug!(DeviceId, FolderId, ReplicaId, RunId, ContentHash, ChunkHash);
+short_debug!(DeviceId, FolderId, ReplicaId, RunId, ContentHash, ChunkHash, RealmId, LinkHash);
 
 fn encode(hrp: &'static str, bytes: &[u8]) -> String {
     let hrp = Hrp::parse(hrp).expect("a constant lower-case prefix is a valid HRP");

@@ -10,7 +10,7 @@ pub mod version;
 
 pub use chunk::{Chunk, Chunking, Manifest};
 pub use entry::{Content, Entry, FileContent, Mode, Row};
-pub use id::{ChunkHash, ContentHash, DeviceId, FolderId, ReplicaId, RunId};
+pub use id::{ChunkHash, ContentHash, DeviceId, FolderId, LinkHash, RealmId, ReplicaId, RunId};
 pub use index::{Digest, Sequence};
 pub use path::RelPath;
 pub use time::{Mtime, Timestamp};
