@@ -319,9 +319,12 @@ impl<'a> Desk<'a> {
             Err(Refused::SignerFull) => return Err(Denied::AuthorFull),
             Err(_) => return Err(Denied::RosterFull),
         }
-        let number = after.stored().len() - 1;
         let judgement = Judgement::of(after.stored(), None);
-        if judgement.is_in_force(number) { Ok(link) } else { Err(Denied::Tangled) }
+        if after.number(&link.hash()).is_some_and(|number| judgement.is_in_force(number)) {
+            Ok(link)
+        } else {
+            Err(Denied::Tangled)
+        }
     }
 
     /// The newest links worth building on, at most eight: of links that lost their effect with their signer's removal

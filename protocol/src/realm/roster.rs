@@ -182,8 +182,8 @@ impl Roster {
         self.additions.get(device).is_some_and(|additions| additions.iter().any(|addition| past.has(*addition)))
     }
 
-    /// The bounds. In a full roster there still is room for a removal that takes out a device which no other does: so many
-    /// there can be no more than additions.
+    /// The bounds. In a full roster there still is room for a removal that takes out a device which no other does: of
+    /// those there can be no more than of additions.
     fn has_room_for(&self, link: &Link, removes: bool) -> Result<(), Refused> {
         let len = link.as_bytes().len();
         let usage = self.usage.get(&link.signer()).copied().unwrap_or_default();
@@ -266,6 +266,10 @@ impl Roster {
     #[must_use]
     pub fn resolve(&self) -> Realm {
         Realm::of(self.id(), &Judgement::of(self.stored(), None))
+    }
+
+    pub(super) fn number(&self, hash: &LinkHash) -> Option<usize> {
+        self.numbers.get(hash).copied()
     }
 
     pub(super) fn stored(&self) -> &[Stored] {
