@@ -194,6 +194,14 @@ pub enum Op {
 }
 
 impl Op {
+    /// The role that it gives a device.
+    pub(super) const fn role(&self) -> Option<Role> {
+        match self {
+            Self::Add { role, .. } | Self::Set { role, .. } => Some(*role),
+            _ => None,
+        }
+    }
+
     /// The number and body on the wire. Nobody writes an unknown one: it is carried as the bytes it came in.
     fn encode(&self) -> (u8, Vec<u8>) {
         let named = |name: &DeviceName| {
