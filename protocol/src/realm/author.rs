@@ -24,7 +24,7 @@ pub enum Denied {
     NotAdmin,
     /// The device in question was added before the author, or together with it.
     #[error(
-        "that device has been in the realm as long as this one or longer: only an older admin device or the recovery code can do that to it"
+        "that device joined before this one, or with it: only an older admin device or the recovery code may do that"
     )]
     NotSenior,
     /// An author that would change its own role.
@@ -49,17 +49,13 @@ pub enum Denied {
     #[error("a realm has at most {MEMBERS_MAX} devices: remove one first")]
     TooManyDevices,
     /// The author has signed too many links.
-    #[error(
-        "this device has made as many changes to the realm as one device may: use another admin device, or the recovery code"
-    )]
+    #[error("this device has made as many changes as one may: use another admin device, or the recovery code")]
     AuthorFull,
     /// Links that contradict each other came in such a number that one link cannot build on all that it needs.
     #[error("the realm's list has too many open ends for this change: begin a new epoch first, then try again")]
     Tangled,
     /// The roster has too many links.
-    #[error(
-        "the realm's list has no room for another change: devices can still be removed, for all else found a new realm"
-    )]
+    #[error("the realm's list is full: devices can still be removed, anything else needs a new realm")]
     RosterFull,
 }
 
@@ -301,7 +297,7 @@ impl<'a> Desk<'a> {
         addition.into_iter().chain(self.judgement.last_set(&device)).collect()
     }
 
-    /// Signs at the heads. Its past has `needed` and the author's credentials even if there are more heads than parents.
+    /// Signs at the heads. The past has `needed` and the author's credentials even with more heads than parents.
     fn link(&self, op: Op, needed: &[usize], time: UnixSeconds) -> Result<Link, Denied> {
         let mut needed = needed.to_vec();
         needed.extend(self.credentials());
@@ -323,9 +319,12 @@ impl<'a> Desk<'a> {
             Err(Refused::SignerFull) => return Err(Denied::AuthorFull),
             Err(_) => return Err(Denied::RosterFull),
         }
-        let number = after.stored().len() - 1;
         let judgement = Judgement::of(after.stored(), None);
-        if judgement.is_in_force(number) { Ok(link) } else { Err(Denied::Tangled) }
+        if after.number(&link.hash()).is_some_and(|number| judgement.is_in_force(number)) {
+            Ok(link)
+        } else {
+            Err(Denied::Tangled)
+        }
     }
 
     /// The newest links worth building on, at most eight: of links that lost their effect with their signer's removal

@@ -47,6 +47,8 @@ pub(super) struct Judgement<'a> {
     removals: BTreeMap<DeviceId, Vec<usize>>,
     /// By device the first link that adds it with effect.
     additions: BTreeMap<DeviceId, usize>,
+    /// By device the SET links with an effect on it, the one that holds first.
+    sets: BTreeMap<DeviceId, Vec<(usize, Role)>>,
     left_out: BTreeSet<DeviceId>,
     effective: Past,
 }
@@ -71,6 +73,7 @@ impl<'a> Judgement<'a> {
             }
             live += usize::from(is_live);
             judgement.additions.insert(device, number);
+            judgement.sets.insert(device, judgement.commands_about(&device));
             judgement.settle(Signer::Device(device));
         }
         judgement
@@ -87,6 +90,7 @@ impl<'a> Judgement<'a> {
             about: BTreeMap::new(),
             removals: BTreeMap::new(),
             additions: BTreeMap::new(),
+            sets: BTreeMap::new(),
             left_out: BTreeSet::new(),
             effective: Past::default(),
         };
@@ -122,15 +126,15 @@ impl<'a> Judgement<'a> {
         }
     }
 
-    /// Whether the signer of a link was entitled to it. For SET and NAME of another device it must be senior to it as well,
-    /// which is asked where these are read.
+    /// Whether the signer of a link was entitled to it. For SET and NAME of another device it must be senior to it as
+    /// well, which is asked where these are read.
     fn may(&self, signer: Signer, number: usize) -> bool {
         let Signer::Device(device) = signer else {
             return true;
         };
         let is_own_name = matches!(self.op(number), Op::Name { device: named, .. } if *named == device);
         let is_demoted =
-            || self.sets(&device, None).any(|(set, role)| role != Role::Admin && self.is_beside(set, number));
+            || self.sets(&device).iter().any(|(set, role)| *role != Role::Admin && self.is_beside(*set, number));
         self.stands(number) && (is_own_name || self.was_admin(&device, number) && !is_demoted())
     }
 
@@ -153,15 +157,19 @@ impl<'a> Judgement<'a> {
         self.role_where(device, Some(&self.links[number].past)) == Some(Role::Admin)
     }
 
-    /// SET links with an effect on a device, as (number, role); only those in `past` when there is one.
-    fn sets<'b>(&'b self, device: &'b DeviceId, past: Option<&'b Past>) -> impl Iterator<Item = (usize, Role)> + 'b {
+    /// Whoever has a say about the device is settled before it, so there will be no more.
+    fn commands_about(&self, device: &DeviceId) -> Vec<(usize, Role)> {
         let about = self.about.get(device).into_iter().flatten().copied();
-        about.filter_map(move |number| match self.op(number) {
-            Op::Set { role, .. } if past.is_none_or(|past| past.has(number)) && self.commands(number, device) => {
-                Some((number, *role))
-            }
-            _ => None,
-        })
+        let commands = about.filter(|number| self.commands(*number, device));
+        let mut sets: Vec<(usize, Role)> =
+            commands.filter_map(|number| Some((number, self.op(number).role()?))).collect();
+        sets.sort_by_key(|(number, _)| Reverse(self.precedence(*number)));
+        sets
+    }
+
+    /// SET links with an effect on a device, the one that holds first.
+    fn sets(&self, device: &DeviceId) -> &[(usize, Role)] {
+        self.sets.get(device).map_or(&[], Vec::as_slice)
     }
 
     fn commands(&self, number: usize, device: &DeviceId) -> bool {
@@ -174,12 +182,9 @@ impl<'a> Judgement<'a> {
     }
 
     fn role_where(&self, device: &DeviceId, past: Option<&Past>) -> Option<Role> {
-        let at_first = match self.op(*self.additions.get(device)?) {
-            Op::Add { role, .. } => *role,
-            _ => Role::Admin,
-        };
-        let last = self.sets(device, past).max_by_key(|(number, _)| self.precedence(*number));
-        Some(last.map_or(at_first, |(_, role)| role))
+        let at_first = self.op(*self.additions.get(device)?).role().unwrap_or(Role::Admin);
+        let last = self.sets(device).iter().find(|(number, _)| past.is_none_or(|past| past.has(*number)));
+        Some(last.map_or(at_first, |(_, role)| *role))
     }
 
     /// The greatest wins where links contradict each other.
@@ -221,7 +226,7 @@ impl<'a> Judgement<'a> {
 
     /// The SET link that gave a device its role.
     pub(super) fn last_set(&self, device: &DeviceId) -> Option<usize> {
-        self.sets(device, None).max_by_key(|(number, _)| self.precedence(*number)).map(|(number, _)| number)
+        self.sets(device).first().map(|(number, _)| *number)
     }
 
     /// Links that begin an epoch, the current one last. A removal whose author was itself removed without the knowledge
@@ -237,8 +242,8 @@ impl<'a> Judgement<'a> {
         epochs
     }
 
-    /// Whether somebody who is no member may have the secret of the epoch that `epoch` began: a device that its author did
-    /// not know to be removed, or a device that was for a while taken for a member and whose addition has no effect.
+    /// Whether somebody who is no member may have the secret of the epoch that `epoch` began: a device that its author
+    /// did not know to be removed, or one that was for a while taken for a member and whose addition has no effect.
     pub(super) fn is_rotation_due(&self, epoch: usize) -> bool {
         let knew = |number: &usize| *number == epoch || self.links[epoch].past.has(*number);
         let removed = self.removals.values().any(|removals| !removals.iter().any(knew));

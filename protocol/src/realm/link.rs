@@ -1,4 +1,4 @@
-//! One signed change to the roster. Its layout is SPEC.md section 2a; it is hashed and signed as the bytes that
+//! One signed change to the roster. Its layout is SPEC.md section 14; it is hashed and signed as the bytes that
 //! were received and never encoded again.
 //! Invariant: whatever [`Link::parse`] returns is within every bound of `limits` that concerns a single link.
 
@@ -32,8 +32,8 @@ pub enum NameError {
     Character,
 }
 
-/// What a device is called: 1 to `NAME_LEN_MAX` bytes of UTF-8, no control characters, nothing that breaks a line or turns
-/// its direction. The characters are listed in SPEC.md and never change, since all devices must refuse the same.
+/// What a device is called: 1 to `NAME_LEN_MAX` bytes of UTF-8, no control characters, nothing that breaks a line or
+/// turns its direction. The characters are listed in SPEC.md and never change, since all devices must refuse the same.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeviceName(String);
 
@@ -46,11 +46,11 @@ impl DeviceName {
         if text.is_empty() || text.len() > NAME_LEN_MAX {
             return Err(NameError::Length);
         }
-        let turns = |c: char| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         if text.chars().any(|c| c.is_control() || turns(c)) {
-            return Err(NameError::Character);
+            Err(NameError::Character)
+        } else {
+            Ok(Self(text.to_owned()))
         }
-        Ok(Self(text.to_owned()))
     }
 
     /// The text.
@@ -58,6 +58,11 @@ impl DeviceName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Marks of direction, and the two separators that end a line.
+const fn turns(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 impl fmt::Display for DeviceName {
@@ -189,7 +194,15 @@ pub enum Op {
 }
 
 impl Op {
-    /// The number and body on the wire. An unknown one has no body left to write: it is carried as the bytes it came in.
+    /// The role that it gives a device.
+    pub(super) const fn role(&self) -> Option<Role> {
+        match self {
+            Self::Add { role, .. } | Self::Set { role, .. } => Some(*role),
+            _ => None,
+        }
+    }
+
+    /// The number and body on the wire. Nobody writes an unknown one: it is carried as the bytes it came in.
     fn encode(&self) -> (u8, Vec<u8>) {
         let named = |name: &DeviceName| {
             let len = u8::try_from(name.0.len()).expect("a name is at most 64 bytes");

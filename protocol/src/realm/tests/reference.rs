@@ -1,4 +1,4 @@
-//! The rules of SPEC.md section 2a once more, read off the page as recursive definitions over sets, with no thought of
+//! The rules of SPEC.md section 14 once more, read off the page as recursive definitions over sets, with no thought of
 //! speed. Shares with the code only the parser and the view it fills in.
 
 use super::*;
@@ -94,8 +94,7 @@ impl<'a> Within<'a> {
     }
 
     fn removals(&self, device: &DeviceId) -> Vec<LinkHash> {
-        let of = |hash: &&LinkHash| matches!(self.graph.links[*hash].op(), Op::Remove { device: named, .. } if named == device);
-        self.set.iter().filter(of).copied().filter(|hash| self.graph.removes(*hash)).collect()
+        self.set.iter().copied().filter(|hash| self.removed_by(*hash) == Some(*device)).collect()
     }
 
     fn is_removed(&self, device: &DeviceId) -> bool {

@@ -257,7 +257,8 @@ fn a_device_signs_nothing_of_an_age_with_it() {
     world.say_at(&[at], Device(0), add(2, Admin));
     assert_eq!(world.members(), [0, 2]);
     world.say_at(&[signed], Device(2), add(4, Full));
-    assert_eq!(world.members(), [0, 2]);
+    world.say_at(&[signed], Device(2), rename(2, "x"));
+    assert_eq!((world.members(), world.name(2)), (vec![0, 2], "device 2".into()));
     world.say(Device(2), add(5, Full));
     assert_eq!(world.members(), [0, 2, 5]);
 }

@@ -125,6 +125,7 @@ fn a_full_realm_takes_nobody_before_somebody_goes() {
 #[test]
 fn disowning_takes_back_what_a_device_did() {
     let mut world = family();
+    let addition = world.roster.links().nth(1).expect("device 1").hash();
     world.say(Device(1), add(6, Full));
     world.say(Device(1), rename(3, "mine now"));
     world.say(Device(0), rename(0, "base"));
@@ -132,7 +133,9 @@ fn disowning_takes_back_what_a_device_did() {
     done(&mut removed, Device(0), Ask::Remove(1));
     assert_eq!((removed.members(), removed.name(3)), (vec![0, 2, 3, 4, 6], "mine now".into()));
     for world in [&mut world, &mut removed] {
-        done(world, Device(0), Ask::Disown(1));
+        let link = ask(world, Device(0), Ask::Disown(1)).expect("the founder may");
+        assert_eq!(link.parents(), [addition], "nothing above it but what it needs");
+        world.take(&link);
         assert_eq!((world.members(), world.name(3)), (vec![0, 2, 3, 4], "device 3".into()));
         assert!(world.realm().removed.contains(&id(1)));
         assert_eq!(world.name(0), "base", "what others did stays");
@@ -142,17 +145,33 @@ fn disowning_takes_back_what_a_device_did() {
     }
 }
 
+/// Found by a random history: the removal had built on nothing else either, so the two were one link.
+#[test]
+fn disowning_twice_in_a_second_makes_the_same_link() {
+    let mut world = World::with(1, Full);
+    let removal = done(&mut world, Device(0), Ask::Remove(1));
+    world.say(Device(0), rename(0, "x"));
+    let again = ask(&world, Device(0), Ask::Disown(1)).expect("it is disowned");
+    assert_eq!(again.hash(), removal);
+    assert_eq!(world.roster.insert(again.as_bytes()), Ok(Inserted::Known));
+}
+
 #[test]
 fn more_heads_than_parents_keep_nobody_from_doing_what_it_may() {
     let mut world = family();
     let before = world.heads();
     world.say(Device(0), set(3, Admin));
     world.say_at(&before, Device(0), rename(4, "fourth"));
-    for text in 0..40 {
-        let long = world.say_at(&before, Device(2), rename(2, &format!("{text}")));
-        world.say_at(&[long], Device(2), rename(2, &format!("{text} again")));
+    let reader = world.say_at(&before, Device(4), Op::Unknown(7));
+    for number in [0, 2] {
+        for text in 0..20 {
+            let long = world.say_at(&before, Device(number), rename(number, &format!("{text}")));
+            world.say_at(&[long], Device(number), rename(number, &format!("{text} again")));
+        }
     }
-    assert_eq!(world.heads().len(), 42);
+    assert_eq!(world.heads().len(), 43);
+    let link = ask(&world, Device(3), Ask::Rename(3, "x")).expect("its own name");
+    assert!(link.parents().contains(&reader), "whoever has few heads is heard as well");
     for (by, what) in [
         (Device(3), Ask::Rename(4, "book")),
         (Device(3), Ask::Add(6)),
@@ -167,6 +186,47 @@ fn more_heads_than_parents_keep_nobody_from_doing_what_it_may() {
     }
     assert_eq!((world.members(), world.name(4), world.role(4)), (vec![0, 1, 3, 4, 6], "book".into(), Full));
     assert!(!world.realm().rotation_due);
+}
+
+#[test]
+fn a_link_builds_on_what_it_replaces_and_on_what_seniors_signed() {
+    let mut world = World::with(9, Admin);
+    let before = world.heads();
+    let heads: Vec<LinkHash> =
+        (0..9).map(|number| world.say_at(&before, Device(number), rename(number, "x"))).collect();
+    let mut at = before;
+    for number in 0..3 {
+        at = vec![world.say_at(&at, Device(9), rotate(number))];
+    }
+    let link = ask(&world, Device(0), Ask::Rotate).expect("an admin may");
+    assert_eq!(link.parents().len(), LINK_PARENTS_MAX);
+    assert!(link.parents().contains(&at[0]), "the epoch that it ends");
+    assert!(heads[..7].iter().all(|head| link.parents().contains(head)), "the seven oldest");
+}
+
+#[test]
+fn a_new_epoch_answers_a_removal_by_a_thief_as_well() {
+    let mut world = family();
+    let before = world.heads();
+    done(&mut world, Device(0), Ask::Remove(1));
+    world.say_at(&before, Device(1), remove(3));
+    assert!(world.realm().rotation_due);
+    done(&mut world, Device(0), Ask::Rotate);
+    assert!(!world.realm().rotation_due);
+}
+
+#[test]
+fn a_removal_that_would_not_count_is_not_made() {
+    let mut world = World::with(2, Admin);
+    let before = world.heads();
+    let added = world.say(Device(2), add(3, Admin));
+    let thief = world.say_at(&before, Device(1), set(2, Full));
+    world.say_at(&[added], Device(0), remove(1));
+    world.say_at(&[added, thief], Recovery, add(4, Full));
+    // In the past of device 4's addition nothing speaks against the thief, so device 3 was added by no admin there.
+    assert_eq!(ask(&world, Device(3), Ask::Disown(4)).err(), Some(Denied::Tangled));
+    done(&mut world, Device(3), Ask::Remove(4));
+    assert_eq!(world.members(), [0, 2, 3]);
 }
 
 #[test]
