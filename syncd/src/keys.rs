@@ -79,7 +79,7 @@ pub fn open(keys: &Path) -> Result<Keys> {
             format!("{} is damaged: restore it from a backup; without it this device is a new one", path.display())
         });
     }
-    parse_identity(&*make_identity(&path)?)
+    parse_identity(&make_identity(&path)?)
 }
 
 /// Makes this device another one: a new seed takes the place of the old one, which is gone for good.
