@@ -105,6 +105,24 @@ fn a_removed_device_comes_back_as_a_new_one() {
 }
 
 #[test]
+fn two_that_belong_to_others_are_told_what_to_do() {
+    let world = World::new();
+    let [a, b, c, d] = near(&world, ["a", "b", "c", "d"]);
+    pair(&a, &b);
+    pair(&c, &d);
+    for (one, other) in [(&a, &b), (&c, &d)] {
+        until("they are in one realm", || (listed(one) == listed(other)).then_some(()));
+    }
+    let mut showing = a.spawn(&["--json", "pair", "--yes", "--timeout", "60"]);
+    let code = showing.json().expect("the code comes first")["code"].as_str().expect("a code").to_owned();
+    let said = c.fails(1, &["pair", &code, "--yes", "--address", &a.address()]);
+    assert!(said.contains("syncctl realm leave"), "{said}");
+    let (exit, words) = showing.finish();
+    assert!(exit == 1 && words.contains("syncctl realm leave"), "{words}");
+    assert_eq!((listed(&a).len(), listed(&c).len()), (2, 2), "nothing was saved");
+}
+
+#[test]
 fn who_leaves_is_gone_from_all_lists() {
     let world = World::new();
     let [a, b, c] = near(&world, ["a", "b", "c"]);

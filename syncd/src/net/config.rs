@@ -7,7 +7,7 @@ use protocol::wire::beacon;
 use protocol::wire::handshake::HelloHead;
 use protocol::wire::identity::{Identity, PublicIdentity};
 use protocol::wire::kdf::UnixSeconds;
-use protocol::wire::message::{Hello, capability};
+use protocol::wire::message::{Heads, Hello, capability};
 use protocol::wire::pair::PairSecret;
 use protocol::wire::relay::{Endpoint, RelayLink};
 use std::net::SocketAddr;
@@ -152,17 +152,27 @@ pub(super) struct Own {
     about: About,
     /// The name may change while we run.
     name: Mutex<String>,
+    /// Which realm this device is in, and with how many, for who pairs with it.
+    realm: Mutex<Heads>,
 }
 
 impl Own {
     pub(super) fn new(identity: Arc<Identity>, about: About, tuning: Tuning) -> Self {
         let name = Mutex::new(plain(&about.name));
         let about = About { software: plain(&about.software), ..about };
-        Self { identity, tuning, about, name }
+        Self { identity, tuning, about, name, realm: Mutex::default() }
     }
 
     pub(super) fn set_name(&self, name: &str) {
         *self.name.lock().expect("no holder of the name panics") = plain(name);
+    }
+
+    pub(super) fn set_realm(&self, realm: Heads) {
+        *self.realm.lock().expect("no holder of the realm panics") = realm;
+    }
+
+    pub(super) fn realm(&self) -> Heads {
+        self.realm.lock().expect("no holder of the realm panics").clone()
     }
 
     pub(super) const fn head(&self) -> HelloHead {

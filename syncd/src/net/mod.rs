@@ -9,6 +9,7 @@ use door::Door;
 use hub::{Command, Hub, JoinRequest, Parts};
 use protocol::model::DeviceId;
 use protocol::wire::invite::{InviteCode, InviteLink};
+use protocol::wire::message::Heads;
 use protocol::wire::pair::PairSecret;
 use protocol::wire::relay::{Endpoint, RelayLink};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -123,6 +124,11 @@ impl Net {
     /// What peers are told from the next session on.
     pub fn set_name(&self, name: &str) {
         self.own.set_name(name);
+    }
+
+    /// Which realm this device is in: who pairs with it is told that, and how many devices are in it, nothing else.
+    pub fn set_realm(&self, heads: &Heads) {
+        self.own.set_realm(Heads { realm: heads.realm, members: heads.members, ..Heads::default() });
     }
 
     async fn tell(&self, command: Command) {

@@ -9,7 +9,7 @@ use super::event::{InviteId, NetEvent, PairingEvent, PairingSide, Via, close_wor
 use super::greet::Greeted;
 use anyhow::{Context as _, Result, bail};
 use protocol::wire::kdf::Secret32;
-use protocol::wire::message::{Addresses, CloseCode, Message, PairRandom};
+use protocol::wire::message::{Addresses, CloseCode, Message, PairRandom, capability};
 use protocol::wire::pair::{Direction, PairSecret};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -69,6 +69,7 @@ impl Pairing {
 
     async fn go(&mut self) -> Result<Done> {
         self.agree().await?;
+        self.compare_realms().await?;
         match self.side {
             PairingSide::Shows => self.finish_showing().await,
             PairingSide::Joins => self.finish_joining().await,
@@ -106,6 +107,24 @@ impl Pairing {
                 () = tokio::time::sleep_until(self.until) => bail!("nobody confirmed the check number in time"),
                 _ = keepalive.tick() => say(channel, &Message::Ping).await?,
             }
+        }
+        Ok(())
+    }
+
+    /// Two devices that each belong to other devices already would not get along: nothing is saved then.
+    async fn compare_realms(&mut self) -> Result<()> {
+        if self.greeted.hello.capabilities & capability::REALM == 0 {
+            return Ok(());
+        }
+        let ours = self.own.realm();
+        say(&mut self.greeted.channel, &Message::Heads(ours.clone())).await?;
+        let Message::Heads(theirs) = self.next().await? else {
+            bail!("the other device broke the protocol");
+        };
+        if ours.realm != theirs.realm && ours.members > 1 && theirs.members > 1 {
+            bail!(
+                "both devices already belong to other devices: run `syncctl realm leave` on one of the two, and pair again"
+            );
         }
         Ok(())
     }

@@ -146,6 +146,7 @@ impl Daemon {
         let peers = pairings.all().iter().map(|pairing| peer_config(pairing, membership.kept(), &identity)).collect();
         let net = net_config(Arc::clone(&identity), keys.instance, &config, &listen, peers)?;
         let net = Net::start(net, events)?;
+        net.set_realm(&membership.kept().map(Kept::heads).unwrap_or_default());
         let grants = Arc::new(Grants::default());
         let asked = Arc::clone(&grants);
         let grant: crate::transfer::Grant = Arc::new(move |peer, folder| asked.allows(peer, folder));

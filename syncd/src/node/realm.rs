@@ -81,6 +81,8 @@ impl Node {
 
     /// A peer says what it knows of its realm.
     async fn heads_told(&mut self, id: DeviceId, heads: Heads) -> anyhow::Result<()> {
+        // Also of a realm that this device may be about to join.
+        self.told.insert(id, heads.clone());
         let Some(kept) = self.membership.kept() else { return Ok(()) };
         if heads.realm.map(RealmId) != Some(kept.realm().id) {
             return self.stranger_met(id, &heads).await;
@@ -88,7 +90,6 @@ impl Node {
         self.strangers.remove(&id);
         let is_member = kept.realm().members.contains_key(&id);
         let epoch = kept.common_epoch(&heads.epochs).filter(|_| is_member);
-        self.told.insert(id, heads);
         self.pass_on(&id);
         // From now on both dial with the latest secret that both have.
         let agreed = self.pairings.get(&id).is_some_and(|pairing| pairing.epoch == epoch);
@@ -102,6 +103,9 @@ impl Node {
     /// Sends what a peer lacks, by what it said last and what it was sent since.
     fn pass_on(&mut self, id: &DeviceId) {
         let (Some(kept), Some(told)) = (self.membership.kept(), self.told.get(id)) else { return };
+        if told.realm.map(RealmId) != Some(kept.realm().id) {
+            return;
+        }
         let known: Vec<LinkHash> = told.heads.iter().map(|hash| LinkHash(*hash)).collect();
         let links: Vec<LinkBytes> =
             kept.roster().links_after(&known).map(|link| LinkBytes(link.as_bytes().to_vec())).collect();
@@ -179,7 +183,8 @@ impl Node {
             }
         }
         // All of it: the other has nothing in common with us yet.
-        self.told.insert(id, Heads::default());
+        let realm = self.membership.kept().map(|kept| *kept.realm().id.as_bytes());
+        self.told.insert(id, Heads { realm, ..Heads::default() });
         self.pass_on(&id);
         Ok(())
     }
@@ -248,7 +253,9 @@ impl Node {
     }
 
     fn keep_realm(&mut self, kept: Option<Kept>) -> anyhow::Result<()> {
-        self.membership.keep(kept)
+        self.membership.keep(kept)?;
+        self.net.set_realm(&self.membership.kept().map(Kept::heads).unwrap_or_default());
+        Ok(())
     }
 
     /// The list of devices, or a secret, changed, and is saved: whoever was removed goes, whoever was added comes.
