@@ -83,7 +83,7 @@ fn removing_a_device_asks_first() {
     let fake = Fake::start();
     for (answer, exit, end) in [("no", 1, "nothing was removed"), ("Y", 0, "nas: Remove")] {
         let mut terminal = Terminal::run(&fake, "device remove nas");
-        terminal.expect("Unpair nas now?");
+        terminal.expect("Remove nas from all your devices");
         terminal.type_line(answer);
         terminal.expect(end);
         assert_eq!(terminal.exit(), Some(exit), "{answer}");

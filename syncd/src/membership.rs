@@ -272,3 +272,86 @@ fn bytes_of(text: &str) -> Result<Vec<u8>> {
     let pairs = text.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap_or_default());
     pairs.map(|pair| u8::from_str_radix(pair, 16).context("not hexadecimal")).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::realm::{Author, Newcomer, Role};
+
+    fn identity(seed: u8) -> Identity {
+        Identity::from_seed(&Secret32::new([seed; 32]))
+    }
+
+    fn name(text: &str) -> DeviceName {
+        DeviceName::new(text).expect("a name")
+    }
+
+    fn founded() -> Kept {
+        Kept::found(&identity(1), name("a"), UnixSeconds(1)).expect("randomness").0
+    }
+
+    /// As another device has it once the first has taken that one in.
+    fn joined(first: &mut Kept) -> Kept {
+        let newcomer = Newcomer { identity: identity(2).public(), role: Role::Admin, name: name("b") };
+        let link = first.roster().add(Author::Device(&identity(1)), newcomer, UnixSeconds(2)).expect("an admin adds");
+        assert!(first.insert([link.as_bytes()]).expect("a link of ours"));
+        let links: Vec<Vec<u8>> = first.roster().links().map(|link| link.as_bytes().to_vec()).collect();
+        Kept::of(roster_of(links.iter().map(Vec::as_slice)).expect("whole"))
+    }
+
+    #[test]
+    fn a_realm_survives_a_restart() {
+        let dir = tempfile::tempdir().expect("a scratch directory");
+        let mut membership = Membership::open(dir.path()).expect("none yet");
+        assert!(membership.kept().is_none());
+        let kept = founded();
+        membership.keep(Some(kept.clone())).expect("saved");
+        let again = Membership::open(dir.path()).expect("read again");
+        let read = again.kept().expect("a realm");
+        assert_eq!((read.roster().hash(), read.heads()), (kept.roster().hash(), kept.heads()));
+        let (own, other) = (identity(1), identity(2).public());
+        assert!(read.pair_secrets(&own, &other) == kept.pair_secrets(&own, &other));
+        membership.keep(None).expect("saved");
+        assert!(Membership::open(dir.path()).expect("read again").kept().is_none());
+    }
+
+    #[test]
+    fn both_ends_derive_the_same_from_a_secret_that_one_passed_on() {
+        let mut first = founded();
+        let mut second = joined(&mut first);
+        let (ours, theirs) = (identity(1), identity(2));
+        assert!(second.pair_secrets(&theirs, &ours.public()).is_empty(), "the secret is still to come");
+        assert!(second.learn(&first.secrets_beyond(&second.heads().epochs)));
+        let secrets = first.pair_secrets(&ours, &theirs.public());
+        assert_eq!(secrets.len(), 1);
+        assert!(secrets == second.pair_secrets(&theirs, &ours.public()));
+        assert_eq!(first.common_epoch(&second.heads().epochs), Some(secrets[0].0));
+        assert!(first.secrets_beyond(&second.heads().epochs).is_empty());
+    }
+
+    #[test]
+    fn a_secret_that_nobody_committed_to_is_not_taken() {
+        let mut first = founded();
+        let mut second = joined(&mut first);
+        let epoch = first.heads().epochs[0];
+        assert!(!second.learn(&[EpochSecret { epoch, secret: Secret32::new([5; 32]) }]));
+        assert!(!second.learn(&[EpochSecret { epoch: [6; 32], secret: Secret32::new([5; 32]) }]));
+        assert!(second.heads().epochs.is_empty());
+    }
+
+    #[test]
+    fn a_removal_renews_the_secret() {
+        let mut first = founded();
+        let mut second = joined(&mut first);
+        second.learn(&first.secrets_beyond(&[]));
+        let (before, secret) = (second.heads().epochs, new_secret().expect("randomness"));
+        let (author, commit) = (identity(1), Commit::to(&secret));
+        let removal = first.roster().remove(Author::Device(&author), identity(2).id(), commit, UnixSeconds(3));
+        let removal = removal.expect("the elder may");
+        first.insert([removal.as_bytes()]).expect("a link of ours");
+        assert!(first.learn(&[EpochSecret { epoch: *removal.hash().as_bytes(), secret }]));
+        assert!(!first.realm().members.contains_key(&identity(2).id()));
+        assert_eq!(first.heads().epochs.len(), 2);
+        assert_ne!(first.heads().epochs[0], before[0]);
+    }
+}

@@ -8,6 +8,7 @@
 use super::judge::{self, Judgement};
 use super::link::{Generation, Genesis, Link, Op, Signer};
 use super::past::Past;
+use super::recovery::RecoveryCode;
 use super::view::Realm;
 use crate::limits::{ROSTER_BYTES_MAX, ROSTER_LINKS_MAX, SIGNER_BYTES_MAX, SIGNER_LINKS_MAX, SIGNER_REMOVALS_MAX};
 use crate::model::{DeviceId, LinkHash, RealmId};
@@ -222,6 +223,12 @@ impl Roster {
         self.heads.insert(link.hash());
         self.numbers.insert(link.hash(), number);
         self.links.push(stored);
+    }
+
+    /// Whether this is the code that stands over the realm.
+    #[must_use]
+    pub fn is_recovered_by(&self, code: &RecoveryCode) -> bool {
+        code.public() == self.recovery
     }
 
     /// The realm's id.

@@ -9,12 +9,15 @@ use crate::keys::Pairing;
 use crate::membership::{Kept, new_secret, roster_of};
 use protocol::limits::LINKS_PER_MESSAGE_MAX;
 use protocol::model::{DeviceId, LinkHash, RealmId};
-use protocol::realm::{Author, Commit, Denied, DeviceName, Newcomer, Realm, RecoveryCode, Refused, Role};
+use protocol::realm::{
+    Author, Commit, Denied, DeviceName, Link, Newcomer, Op, Realm, RecoveryCode, Refused, Role, Signer,
+};
 use protocol::wire::control as api;
-use protocol::wire::control::{ControlError, ErrorCode, EventKind};
+use protocol::wire::control::{ControlError, EventKind};
 use protocol::wire::kdf::UnixSeconds;
 use protocol::wire::message::{CloseCode, EpochSecret, Heads, LinkBytes, Links, Message, Secrets, capability};
 use protocol::wire::pair::PairSecret;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 /// The realm's secret is renewed by itself no more often than this, whatever others do.
@@ -191,7 +194,7 @@ impl Node {
 
     async fn links_told(&mut self, id: DeviceId, links: &Links) -> anyhow::Result<()> {
         let bytes = || links.links.iter().map(|link| link.0.as_slice());
-        let Some(first) = bytes().next().and_then(|link| protocol::realm::Link::parse(link).ok()) else {
+        let Some(first) = bytes().next().and_then(|link| Link::parse(link).ok()) else {
             return self.break_off(&id, &Refused::Malformed);
         };
         let ours = self.membership.kept().filter(|kept| kept.realm().id == first.realm());
@@ -262,10 +265,15 @@ impl Node {
     async fn realm_changed(&mut self) {
         let Some(kept) = self.membership.kept() else { return };
         let realm = kept.realm().clone();
-        if realm.removed.contains(&self.id) {
+        if !realm.members.contains_key(&self.id) {
             return self.cast_out(&realm).await;
         }
-        let gone: Vec<DeviceId> = realm.removed.iter().filter(|id| self.pairings.get(id).is_some()).copied().collect();
+        // Also one that is no member any more without having been removed: whoever added it was, and had no right to.
+        let is_gone = |pairing: &&Pairing| {
+            let id = pairing.id();
+            realm.removed.contains(&id) || pairing.epoch.is_some() && !realm.members.contains_key(&id)
+        };
+        let gone: Vec<DeviceId> = self.pairings.all().iter().filter(is_gone).map(Pairing::id).collect();
         for id in gone {
             let name = self.device_name(&id);
             if let Err(error) = self.forget_pairing(id).await {
@@ -326,13 +334,21 @@ impl Node {
         self.membership.kept().and_then(|kept| kept.realm().members.get(id)).map(|member| member.role)
     }
 
-    /// Takes a device out of the realm for ever; `code` overrides whatever this device may not do itself.
-    pub(super) async fn remove_member(&mut self, id: DeviceId, code: Option<&str>) -> Result<(), ControlError> {
+    /// Takes a device out of the realm for ever; `code` overrides whatever this device may not do itself. Returns the names
+    /// of the devices that it had added and that stay.
+    pub(super) async fn remove_member(
+        &mut self,
+        id: DeviceId,
+        code: Option<&str>,
+    ) -> Result<Vec<String>, ControlError> {
         let kept = self.membership.kept().ok_or_else(|| ControlError::not_found("there is no realm"))?;
         let code: Option<RecoveryCode> = match code {
             None => None,
             Some(code) => Some(code.parse().map_err(|error| ControlError::bad_request(format!("{error}")))?),
         };
+        if code.as_ref().is_some_and(|code| !kept.roster().is_recovered_by(code)) {
+            return Err(ControlError::refused("that is not the recovery code of this realm"));
+        }
         let author = code.as_ref().map_or(Author::Device(&self.identity), Author::Recovery);
         let secret = new_secret().map_err(|error| refused(&error))?;
         let link = kept.roster().remove(author, id, Commit::to(&secret), now()).map_err(|denied| {
@@ -341,13 +357,11 @@ impl Node {
         })?;
         let mut kept = kept.clone();
         kept.insert([link.as_bytes()]).map_err(|error| ControlError::internal(error.to_string()))?;
-        if !kept.realm().removed.contains(&id) {
-            return Err(ControlError::new(ErrorCode::Refused, "that is not the recovery code of this realm"));
-        }
         kept.learn(&[EpochSecret { epoch: *link.hash().as_bytes(), secret }]);
+        let added = added_by(&kept, &id);
         self.keep_realm(Some(kept)).map_err(|error| refused(&error))?;
         self.realm_changed().await;
-        Ok(())
+        Ok(added)
     }
 
     /// Whether a device was taken out of the realm: it can come back only as another one.
@@ -417,6 +431,16 @@ impl Node {
         let words = "it belongs to other devices of its own: run `syncctl realm leave` on it, or here, and pair again";
         self.strangers.contains(id).then(|| words.to_owned())
     }
+}
+
+/// Members that a device has added, by name.
+fn added_by(kept: &Kept, id: &DeviceId) -> Vec<String> {
+    let newcomer = |link: &Link| match link.op() {
+        Op::Add { device, .. } if link.signer() == Signer::Device(*id) => Some(device.id()),
+        _ => None,
+    };
+    let ids: BTreeSet<DeviceId> = kept.roster().links().filter_map(newcomer).collect();
+    ids.iter().filter_map(|id| kept.realm().members.get(id)).map(|member| member.name.as_str().to_owned()).collect()
 }
 
 fn now() -> UnixSeconds {

@@ -170,8 +170,13 @@ impl Node {
             }
             api::DeviceAction::Remove { recovery_code } => {
                 if self.member_role(&id).is_some() {
-                    self.remove_member(id, recovery_code.as_deref()).await?;
-                    format!("{name} is removed from your devices; it keeps the files it already has")
+                    let added = self.remove_member(id, recovery_code.as_deref()).await?;
+                    let mut words = format!("{name} is removed from your devices; it keeps the files it already has");
+                    if !added.is_empty() {
+                        let added = added.join(", ");
+                        words += &format!("; it had added {added}: remove what you do not know");
+                    }
+                    words
                 } else {
                     self.forget_pairing(id).await.map_err(|error| refused(&error))?;
                     let words = format!("{name} is no longer trusted here; it keeps the files it already has");
