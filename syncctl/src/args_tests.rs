@@ -30,7 +30,13 @@ fn the_contract_parses() {
         ("device rename nas store", "Device(Rename { device: \"nas\", name: \"store\" })"),
         ("device address nas a:1 b:2", "Device(Address { device: \"nas\", addresses: [\"a:1\", \"b:2\"] })"),
         ("device address nas", "Device(Address { device: \"nas\", addresses: [] })"),
-        ("device remove nas --yes", "Device(Remove { device: \"nas\", yes: true })"),
+        ("device remove nas --yes", "Device(Remove { device: \"nas\", recovery_code: None, yes: true })"),
+        (
+            "device remove nas --recovery-code -",
+            "Device(Remove { device: \"nas\", recovery_code: Some(\"-\"), yes: false })",
+        ),
+        ("realm show", "Realm(Show)"),
+        ("realm leave --yes", "Realm(Leave { yes: true })"),
         (
             "folder add /a --name n --mode receive-only --with x --with y",
             "Folder(Add { path: \"/a\", name: Some(\"n\"), mode: ReceiveOnly, with: [\"x\", \"y\"] })",

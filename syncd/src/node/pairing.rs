@@ -29,7 +29,6 @@ impl Node {
         &mut self,
         show: &api::PairShow,
     ) -> Result<mpsc::Receiver<PairingEvent>, ControlError> {
-        let recovery_code = self.found_realm().await?.map(|code| code.words().to_string());
         let mut random = [0; protocol::wire::invite::CODE_LEN];
         getrandom::fill(&mut random).map_err(|_| ControlError::internal("no randomness for a code"))?;
         let code = InviteCode::from_random(random);
@@ -38,6 +37,14 @@ impl Node {
             ControlError::refused(format!("{error:#}")).hint("wait until an open code is used or has expired")
         })?;
         let (pairing, link) = (invite.id, invite.link);
+        // Last of all that can fail: the recovery code is shown or not made.
+        let recovery_code = match self.found_realm().await {
+            Ok(code) => code.map(|code| code.words().to_string()),
+            Err(error) => {
+                self.net.close_invite(pairing).await;
+                return Err(error);
+            }
+        };
         let (events, stream) = mpsc::channel(EVENTS_MAX);
         let expires_s = life.as_secs();
         let (code, link) = (code.to_string(), link.to_string());
