@@ -121,24 +121,34 @@ impl Kept {
         self.secrets.iter().filter_map(derive).collect()
     }
 
-    /// What a peer is told of it.
+    /// What `peer` is told of it.
     #[must_use]
-    pub fn heads(&self) -> Heads {
+    pub fn heads(&self, own: &DeviceId, peer: &DeviceId) -> Heads {
         let mut heads: Vec<[u8; 32]> = self.roster.heads().map(|hash| *hash.as_bytes()).collect();
         heads.sort_unstable_by(|a, b| b.cmp(a));
         heads.truncate(protocol::limits::LINK_PARENTS_MAX);
         Heads {
             realm: Some(*self.realm.id.as_bytes()),
-            members: u16::try_from(self.realm.members.len()).unwrap_or(u16::MAX),
+            others: u16::try_from(self.others(own, peer)).unwrap_or(u16::MAX),
             heads,
             epochs: self.secrets.iter().map(|secret| secret.epoch).collect(),
         }
     }
 
-    /// Whether no other device is in it.
+    /// How many devices are in it besides these two.
     #[must_use]
-    pub fn is_alone(&self, own: &DeviceId) -> bool {
-        self.realm.members.keys().all(|member| member == own)
+    pub fn others(&self, own: &DeviceId, peer: &DeviceId) -> usize {
+        self.realm.members.keys().filter(|member| *member != own && *member != peer).count()
+    }
+
+    /// Whether it takes the place of `ours`, or of none, when `peer` takes this device in: a realm that no third device is in
+    /// gives way to one that has some, and of two without the one with the greater id does.
+    #[must_use]
+    pub fn replaces(&self, ours: Option<&Self>, own: &DeviceId, peer: &DeviceId) -> bool {
+        let has_both = self.realm.members.contains_key(own) && self.realm.members.contains_key(peer);
+        let gives_way =
+            |ours: &Self| ours.others(own, peer) == 0 && (self.others(own, peer) > 0 || self.realm.id < ours.realm.id);
+        has_both && ours.is_none_or(gives_way)
     }
 }
 
@@ -290,6 +300,11 @@ mod tests {
         Kept::found(&identity(1), name("a"), UnixSeconds(1)).expect("randomness").0
     }
 
+    /// Epochs whose secrets are held.
+    fn epochs(kept: &Kept) -> Vec<[u8; 32]> {
+        kept.heads(&identity(1).id(), &identity(2).id()).epochs
+    }
+
     /// As another device has it once the first has taken that one in.
     fn joined(first: &mut Kept) -> Kept {
         let newcomer = Newcomer { identity: identity(2).public(), role: Role::Admin, name: name("b") };
@@ -308,7 +323,7 @@ mod tests {
         membership.keep(Some(kept.clone())).expect("saved");
         let again = Membership::open(dir.path()).expect("read again");
         let read = again.kept().expect("a realm");
-        assert_eq!((read.roster().hash(), read.heads()), (kept.roster().hash(), kept.heads()));
+        assert_eq!((read.roster().hash(), epochs(read)), (kept.roster().hash(), epochs(&kept)));
         let (own, other) = (identity(1), identity(2).public());
         assert!(read.pair_secrets(&own, &other) == kept.pair_secrets(&own, &other));
         membership.keep(None).expect("saved");
@@ -321,22 +336,54 @@ mod tests {
         let mut second = joined(&mut first);
         let (ours, theirs) = (identity(1), identity(2));
         assert!(second.pair_secrets(&theirs, &ours.public()).is_empty(), "the secret is still to come");
-        assert!(second.learn(&first.secrets_beyond(&second.heads().epochs)));
+        assert!(second.learn(&first.secrets_beyond(&epochs(&second))));
         let secrets = first.pair_secrets(&ours, &theirs.public());
         assert_eq!(secrets.len(), 1);
         assert!(secrets == second.pair_secrets(&theirs, &ours.public()));
-        assert_eq!(first.common_epoch(&second.heads().epochs), Some(secrets[0].0));
-        assert!(first.secrets_beyond(&second.heads().epochs).is_empty());
+        assert_eq!(first.common_epoch(&epochs(&second)), Some(secrets[0].0));
+        assert!(first.secrets_beyond(&epochs(&second)).is_empty());
     }
 
     #[test]
     fn a_secret_that_nobody_committed_to_is_not_taken() {
         let mut first = founded();
         let mut second = joined(&mut first);
-        let epoch = first.heads().epochs[0];
+        let epoch = epochs(&first)[0];
         assert!(!second.learn(&[EpochSecret { epoch, secret: Secret32::new([5; 32]) }]));
         assert!(!second.learn(&[EpochSecret { epoch: [6; 32], secret: Secret32::new([5; 32]) }]));
-        assert!(second.heads().epochs.is_empty());
+        assert!(epochs(&second).is_empty());
+    }
+
+    #[test]
+    fn of_two_realms_both_ends_choose_the_same() {
+        let [one, two, third] = [1, 2, 3].map(|seed| identity(seed).id());
+        let ours =
+            |seed: u8| Kept::found(&identity(seed), name("x"), UnixSeconds(u64::from(seed))).expect("randomness").0;
+        let with = |kept: &Kept, founder: u8, added: &[u8]| {
+            let mut kept = kept.clone();
+            for seed in added {
+                let newcomer = Newcomer { identity: identity(*seed).public(), role: Role::Admin, name: name("y") };
+                let link = kept.roster().add(Author::Device(&identity(founder)), newcomer, UnixSeconds(9));
+                kept.insert([link.expect("an admin adds").as_bytes()]).expect("a link of ours");
+            }
+            kept
+        };
+        let (a, b) = (ours(1), ours(2));
+        // Each has taken the other in: one of the two gives way.
+        let (a_took, b_took) = (with(&a, 1, &[2]), with(&b, 2, &[1]));
+        let b_drops = a_took.replaces(Some(&b_took), &two, &one);
+        assert_ne!(b_drops, b_took.replaces(Some(&a_took), &one, &two));
+        // A third device decides.
+        let b_took_two = with(&b, 2, &[1, 3]);
+        assert!(b_took_two.replaces(Some(&a_took), &one, &two));
+        assert!(!a_took.replaces(Some(&b_took_two), &two, &one));
+        let a_took_two = with(&a, 1, &[2, 3]);
+        assert!(
+            !b_took_two.replaces(Some(&a_took_two), &one, &two) && !a_took_two.replaces(Some(&b_took_two), &two, &one)
+        );
+        assert!(!a.replaces(None, &two, &one), "not in it");
+        assert!(a_took.replaces(None, &two, &one));
+        assert_eq!(a_took_two.others(&one, &third), 1);
     }
 
     #[test]
@@ -344,14 +391,14 @@ mod tests {
         let mut first = founded();
         let mut second = joined(&mut first);
         second.learn(&first.secrets_beyond(&[]));
-        let (before, secret) = (second.heads().epochs, new_secret().expect("randomness"));
+        let (before, secret) = (epochs(&second), new_secret().expect("randomness"));
         let (author, commit) = (identity(1), Commit::to(&secret));
         let removal = first.roster().remove(Author::Device(&author), identity(2).id(), commit, UnixSeconds(3));
         let removal = removal.expect("the elder may");
         first.insert([removal.as_bytes()]).expect("a link of ours");
         assert!(first.learn(&[EpochSecret { epoch: *removal.hash().as_bytes(), secret }]));
         assert!(!first.realm().members.contains_key(&identity(2).id()));
-        assert_eq!(first.heads().epochs.len(), 2);
-        assert_ne!(first.heads().epochs[0], before[0]);
+        assert_eq!(epochs(&first).len(), 2);
+        assert_ne!(epochs(&first)[0], before[0]);
     }
 }

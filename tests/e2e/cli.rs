@@ -190,7 +190,7 @@ const FOLDER_KEYS: &str = "id name path mode state local { files dirs bytes } gl
     devices[] { id name connected joined in_sync need_files need_bytes }";
 const DEVICE_KEYS: &str = "id name connected paused via address addresses last_seen_ms version in_sync \
     folders[] { id name joined in_sync need_files need_bytes } received_bytes sent_bytes";
-const DEVICE_KEYS_SOMETIMES: &str = "rtt_ms clock_ahead_s problem";
+const DEVICE_KEYS_SOMETIMES: &str = "rtt_ms clock_ahead_s role problem";
 const PROGRESS: &str = "progress { done_bytes total_bytes done_files total_files rate_bps eta_s }";
 
 #[test]

@@ -12,6 +12,7 @@ use tests::harness::{Device, World, assert_same, join, pair, settle, share, unti
 /// Passes connections on to a device, and counts the bytes either way.
 struct Tap {
     address: String,
+    tries: Arc<AtomicUsize>,
     there: Arc<AtomicUsize>,
     back: Arc<AtomicUsize>,
 }
@@ -20,19 +21,20 @@ impl Tap {
     fn before(device: &Device) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("a bound port").to_string();
-        let (there, back): (Arc<AtomicUsize>, Arc<AtomicUsize>) = Default::default();
-        let (target, counts) = (device.address(), [Arc::clone(&there), Arc::clone(&back)]);
+        let [tries, there, back] = [0; 3].map(|zero| Arc::new(AtomicUsize::new(zero)));
+        let (target, counts) = (device.address(), [&tries, &there, &back].map(Arc::clone));
         std::thread::spawn(move || {
             for dialled in listener.incoming().map_while(Result::ok) {
                 let Ok(device) = TcpStream::connect(&target) else { continue };
                 let ends = [dialled.try_clone(), device.try_clone()].map(|end| end.expect("a handle"));
-                let [there, back] = [0, 1].map(|at| Arc::clone(&counts[at]));
+                let [tries, there, back] = counts.each_ref().map(Arc::clone);
+                tries.fetch_add(1, Ordering::Relaxed);
                 let [dialled_again, device_again] = ends;
                 std::thread::spawn(move || pass(dialled, device, &there));
                 std::thread::spawn(move || pass(device_again, dialled_again, &back));
             }
         });
-        Self { address, there, back }
+        Self { address, tries, there, back }
     }
 }
 
@@ -214,7 +216,8 @@ fn assert_shut_out(a: &Device, b: &Device, c: &mut Device) {
         c.ok(&["device", "address", device.name(), &tap.address]);
         // Knock and first message of the handshake, with the secrets it had.
         until("it tries", || (tap.there.load(Ordering::Relaxed) >= 1292).then_some(()));
-        std::thread::sleep(Duration::from_secs(3));
+        // It gives up and says why: no answer.
+        until("it gives up", || (tap.tries.load(Ordering::Relaxed) >= 2).then_some(()));
         assert_eq!(tap.back.load(Ordering::Relaxed), 0, "{} answers a removed device", device.name());
     }
     assert!(!a.is_connected_to(c) && !b.is_connected_to(c));

@@ -20,6 +20,7 @@ const SYNCD: Edges = &[
     ("home", &["home"]),
     ("config", &["config"]),
     ("keys", &["keys", "home"]),
+    ("membership", &["membership", "keys"]),
     ("store", &["store"]),
     ("disk", &["disk"]),
     ("net", &["net"]),
@@ -29,7 +30,10 @@ const SYNCD: Edges = &[
     ("folder", &["folder", "transfer", "store", "disk"]),
     ("control", &["control", "home"]),
     ("demo", &["demo", "node", "control", "config", "home", "keys", "relay", "disk"]),
-    ("node", &["node", "folder", "transfer", "store", "disk", "net", "control", "config", "home", "keys"]),
+    (
+        "node",
+        &["node", "folder", "transfer", "store", "disk", "net", "control", "config", "home", "keys", "membership"],
+    ),
 ];
 
 /// Every import of one module by another that is not in the tables.

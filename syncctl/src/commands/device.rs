@@ -5,7 +5,7 @@ use crate::args::DeviceCommand;
 use crate::failure::{Failure, Outcome, Result};
 use crate::render::{ago, count, escape, now_ms, size, table};
 use protocol::wire::control::{
-    DeviceAddress, DeviceRef, DeviceRemove, DeviceRename, DeviceRole, DeviceStatus, Devices, Done, Via,
+    DeviceAddress, DeviceRef, DeviceRemove, DeviceRename, DeviceRole, DeviceStatus, Devices, Done, RecoveryText, Via,
 };
 
 pub async fn run(context: &Context, command: DeviceCommand) -> Result {
@@ -29,6 +29,7 @@ pub async fn run(context: &Context, command: DeviceCommand) -> Result {
                 Some("-") => read_line("recovery code: ").await?,
                 _ => recovery_code,
             };
+            let recovery_code = recovery_code.map(RecoveryText);
             client.post("devices/remove", &DeviceRemove { device, recovery_code }).await?
         }
     };

@@ -152,8 +152,8 @@ pub(super) struct Own {
     about: About,
     /// The name may change while we run.
     name: Mutex<String>,
-    /// Which realm this device is in, and with how many, for who pairs with it.
-    realm: Mutex<Heads>,
+    /// Which realm this device is in, and with whom, for who pairs with it.
+    realm: Mutex<Option<([u8; 32], Vec<DeviceId>)>>,
 }
 
 impl Own {
@@ -167,12 +167,21 @@ impl Own {
         *self.name.lock().expect("no holder of the name panics") = plain(name);
     }
 
-    pub(super) fn set_realm(&self, realm: Heads) {
+    pub(super) fn set_realm(&self, realm: Option<([u8; 32], Vec<DeviceId>)>) {
         *self.realm.lock().expect("no holder of the realm panics") = realm;
     }
 
-    pub(super) fn realm(&self) -> Heads {
-        self.realm.lock().expect("no holder of the realm panics").clone()
+    /// What `peer` is told of it while pairing.
+    pub(super) fn realm(&self, peer: &DeviceId) -> Heads {
+        let own = self.identity.id();
+        match &*self.realm.lock().expect("no holder of the realm panics") {
+            None => Heads::default(),
+            Some((realm, members)) => {
+                let others = members.iter().filter(|member| **member != own && *member != peer).count();
+                let others = u16::try_from(others).unwrap_or(u16::MAX);
+                Heads { realm: Some(*realm), others, ..Heads::default() }
+            }
+        }
     }
 
     pub(super) const fn head(&self) -> HelloHead {

@@ -9,7 +9,6 @@ use door::Door;
 use hub::{Command, Hub, JoinRequest, Parts};
 use protocol::model::DeviceId;
 use protocol::wire::invite::{InviteCode, InviteLink};
-use protocol::wire::message::Heads;
 use protocol::wire::pair::PairSecret;
 use protocol::wire::relay::{Endpoint, RelayLink};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -126,9 +125,9 @@ impl Net {
         self.own.set_name(name);
     }
 
-    /// Which realm this device is in: who pairs with it is told that, and how many devices are in it, nothing else.
-    pub fn set_realm(&self, heads: &Heads) {
-        self.own.set_realm(Heads { realm: heads.realm, members: heads.members, ..Heads::default() });
+    /// Which realm this device is in, and with whom: who pairs with it is told the realm and how many others are in it.
+    pub fn set_realm(&self, realm: Option<([u8; 32], Vec<DeviceId>)>) {
+        self.own.set_realm(realm);
     }
 
     async fn tell(&self, command: Command) {

@@ -116,12 +116,12 @@ impl Pairing {
         if self.greeted.hello.capabilities & capability::REALM == 0 {
             return Ok(());
         }
-        let ours = self.own.realm();
+        let ours = self.own.realm(&self.greeted.remote.id());
         say(&mut self.greeted.channel, &Message::Heads(ours.clone())).await?;
         let Message::Heads(theirs) = self.next().await? else {
             bail!("the other device broke the protocol");
         };
-        if ours.realm != theirs.realm && ours.members > 1 && theirs.members > 1 {
+        if ours.realm != theirs.realm && ours.others > 0 && theirs.others > 0 {
             bail!(
                 "both devices already belong to other devices: run `syncctl realm leave` on one of the two, and pair again"
             );

@@ -30,13 +30,12 @@ use folders::Slot;
 use outside::{Exit, Grants, Note, Router};
 use preview::Errand;
 use protocol::model::{DeviceId, FolderId};
-use protocol::realm::Roster;
 use protocol::sync::engine::Alarm;
 use protocol::wire::control::{ControlError, EventKind};
 use protocol::wire::identity::Identity;
-use protocol::wire::message::{Heads, Index};
+use protocol::wire::message::Index;
 use protocol::wire::relay::{Endpoint, RelayLink};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -89,14 +88,7 @@ struct Node {
     identity: Arc<Identity>,
     pairings: Pairings,
     membership: Membership,
-    /// Paired devices that belong to another realm, with others.
-    strangers: BTreeSet<DeviceId>,
-    /// When this device last renewed the realm's secret by itself.
-    rotated: Option<Instant>,
-    /// What connected peers know of our realm.
-    told: BTreeMap<DeviceId, Heads>,
-    /// Lists of realms that we are told of, and are not yet in.
-    joining: BTreeMap<DeviceId, Roster>,
+    realm: realm::Talk,
     net: Net,
     transfer: Arc<Transfer<RealFs>>,
     grants: Arc<Grants>,
@@ -143,10 +135,9 @@ impl Daemon {
         let (events, net_events) = mpsc::channel(NET_EVENTS_MAX);
         let id = keys.identity.id();
         let identity = Arc::new(keys.identity);
-        let peers = pairings.all().iter().map(|pairing| peer_config(pairing, membership.kept(), &identity)).collect();
-        let net = net_config(Arc::clone(&identity), keys.instance, &config, &listen, peers)?;
-        let net = Net::start(net, events)?;
-        net.set_realm(&membership.kept().map(Kept::heads).unwrap_or_default());
+        let known = (&pairings, membership.kept());
+        let net = Net::start(net_config(&identity, keys.instance, &config, &listen, known)?, events)?;
+        net.set_realm(realm::realm_note(membership.kept()));
         let grants = Arc::new(Grants::default());
         let asked = Arc::clone(&grants);
         let grant: crate::transfer::Grant = Arc::new(move |peer, folder| asked.allows(peer, folder));
@@ -165,10 +156,7 @@ impl Daemon {
             identity,
             pairings,
             membership,
-            strangers: BTreeSet::new(),
-            rotated: None,
-            told: BTreeMap::new(),
-            joining: BTreeMap::new(),
+            realm: realm::Talk::default(),
             net,
             transfer,
             grants,
@@ -187,12 +175,7 @@ impl Daemon {
             started: Instant::now(),
             stop: stop.clone(),
         };
-        for (folder, warnings) in load_folders(&node.home.folders())? {
-            for warning in warnings {
-                tracing::warn!("{warning}");
-            }
-            node.start_folder(folder);
-        }
+        node.start_folders()?;
         let listening = node.net.listening().to_vec();
         tracing::info!(device = %id.short(), folders = node.folders.len(), "running");
         node.hub.publish(NewEvent::new(EventKind::Started, "syncd is running"));
@@ -221,6 +204,16 @@ impl Daemon {
 }
 
 impl Node {
+    fn start_folders(&mut self) -> Result<()> {
+        for (folder, warnings) in load_folders(&self.home.folders())? {
+            for warning in warnings {
+                tracing::warn!("{warning}");
+            }
+            self.start_folder(folder);
+        }
+        Ok(())
+    }
+
     async fn run(
         mut self,
         mut requests: mpsc::Receiver<Request>,
@@ -289,17 +282,17 @@ impl Node {
 }
 
 fn net_config(
-    identity: Arc<Identity>,
+    identity: &Arc<Identity>,
     instance: [u8; 16],
     config: &ConfigFile,
     listen: &[SocketAddr],
-    peers: Vec<PeerConfig>,
+    (pairings, kept): (&Pairings, Option<&Kept>),
 ) -> Result<NetConfig> {
     let settings = config.settings();
     let mut boot = [0; 8];
     getrandom::fill(&mut boot).context("no randomness")?;
     Ok(NetConfig {
-        identity,
+        identity: Arc::clone(identity),
         hello: About {
             name: settings.name.clone(),
             instance,
@@ -310,7 +303,7 @@ fn net_config(
         lan: lan_mode(settings),
         relays: parse_relays(settings.relays.iter().map(String::as_str))
             .map_err(|error| anyhow::anyhow!("config.toml: relays: {error}"))?,
-        peers,
+        peers: pairings.all().iter().map(|pairing| peer_config(pairing, kept, identity)).collect(),
         tuning: Tuning::default(),
     })
 }

@@ -10,14 +10,14 @@ use crate::membership::{Kept, new_secret, roster_of};
 use protocol::limits::LINKS_PER_MESSAGE_MAX;
 use protocol::model::{DeviceId, LinkHash, RealmId};
 use protocol::realm::{
-    Author, Commit, Denied, DeviceName, Link, Newcomer, Op, Realm, RecoveryCode, Refused, Role, Signer,
+    Author, Commit, Denied, DeviceName, Link, Newcomer, Op, Realm, RecoveryCode, Refused, Role, Roster, Signer,
 };
 use protocol::wire::control as api;
 use protocol::wire::control::{ControlError, EventKind};
 use protocol::wire::kdf::UnixSeconds;
 use protocol::wire::message::{CloseCode, EpochSecret, Heads, LinkBytes, Links, Message, Secrets, capability};
 use protocol::wire::pair::PairSecret;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// The realm's secret is renewed by itself no more often than this, whatever others do.
@@ -26,6 +26,19 @@ const ROTATION_REST: Duration = Duration::from_secs(60);
 const FAREWELL: Duration = Duration::from_millis(200);
 /// What a device is called whose name the realm does not take.
 const NAMELESS: &str = "device";
+
+/// What goes on with peers about the realm.
+#[derive(Default)]
+pub(super) struct Talk {
+    /// Paired devices that belong to another realm, with others.
+    strangers: BTreeSet<DeviceId>,
+    /// When this device last renewed the realm's secret by itself.
+    rotated: Option<Instant>,
+    /// What connected peers know of their realm.
+    told: BTreeMap<DeviceId, Heads>,
+    /// Lists of realms that we are told of, and are not yet in.
+    joining: BTreeMap<DeviceId, Roster>,
+}
 
 impl Node {
     /// Founds a realm where there is none; the code is shown once and stored nowhere.
@@ -43,14 +56,14 @@ impl Node {
 
     /// On another session what was said on the last one may be lost.
     pub(super) fn realm_begins(&mut self, id: &DeviceId) {
-        self.told.remove(id);
-        self.joining.remove(id);
+        self.realm.told.remove(id);
+        self.realm.joining.remove(id);
         self.tell_heads(id);
     }
 
     /// What a peer is told of the realm; nothing where it is not understood.
     fn tell_heads(&self, id: &DeviceId) {
-        let heads = self.membership.kept().map(Kept::heads).unwrap_or_default();
+        let heads = self.membership.kept().map(|kept| kept.heads(&self.id, id)).unwrap_or_default();
         self.say(id, &Message::Heads(heads));
     }
 
@@ -85,12 +98,12 @@ impl Node {
     /// A peer says what it knows of its realm.
     async fn heads_told(&mut self, id: DeviceId, heads: Heads) -> anyhow::Result<()> {
         // Also of a realm that this device may be about to join.
-        self.told.insert(id, heads.clone());
+        self.realm.told.insert(id, heads.clone());
         let Some(kept) = self.membership.kept() else { return Ok(()) };
         if heads.realm.map(RealmId) != Some(kept.realm().id) {
             return self.stranger_met(id, &heads).await;
         }
-        self.strangers.remove(&id);
+        self.realm.strangers.remove(&id);
         let is_member = kept.realm().members.contains_key(&id);
         let epoch = kept.common_epoch(&heads.epochs).filter(|_| is_member);
         self.pass_on(&id);
@@ -105,7 +118,7 @@ impl Node {
 
     /// Sends what a peer lacks, by what it said last and what it was sent since.
     fn pass_on(&mut self, id: &DeviceId) {
-        let (Some(kept), Some(told)) = (self.membership.kept(), self.told.get(id)) else { return };
+        let (Some(kept), Some(told)) = (self.membership.kept(), self.realm.told.get(id)) else { return };
         if told.realm.map(RealmId) != Some(kept.realm().id) {
             return;
         }
@@ -114,7 +127,7 @@ impl Node {
             kept.roster().links_after(&known).map(|link| LinkBytes(link.as_bytes().to_vec())).collect();
         let is_member = kept.realm().members.contains_key(id);
         let secrets = if is_member { kept.secrets_beyond(&told.epochs) } else { Vec::new() };
-        let ours = kept.heads();
+        let ours = kept.heads(&self.id, id);
         for some in links.chunks(LINKS_PER_MESSAGE_MAX) {
             self.say(id, &Message::Links(Links { links: some.to_vec() }));
         }
@@ -122,7 +135,7 @@ impl Node {
         if !secrets.is_empty() {
             self.say(id, &Message::Secrets(Secrets { secrets }));
         }
-        if let Some(told) = self.told.get_mut(id) {
+        if let Some(told) = self.realm.told.get_mut(id) {
             told.heads = ours.heads;
             told.epochs.extend(epochs);
         }
@@ -156,13 +169,13 @@ impl Node {
     /// whose realm has the smaller id takes the other in.
     async fn stranger_met(&mut self, id: DeviceId, heads: &Heads) -> anyhow::Result<()> {
         let Some(kept) = self.membership.kept() else { return Ok(()) };
-        let (we_are_alone, they_are_alone) = (kept.is_alone(&self.id), heads.members <= 1);
+        let (we_are_alone, they_are_alone) = (kept.others(&self.id, &id) == 0, heads.others == 0);
         let takes_in = match (we_are_alone, they_are_alone, heads.realm) {
             (_, true, None) | (false, true, _) => true,
             (true, true, Some(theirs)) => kept.realm().id < RealmId(theirs),
             (true, false, _) => false,
             (false, false, _) => {
-                self.strangers.insert(id);
+                self.realm.strangers.insert(id);
                 false
             }
         };
@@ -187,7 +200,7 @@ impl Node {
         }
         // All of it: the other has nothing in common with us yet.
         let realm = self.membership.kept().map(|kept| *kept.realm().id.as_bytes());
-        self.told.insert(id, Heads { realm, ..Heads::default() });
+        self.realm.told.insert(id, Heads { realm, ..Heads::default() });
         self.pass_on(&id);
         Ok(())
     }
@@ -210,10 +223,7 @@ impl Node {
                 Ok(_) => Ok(()),
             };
         }
-        if self.membership.kept().is_some_and(|kept| !kept.is_alone(&self.id)) {
-            return Ok(());
-        }
-        let roster = match self.joining.remove(&id).filter(|roster| roster.id() == first.realm()) {
+        let roster = match self.realm.joining.remove(&id).filter(|roster| roster.id() == first.realm()) {
             None => roster_of(bytes()),
             Some(mut roster) => {
                 bytes().try_for_each(|link| crate::membership::insert(&mut roster, link)).map(|()| roster)
@@ -223,13 +233,18 @@ impl Node {
             Ok(roster) => Kept::of(roster),
             Err(refused) => return self.break_off(&id, &refused),
         };
-        if kept.realm().members.contains_key(&self.id) && kept.realm().members.contains_key(&id) {
+        if kept.replaces(self.membership.kept(), &self.id, &id) {
             tracing::info!(devices = kept.realm().members.len(), "this device joins a realm");
+            if self.membership.kept().is_some() {
+                let words =
+                    "this device joined the realm of another one: a recovery code that it has shown before is void";
+                self.hub.publish(NewEvent::new(EventKind::ConfigChanged, words));
+            }
             self.keep_realm(Some(kept))?;
             self.realm_changed().await;
-        } else {
+        } else if !kept.realm().members.contains_key(&self.id) {
             // The rest is still to come.
-            self.joining.insert(id, kept.roster().clone());
+            self.realm.joining.insert(id, kept.roster().clone());
         }
         Ok(())
     }
@@ -257,7 +272,7 @@ impl Node {
 
     fn keep_realm(&mut self, kept: Option<Kept>) -> anyhow::Result<()> {
         self.membership.keep(kept)?;
-        self.net.set_realm(&self.membership.kept().map(Kept::heads).unwrap_or_default());
+        self.net.set_realm(realm_note(self.membership.kept()));
         Ok(())
     }
 
@@ -377,11 +392,11 @@ impl Node {
         let admins = members.iter().filter(|(_, member)| member.role == Role::Admin);
         let here = admins.filter(|(id, _)| **id == self.id || self.peers.contains_key(*id));
         let senior = here.min_by_key(|(id, member)| (member.generation, **id)).map(|(id, _)| *id);
-        let rests = self.rotated.is_some_and(|then| then.elapsed() < ROTATION_REST);
+        let rests = self.realm.rotated.is_some_and(|then| then.elapsed() < ROTATION_REST);
         if senior != Some(self.id) || rests {
             return;
         }
-        self.rotated = Some(Instant::now());
+        self.realm.rotated = Some(Instant::now());
         if let Err(error) = self.rotate().await {
             tracing::warn!("the realm's secret is not renewed: {error:#}");
         }
@@ -429,8 +444,13 @@ impl Node {
     /// Problems of the realm that need a person.
     pub(super) fn realm_problem(&self, id: &DeviceId) -> Option<String> {
         let words = "it belongs to other devices of its own: run `syncctl realm leave` on it, or here, and pair again";
-        self.strangers.contains(id).then(|| words.to_owned())
+        self.realm.strangers.contains(id).then(|| words.to_owned())
     }
+}
+
+/// What who pairs with this device is told.
+pub(super) fn realm_note(kept: Option<&Kept>) -> Option<([u8; 32], Vec<DeviceId>)> {
+    kept.map(|kept| (*kept.realm().id.as_bytes(), kept.realm().members.keys().copied().collect()))
 }
 
 /// Members that a device has added, by name.

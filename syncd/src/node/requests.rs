@@ -170,7 +170,7 @@ impl Node {
             }
             api::DeviceAction::Remove { recovery_code } => {
                 if self.member_role(&id).is_some() {
-                    let added = self.remove_member(id, recovery_code.as_deref()).await?;
+                    let added = self.remove_member(id, recovery_code.as_ref().map(|code| code.0.as_str())).await?;
                     let mut words = format!("{name} is removed from your devices; it keeps the files it already has");
                     if !added.is_empty() {
                         let added = added.join(", ");

@@ -94,18 +94,23 @@ pub struct DeviceRef {
 }
 
 /// Removes a device from all devices.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceRemove {
     /// Name, id or a beginning of the id.
     pub device: String,
     /// The code that was shown when the realm was founded: it may do what this device may not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub recovery_code: Option<String>,
+    pub recovery_code: Option<RecoveryText>,
 }
 
-impl std::fmt::Debug for DeviceRemove {
+/// A recovery code as a person typed it; stays out of logs.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RecoveryText(pub String);
+
+impl std::fmt::Debug for RecoveryText {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DeviceRemove").field("device", &self.device).finish_non_exhaustive()
+        f.write_str("RecoveryText(..)")
     }
 }
 
@@ -153,6 +158,6 @@ pub enum DeviceAction {
     /// Take it out of the realm, everywhere: its keys are forgotten and its sessions end at once.
     Remove {
         /// In place of this device's own right to do so.
-        recovery_code: Option<String>,
+        recovery_code: Option<RecoveryText>,
     },
 }

@@ -56,7 +56,7 @@ mod tests;
 
 pub use device::{
     DeviceAction, DeviceAddress, DeviceFolder, DeviceRef, DeviceRemove, DeviceRename, DeviceRole, DeviceStatus,
-    Devices, Via,
+    Devices, RecoveryText, Via,
 };
 pub use error::{ControlError, ErrorCode};
 pub use event::{Event, EventKind, Events};

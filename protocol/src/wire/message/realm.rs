@@ -14,8 +14,8 @@ use std::fmt;
 pub struct Heads {
     /// The realm; `None` where there is none yet.
     pub realm: Option<[u8; 32]>,
-    /// How many devices are in it, the sender included; 0 without a realm.
-    pub members: u16,
+    /// How many devices are in it besides the sender and the receiver.
+    pub others: u16,
     /// Hashes of links that no other link of the sender names as parent, the greatest first; at most 8.
     #[serde(deserialize_with = "list::<_, _, LINK_PARENTS_MAX>")]
     pub heads: Vec<[u8; 32]>,

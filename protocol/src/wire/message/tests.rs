@@ -86,7 +86,7 @@ fn samples() -> Vec<Message> {
         Message::Close(CloseCode::DUPLICATE),
         Message::Heads(Heads {
             realm: Some([0x61; 32]),
-            members: 3,
+            others: 3,
             heads: vec![[0x63; 32], [0x62; 32]],
             epochs: vec![[0x64; 32]],
         }),
