@@ -346,7 +346,8 @@ impl Device {
         };
         self.may_die()?;
         let mut races = std::mem::take(&mut self.races);
-        races.retain(|race| !self.is_question(&race.user, race.act));
+        let made = self.made_by(&races);
+        races.retain(|race| !self.is_question(&race.user, race.act, &made));
         self.renames.clear();
         for race in &races {
             if let Act::Rename(from, to) = race.act {
@@ -384,14 +385,15 @@ impl Device {
 
     /// A link in the place of a directory that holds something, as far as the database knows, is a question to a
     /// person: until it is answered nothing below moves (`disk/scan/entry.rs`). Users here answer nothing.
+    /// `made`: where a link may stand by then.
     #[must_use]
-    pub fn is_question(&self, user: &User, act: Act) -> bool {
+    pub fn is_question(&self, user: &User, act: Act, made: &[RelPath]) -> bool {
         let objects = self.drive.objects();
         let is_link = |path: &RelPath| {
             let stands = objects.get(path).map(|object| &object.content);
             let comes = self.given.iter().filter(|(action, _)| action.path == *path);
             let mut either = comes.map(|(action, _)| &action.entry.content).chain(stands);
-            either.any(|content| matches!(content, Content::Symlink(_)))
+            made.contains(path) || either.any(|content| matches!(content, Content::Symlink(_)))
         };
         let spelled = |at: usize| self.drive.spelling(&user.paths[at]);
         let place = match act {
@@ -401,6 +403,15 @@ impl Device {
         };
         let given = || self.given.iter().any(|(action, _)| action.path.is_below(&place));
         self.store.live_below(&place).is_some() || given()
+    }
+
+    /// Where what users do in the middle of something puts a link, or something that may be one.
+    fn made_by(&self, races: &[Race]) -> Vec<RelPath> {
+        let place = |race: &Race| match race.act {
+            Act::Link(at) | Act::Rename(_, at) => Some(self.drive.spelling(&race.user.paths[at])),
+            _ => None,
+        };
+        races.iter().filter_map(place).collect()
     }
 
     /// What users did, and what this device had recorded of those paths.
@@ -494,7 +505,8 @@ impl Device {
         }
         let (mut here, later): (Vec<_>, Vec<_>) = self.races.drain(..).partition(|race| race.user.salt % 3 == 0);
         self.races = later;
-        here.retain(|race| !self.is_question(&race.user, race.act));
+        let made = self.made_by(&here);
+        here.retain(|race| !self.is_question(&race.user, race.act, &made));
         let (found, deeds) = self.drive.scan(&self.store, here);
         self.tell_deeds(&deeds, oracle);
         self.mail.extend(found);

@@ -183,7 +183,7 @@ impl World {
     fn user(&mut self, number: usize, act: Act, id: u32, rng: &mut Rng) {
         let user = self.somebody(number, id, rng);
         let device = &mut self.devices[number];
-        if device.is_question(&user, act) {
+        if device.is_question(&user, act, &[]) {
             return;
         }
         let changed: Vec<RelPath> = match act {

@@ -12,7 +12,7 @@ const GIT_FILES: usize = 3_000;
 const CHECKOUTS: usize = 8;
 /// A large project: some 1,400 packages.
 const PACKAGES: [&str; 6] =
-    ["typescript@5.4.5", "webpack@5.91.0", "webpack-cli@5.1.4", "eslint@8.57.0", "jest@29.7.0", "react-scripts@5.0.1"];
+    ["typescript@4.9.5", "webpack@5.91.0", "webpack-cli@5.1.4", "eslint@8.57.0", "jest@29.7.0", "react-scripts@5.0.1"];
 
 /// The sources of Linux, unpacked into the folder, then a part of them deleted.
 pub fn kernel(a: &Device, b: &Device, verdict: &mut Verdict) -> bool {
@@ -108,8 +108,8 @@ pub fn cargo(a: &Device, b: &Device, verdict: &mut Verdict) -> bool {
     if !has("cargo") {
         return false;
     }
-    let here = a.at("crate");
-    let mut good = output(a.files(), "cargo", &["new", "--quiet", "--vcs", "none", "crate"]).is_some();
+    let here = a.at("program");
+    let mut good = output(a.files(), "cargo", &["new", "--quiet", "--vcs", "none", "program"]).is_some();
     // It must not take itself for a member of a workspace above.
     let manifest = fs::read_to_string(here.join("Cargo.toml")).unwrap_or_default();
     fs::write(here.join("Cargo.toml"), format!("{manifest}\n[workspace]\n")).expect("written");
@@ -124,7 +124,7 @@ pub fn cargo(a: &Device, b: &Device, verdict: &mut Verdict) -> bool {
     }
     verdict.say(good, "cargo: five builds and tests, and one clean");
     settle(a, b);
-    let said = output(&b.at("crate"), "target/debug/crate", &[""; 0]);
+    let said = output(&b.at("program"), "target/debug/program", &[""; 0]);
     verdict.say(said.as_deref() == Some("round 4\n"), "cargo: what was built runs on the other side");
     true
 }
