@@ -60,6 +60,17 @@ fn near<const N: usize>(world: &World, names: [&str; N]) -> [Device; N] {
     })
 }
 
+/// Three devices of one realm, each connected to the others.
+fn met(world: &World) -> [Device; 3] {
+    let [a, b, c] = near(world, ["a", "b", "c"]);
+    pair(&a, &b);
+    pair(&b, &c);
+    for (one, other) in [(&a, &b), (&b, &c), (&a, &c)] {
+        meet(one, other);
+    }
+    [a, b, c]
+}
+
 /// Name and role of every device that one lists, itself included as what the others call it.
 fn listed(device: &Device) -> Vec<(String, String)> {
     let list = device.json(&["device", "list"]);
@@ -98,12 +109,7 @@ fn a_third_device_paired_with_one_meets_all() {
 #[test]
 fn a_device_removed_while_it_is_connected_is_shut_out_everywhere() {
     let world = World::new();
-    let [a, b, mut c] = near(&world, ["a", "b", "c"]);
-    pair(&a, &b);
-    pair(&b, &c);
-    for (one, other) in [(&a, &b), (&b, &c), (&a, &c)] {
-        meet(one, other);
-    }
+    let [a, b, mut c] = met(&world);
     let removed = Instant::now();
     a.ok(&["device", "remove", "c", "--yes"]);
     until("it is cut off by both", || (!c.is_connected_to(&a) && !c.is_connected_to(&b)).then_some(()));
@@ -114,12 +120,7 @@ fn a_device_removed_while_it_is_connected_is_shut_out_everywhere() {
 #[test]
 fn a_device_removed_while_it_is_away_is_shut_out_everywhere() {
     let world = World::new();
-    let [a, b, mut c] = near(&world, ["a", "b", "c"]);
-    pair(&a, &b);
-    pair(&b, &c);
-    for (one, other) in [(&a, &b), (&b, &c), (&a, &c)] {
-        meet(one, other);
-    }
+    let [a, b, mut c] = met(&world);
     c.stop();
     a.ok(&["device", "remove", "c", "--yes"]);
     until("the other device has heard of it", || (listed(&b).len() == 2).then_some(()));
@@ -171,12 +172,7 @@ fn two_that_belong_to_others_are_told_what_to_do() {
 #[test]
 fn who_leaves_is_gone_from_all_lists() {
     let world = World::new();
-    let [a, b, c] = near(&world, ["a", "b", "c"]);
-    pair(&a, &b);
-    pair(&b, &c);
-    for (one, other) in [(&a, &b), (&b, &c), (&a, &c)] {
-        meet(one, other);
-    }
+    let [a, b, c] = met(&world);
     c.ok(&["realm", "leave", "--yes"]);
     until("the others know", || (listed(&a).len() == 2 && listed(&a) == listed(&b)).then_some(()));
     c.ok(&["ping", "--wait", "10"]);

@@ -13,7 +13,7 @@ use protocol::realm::{
     Author, Commit, Denied, DeviceName, Link, Newcomer, Op, Realm, RecoveryCode, Refused, Role, Roster, Signer,
 };
 use protocol::wire::control as api;
-use protocol::wire::control::{ControlError, EventKind};
+use protocol::wire::control::{ControlError, EventKind, PairingEvent};
 use protocol::wire::kdf::UnixSeconds;
 use protocol::wire::message::{CloseCode, EpochSecret, Heads, LinkBytes, Links, Message, Secrets, capability};
 use protocol::wire::pair::PairSecret;
@@ -325,8 +325,10 @@ impl Node {
             paused: false,
             last_seen_ms: None,
         };
-        // What goes wrong is in the log; the next change tries again.
-        let _ = self.save_pairing(pairing).await;
+        if let PairingEvent::Failed { why } = self.save_pairing(pairing).await {
+            // The next change of the list tries again.
+            tracing::error!("another device of the realm cannot be kept: {why}");
+        }
     }
 
     /// Another device of the realm has removed this one.
@@ -432,10 +434,10 @@ impl Node {
             self.peers.keys().for_each(|id| self.say(id, &links));
             tokio::time::sleep(FAREWELL).await;
         }
-        // First what would let it in again, so that a crash leaves no half of it.
+        // The realm last: with it a crash in between can be gone on from, by leaving once more.
+        crate::keys::renew(&self.home.keys()).map_err(|error| refused(&error))?;
         self.pairings.clear().map_err(|error| refused(&error))?;
         self.keep_realm(None).map_err(|error| refused(&error))?;
-        crate::keys::renew(&self.home.keys()).map_err(|error| refused(&error))?;
         self.end = Some(super::Ended::Renewed);
         tracing::info!("this device left its realm and has a new identity");
         Ok(api::Done::said("this device is on its own now, under a new identity; folders and files stay as they are"))
