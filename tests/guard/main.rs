@@ -485,3 +485,21 @@ fn what_is_held_of_one_device_is_no_alarm_about_another() {
     receiver.compares(&peer);
     assert!(receiver.digests[&peer.id].idle, "what is declined of this one counts as held");
 }
+
+#[test]
+fn what_one_batch_says_twice_is_one_change() {
+    let (mut receiver, _) = Receiver::with(103);
+    let before = receiver.store.state();
+    let directory = path("d0001");
+    receiver.user_puts_unseen(&directory, text("a file now"), 2_000_000_000);
+    receiver.finds(&[&directory, &directory, &directory]);
+    let after = receiver.store.state();
+    assert_eq!(after.counter - before.counter, 4, "three files went and one came");
+    assert_eq!((receiver.files(), receiver.directories()), (101, 1));
+    assert_eq!(receiver.held(), "");
+
+    let new = path("new");
+    receiver.user_puts_unseen(&new, text("new"), 2_000_000_000);
+    receiver.finds(&[&new, &new]);
+    assert_eq!(receiver.store.state().counter - after.counter, 1);
+}

@@ -404,13 +404,27 @@ impl Receiver {
 
     /// A user of this device puts a file there, with a time of last change that may be long ago.
     pub fn user_puts(&mut self, path: &RelPath, content: Content, mtime_secs: i64) {
+        self.user_puts_unseen(path, content, mtime_secs);
+        self.finds(&[path]);
+    }
+
+    /// The same, before anything looks at it.
+    pub fn user_puts_unseen(&mut self, path: &RelPath, content: Content, mtime_secs: i64) {
         let kind = Kind::File;
         let times = (Mtime::from_secs(mtime_secs), Mtime::from_secs(2_000_000_000));
         let (size, mode) = (content.file().expect("a file").size, Mode::new(0o644));
         let fingerprint = Fingerprint { fs: 1, inode: 1, kind, size, mtime: times.0, ctime: times.1, mode };
         self.disk.written.insert(path.clone(), (fingerprint, content));
-        let found = self.disk.found(path).expect("just put there");
-        self.happens(found);
+    }
+
+    /// One batch of findings, each of what a user put there last.
+    pub fn finds(&mut self, paths: &[&RelPath]) {
+        let found = paths.iter().flat_map(|path| self.disk.found(path)).flat_map(|found| match found {
+            Event::Observed(found) => found,
+            _ => Vec::new(),
+        });
+        let found = found.collect();
+        self.happens(Event::Observed(found));
     }
 
     /// An ignore rule matches this path from now on.

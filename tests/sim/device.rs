@@ -8,7 +8,7 @@ use super::oracle::{Identity, Known, Oracle};
 use super::rng::Rng;
 use super::scenario::Act;
 use super::user::{Deed, Thing, Through, User, moved};
-use super::volume::{Lost, Race, is_over};
+use super::volume::{Losses, Lost, Race, is_over};
 use protocol::model::{Content, DeviceId, Entry, FileContent, RelPath, ReplicaId, Timestamp};
 use protocol::sync::engine::{Alarm, Config, Effect, Engine, Event, View};
 use protocol::sync::{Action, ActionId, Change, Fingerprint, Journal, Outcome, Rows, Step};
@@ -152,7 +152,8 @@ impl Device {
         self.renames.clear();
         let power = std::mem::take(&mut self.by_power);
         self.store.end(power, rng);
-        let lost = self.drive.end(power, rng);
+        let Losses { tree: lost, displaced } = self.drive.end(power, rng);
+        displaced.iter().for_each(|(was, is)| oracle.torn(self.number, was, is));
         for Lost { deed, fingerprint } in &lost {
             let have = self.store.get(&deed.path).have.filter(|have| !have.racy);
             let recorded = have.and_then(|have| have.fingerprint);

@@ -5,7 +5,7 @@ use super::oracle::Identity;
 use super::rng::Rng;
 use super::tree::{Node, Tree};
 use super::user::{Deed, Files, Object};
-use super::volume::{Lost, Race, Volume};
+use super::volume::{Losses, Race, Volume};
 use super::weather::Faults;
 use protocol::model::{ContentHash, FileContent, Mtime, RelPath};
 use protocol::sync::engine::Event;
@@ -127,11 +127,11 @@ impl Drive {
     }
 
     /// The process ends. Returns what careless programs lose by that.
-    pub fn end(&mut self, power: bool, rng: &mut Rng) -> Vec<Lost> {
+    pub fn end(&mut self, power: bool, rng: &mut Rng) -> Losses {
         match self {
             Self::Flat(flat) => {
                 flat.scan = None;
-                Vec::new()
+                Losses::default()
             }
             Self::Disk(volume) => volume.end(power, rng),
         }

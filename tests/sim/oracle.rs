@@ -182,6 +182,17 @@ impl Oracle {
         (event.late, event.superseded) = (true, true);
     }
 
+    /// The power took a part of what a user of this device had written into a file, after the sync had displaced that:
+    /// the part may count as written there, and need not.
+    pub fn torn(&mut self, device: usize, was: &Content, is: &Content) {
+        let wrote =
+            |event: &&Happened| event.device == device && event.did == Did::User && event.after == Some(was.identity());
+        let path = self.events.iter().rfind(wrote).map(|event| event.path.clone());
+        if let Some(path) = path {
+            self.hidden(device, &path, is);
+        }
+    }
+
     /// Users rename these, with all in them, in the middle of a batch. A batch works in directories that it has opened,
     /// so a change in one that is renamed meanwhile is as if it had been made just before.
     pub fn renamed_within(&mut self, renames: &[(RelPath, RelPath)]) {

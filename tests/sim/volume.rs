@@ -56,6 +56,15 @@ pub struct Lost {
     pub fingerprint: Option<Fingerprint>,
 }
 
+/// What careless programs lose when the process ends.
+#[derive(Default)]
+pub struct Losses {
+    /// In the tree.
+    pub tree: Vec<Lost>,
+    /// Of files that syncd had displaced: what was in them, and what is.
+    pub displaced: Vec<(Content, Content)>,
+}
+
 /// What a user does in the middle of a batch.
 #[derive(Clone, Debug)]
 pub struct Race {
@@ -164,11 +173,11 @@ impl Volume {
 
     /// The process ends; with `power` so does everything that was not made durable. Returns what careless programs
     /// lose by that.
-    pub fn end(&self, power: bool, rng: &mut Rng) -> Vec<Lost> {
+    pub fn end(&self, power: bool, rng: &mut Rng) -> Losses {
         if !power {
             self.fs.kill();
             self.disarm();
-            return Vec::new();
+            return Losses::default();
         }
         self.fs.set_hook(None);
         let loose = std::mem::take(&mut *self.loose());
@@ -177,7 +186,9 @@ impl Volume {
         before.retain(|path, _| is_loose(path));
         let before: BTreeMap<RelPath, (Content, Option<Fingerprint>)> =
             before.into_iter().map(|(path, object)| (path.clone(), (object.content, self.stat(&path)))).collect();
+        let files = if loose.is_empty() { BTreeMap::new() } else { self.fs.files() };
         self.fs.power_cut(|n| rng.below(n));
+        let displaced = if files.is_empty() { Vec::new() } else { self.displaced_since(&files) };
         let mut after = if loose.is_empty() { BTreeMap::new() } else { self.objects() };
         after.retain(|path, _| is_loose(path));
         let paths: BTreeSet<RelPath> = before.keys().chain(after.keys()).cloned().collect();
@@ -187,9 +198,17 @@ impl Volume {
             let deed = Deed { path, before: content, after: now, through: Through::This };
             (deed.before != deed.after).then_some(Lost { deed, fingerprint })
         });
-        let lost = lost.collect();
+        let tree = lost.collect();
         self.disarm();
-        lost
+        Losses { tree, displaced }
+    }
+
+    /// What has other bytes now among the private ones.
+    fn displaced_since(&self, before: &BTreeMap<u64, Vec<u8>>) -> Vec<(Content, Content)> {
+        let now = self.fs.private_files().into_iter();
+        let changed = now.filter_map(|(inode, is)| Some((before.get(&inode)?.clone(), is)));
+        let content = |bytes: Vec<u8>| Thing::File(bytes).content();
+        changed.filter(|(was, is)| was != is).map(|(was, is)| (content(was), content(is))).collect()
     }
 
     fn loose(&self) -> MutexGuard<'_, BTreeSet<RelPath>> {

@@ -143,6 +143,11 @@ fn content_side(ours: &Entry, theirs: &Entry, rules: &Rules) -> (Side, Option<Si
     match (older(ours, theirs), older(theirs, ours)) {
         (true, false) => return (Side::Theirs, None),
         (false, true) => return (Side::Ours, None),
+        // Each was replaced by those who merged it into the other. Whoever did that to a live content kept it where it
+        // had lost; whoever put it over the deletion knew of less.
+        (true, true) if ours.is_live() != theirs.is_live() => {
+            return (if ours.is_live() { Side::Theirs } else { Side::Ours }, None);
+        }
         (true, true) | (false, false) => {}
     }
     let key = |entry: &Entry| {

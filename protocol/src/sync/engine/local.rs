@@ -4,13 +4,15 @@ use super::{Effect, Engine, FolderMode, View};
 use crate::model::{Content, Entry, RelPath, Timestamp};
 use crate::sync::local::{Change, Have, LocalRow, Observation, Observed};
 use crate::sync::observe::{Seen, observe};
+use std::collections::{BTreeMap, BTreeSet};
 
 impl Engine {
     pub(super) fn observed(&mut self, now: Timestamp, found: Vec<Observation>, view: View<'_>) -> Vec<Effect> {
         let mut changes = Vec::new();
         let mut effects = Vec::new();
         // Rows of this batch are not committed yet: a child may lean on a directory found just before it.
-        let mut directories = std::collections::BTreeSet::new();
+        let mut directories = BTreeSet::new();
+        let mut taken: BTreeMap<RelPath, Observed> = BTreeMap::new();
         for observation in found {
             let path = observation.path.clone();
             if self.pump.is_applying(&path) {
@@ -36,6 +38,15 @@ impl Engine {
                     continue;
                 }
             }
+            if let Some(earlier) = taken.get(&path) {
+                // Against the row of before this batch it would be the same change once more.
+                if *earlier != observation.observed {
+                    effects.push(Effect::Look { path, subtree: false });
+                    self.deferred = true;
+                }
+                continue;
+            }
+            taken.insert(path.clone(), observation.observed.clone());
             if matches!(observation.observed, Observed::Directory { .. }) {
                 directories.insert(path);
             }

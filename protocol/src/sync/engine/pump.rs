@@ -11,6 +11,7 @@ use crate::model::{Content, ContentHash, Entry, Event, RelPath, Timestamp};
 use crate::sync::decide::{Draft, Plan, decide};
 use crate::sync::local::{Change, Have, LocalRow, Want};
 use crate::sync::plan::{Action, ActionId, Outcome, Problem, ProblemCode, Step};
+use crate::sync::reconcile::{Decision, reconcile};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -315,6 +316,10 @@ impl Engine {
 
     /// Decides one wanted path and starts what it takes.
     fn evaluate(&mut self, path: &RelPath, row: &LocalRow, view: View<'_>) -> Vec<Effect> {
+        if let Some(taken_back) = self.take_back(path, row) {
+            self.pump.freshen(path);
+            return vec![Effect::Commit(vec![taken_back])];
+        }
         if self.pump.retry.get(path).is_some_and(|retry| !retry.open) {
             return Vec::new();
         }
@@ -365,6 +370,25 @@ impl Engine {
         self.pump.fetch_bytes += content.size;
         let sources = want.sources.clone();
         vec![Effect::Fetch { path: draft.path, origin: path.clone(), content, sources }]
+    }
+
+    /// What could not be done and is no longer to be done here, for the other side writes the merge, is declined no more:
+    /// a digest would count it in place of what stands here, and the peer's does not.
+    fn take_back(&mut self, path: &RelPath, row: &LocalRow) -> Option<Change> {
+        let rules = self.config.rules;
+        let is_moot = |want: &Want| {
+            want.declined.as_ref().is_some_and(|decline| decline.code.passes())
+                && reconcile(row.entry(), &want.entry, &rules) == Decision::Nothing
+        };
+        if !row.wants.iter().any(is_moot) {
+            return None;
+        }
+        let mut wants = row.wants.clone();
+        for want in wants.iter_mut().filter(|want| is_moot(want)) {
+            want.declined = None;
+            self.declines(path, &want.entry.version, None);
+        }
+        Some(Change::Wants { path: path.clone(), wants })
     }
 
     /// What to do at a path: the first of its wants, not declined for good, that does not have to wait. One that a

@@ -114,6 +114,11 @@ impl State {
         &self.live[&inode]
     }
 
+    /// Everything there is, by number.
+    pub fn all(&self) -> impl Iterator<Item = (u64, &Inode)> {
+        self.live.iter().map(|(number, inode)| (*number, inode))
+    }
+
     pub fn entries(&self, dir: u64) -> io::Result<&BTreeMap<Vec<u8>, u64>> {
         match &self.inode(dir).node {
             Node::Directory(entries) => Ok(entries),

@@ -1,6 +1,6 @@
 //! The user's side of a simulated volume: programs that change the tree beside syncd. The hook sees none of it.
 
-use super::state::{Edit, Node, OUTSIDE, ROOT, State};
+use super::state::{Edit, Inode, Node, OUTSIDE, ROOT, State};
 use super::{Errno, SimFs};
 use protocol::model::path::PRIVATE_DIR;
 use protocol::model::{Mode, Mtime, RelPath};
@@ -320,6 +320,22 @@ impl SimFs {
         all.into_iter().filter_map(|(path, found)| in_tree(path).map(|path| (path, found))).collect()
     }
 
+    /// The bytes of the files in the directories of `.syncd/`, by the number of their inode.
+    #[must_use]
+    pub fn private_files(&self) -> BTreeMap<u64, Vec<u8>> {
+        let state = self.state();
+        let entries = |dir: u64| state.entries(dir).into_iter().flatten().map(|(_, inode)| *inode);
+        let base = state.lookup(ROOT, PRIVATE_DIR.as_bytes()).ok().flatten();
+        let inodes = base.into_iter().flat_map(|base| entries(base).flat_map(entries));
+        inodes.filter_map(|inode| Some((inode, file(state.inode(inode))?))).collect()
+    }
+
+    /// The same of all files that have a name.
+    #[must_use]
+    pub fn files(&self) -> BTreeMap<u64, Vec<u8>> {
+        self.state().all().filter_map(|(number, inode)| Some((number, file(inode)?))).collect()
+    }
+
     /// What is in `.syncd/`, by its path below that.
     #[must_use]
     pub fn private_tree(&self) -> BTreeMap<String, Found> {
@@ -329,6 +345,13 @@ impl SimFs {
             collect(&state, base, Vec::new(), &mut all);
         }
         all.into_iter().map(|(path, found)| (String::from_utf8_lossy(&path).into_owned(), found)).collect()
+    }
+}
+
+fn file(inode: &Inode) -> Option<Vec<u8>> {
+    match &inode.node {
+        Node::File(bytes) => Some(bytes.clone()),
+        Node::Directory(_) | Node::Symlink(_) | Node::Special => None,
     }
 }
 
