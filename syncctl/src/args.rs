@@ -151,6 +151,23 @@ pub struct Pair {
     /// Give up after so many seconds.
     #[arg(long, value_name = "SECONDS", value_parser = seconds())]
     pub timeout: Option<u64>,
+    /// What the new device may do among your devices, when this one takes it in.
+    #[arg(long, default_value = "admin")]
+    pub role: RoleWord,
+    /// The new device shall neither add nor remove devices: `--role full`.
+    #[arg(long, conflicts_with = "role")]
+    pub no_admin: bool,
+}
+
+/// What a device may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum RoleWord {
+    /// Reads, writes, adds and removes devices.
+    Admin,
+    /// Reads and writes.
+    Full,
+    /// Only reads: what is changed there stays there.
+    Reader,
 }
 
 #[derive(Debug, Subcommand)]
@@ -181,6 +198,18 @@ pub enum DeviceCommand {
     Resume {
         /// Name, id or a beginning of the id.
         device: String,
+    },
+    /// Say what a device may do, on all your devices.
+    ///
+    /// A device can say that of those that were added after it; the recovery code, shown with the first pairing, of any.
+    Role {
+        /// Name, id or a beginning of the id.
+        device: String,
+        /// What it may do from now on.
+        role: RoleWord,
+        /// The recovery code; `-` reads it from standard input, out of the shell's history.
+        #[arg(long, value_name = "CODE")]
+        recovery_code: Option<String>,
     },
     /// Remove a device from all your devices: it is cut off at once; files it has stay there.
     ///

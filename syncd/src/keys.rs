@@ -4,6 +4,7 @@
 
 use anyhow::{Context, Result, bail};
 use protocol::model::{DeviceId, LinkHash};
+use protocol::realm::Role;
 use protocol::wire::identity::{Identity, PublicIdentity};
 use protocol::wire::kdf::Secret32;
 use protocol::wire::pair::PairSecret;
@@ -44,6 +45,8 @@ pub struct Pairing {
     pub epoch: Option<LinkHash>,
     /// The one before, which the other device may still dial with.
     pub previous: Option<PairSecret>,
+    /// What it is to be in the realm, as the person who paired it said.
+    pub admit: Option<Role>,
     /// Addresses that the user gave, as typed.
     pub addresses: Vec<String>,
     /// Where it was reached, the latest first.
@@ -140,11 +143,42 @@ struct Stored {
     epoch: Option<String>,
     #[serde(default)]
     previous: Option<Zeroizing<String>>,
+    #[serde(default)]
+    admit: Option<StoredRole>,
     name: String,
     addresses: Vec<String>,
     learned: Vec<String>,
     paused: bool,
     last_seen_ms: Option<u64>,
+}
+
+/// A role as it is stored.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum StoredRole {
+    Admin,
+    Full,
+    Reader,
+}
+
+impl From<Role> for StoredRole {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Admin => Self::Admin,
+            Role::Full => Self::Full,
+            Role::Reader => Self::Reader,
+        }
+    }
+}
+
+impl From<StoredRole> for Role {
+    fn from(role: StoredRole) -> Self {
+        match role {
+            StoredRole::Admin => Self::Admin,
+            StoredRole::Full => Self::Full,
+            StoredRole::Reader => Self::Reader,
+        }
+    }
 }
 
 /// The paired devices, saved as a whole on every change.
@@ -237,6 +271,7 @@ impl Stored {
             secret: Zeroizing::new(hex(pairing.secret.secret().expose())),
             epoch: pairing.epoch.map(|epoch| hex(epoch.as_bytes())),
             previous: pairing.previous.as_ref().map(|secret| Zeroizing::new(hex(secret.secret().expose()))),
+            admit: pairing.admit.map(StoredRole::from),
             name: pairing.name.clone(),
             addresses: pairing.addresses.clone(),
             learned: pairing.learned.clone(),
@@ -251,6 +286,7 @@ impl Stored {
             secret: secret_of(&self.secret)?,
             epoch: self.epoch.as_deref().map(unhex).transpose()?.map(LinkHash),
             previous: self.previous.as_deref().map(|text| secret_of(text)).transpose()?,
+            admit: self.admit.map(Role::from),
             name: self.name,
             addresses: self.addresses,
             learned: self.learned,
@@ -363,6 +399,7 @@ mod tests {
             secret: PairSecret::from_secret(Secret32::new([9; 32])),
             epoch: Some(LinkHash([3; 32])),
             previous: Some(PairSecret::from_secret(Secret32::new([8; 32]))),
+            admit: Some(Role::Reader),
             addresses: vec!["nas.local:28730".into()],
             learned: Vec::new(),
             paused: false,

@@ -16,6 +16,7 @@ mod limits;
 mod modes;
 mod pairing;
 mod realm;
+mod roles;
 mod scenarios;
 mod strangers;
 mod sync;

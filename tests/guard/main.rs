@@ -3,6 +3,7 @@
 
 mod agreement;
 mod history;
+mod readers;
 mod receiver;
 mod restored;
 

@@ -61,12 +61,14 @@ pub struct Peer {
     counter: u64,
     sequence: u64,
     ignored: BTreeSet<RelPath>,
+    /// Its changes count.
+    pub writes: bool,
 }
 
 impl Peer {
     fn new(number: u8) -> Self {
         let (id, replica) = (DeviceId([number; 32]), ReplicaId([number; 8]));
-        Self { id, replica, rows: BTreeMap::new(), counter: 0, sequence: 0, ignored: BTreeSet::new() }
+        Self { id, replica, rows: BTreeMap::new(), counter: 0, sequence: 0, ignored: BTreeSet::new(), writes: true }
     }
 
     /// Its next row for this path.
@@ -195,6 +197,8 @@ pub struct Receiver {
     pub said: Option<RunWords>,
     /// The peer that knows more of its index than it does.
     pub stale: Option<DeviceId>,
+    /// No content that is asked for comes.
+    pub serves_nothing: bool,
 }
 
 impl Receiver {
@@ -233,6 +237,7 @@ impl Receiver {
             looked: BTreeSet::new(),
             said: None,
             stale: None,
+            serves_nothing: false,
         };
         this.happens(Event::Started);
         this.meets(&peer);
@@ -247,8 +252,17 @@ impl Receiver {
         peer
     }
 
+    /// A peer that only reads, with what `other` has, connected.
+    pub fn meets_reader(&mut self, number: u8, other: &Peer) -> Peer {
+        let mut peer = Peer::new(number);
+        peer.copies(other);
+        peer.writes = false;
+        self.meets(&peer);
+        peer
+    }
+
     pub fn meets(&mut self, peer: &Peer) {
-        self.happens(Event::Connected { peer: peer.id, replica: peer.replica });
+        self.happens(Event::Connected { peer: peer.id, replica: peer.replica, writes: peer.writes });
     }
 
     pub fn loses(&mut self, peer: &Peer) {
@@ -346,6 +360,7 @@ impl Receiver {
         for effect in effects {
             match effect {
                 Effect::Commit(changes) => self.store.commit(changes),
+                Effect::Fetch { .. } if self.serves_nothing => {}
                 Effect::Fetch { path, content, .. } => {
                     self.answers.push_back(Event::Fetched { path, content: content.hash });
                 }
@@ -458,6 +473,11 @@ impl Receiver {
 
     pub fn wake_at(&self) -> Option<Timestamp> {
         self.engine.wake_at()
+    }
+
+    /// Whether its index was asked for from the beginning.
+    pub fn is_asked(&self, peer: &Peer) -> bool {
+        self.asked.contains(&peer.id)
     }
 
     pub fn is_idle(&self) -> bool {

@@ -401,7 +401,7 @@ impl World {
             // The first may have died of its own greeting.
             if self.links.contains_key(&(at, other)) {
                 let (peer, replica) = (self.devices[other].id, self.devices[other].store.state().replica);
-                self.event(at, Event::Connected { peer, replica });
+                self.event(at, Event::Connected { peer, replica, writes: true });
             }
         }
     }

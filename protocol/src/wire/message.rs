@@ -186,6 +186,8 @@ pub enum DeclineCode {
     LinkBlocked,
     /// Anything else; the words say what.
     Other,
+    /// The receiver only reads, so that its changes are taken by nobody.
+    NotAWriter,
 }
 
 /// An entry that the sender knows of and does not apply.

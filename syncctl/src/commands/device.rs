@@ -1,11 +1,12 @@
 //! `device`: paired devices.
 
 use super::{Context, confirm, need_yes, read_line};
-use crate::args::DeviceCommand;
+use crate::args::{DeviceCommand, RoleWord};
 use crate::failure::{Failure, Outcome, Result};
 use crate::render::{ago, count, escape, now_ms, size, table};
 use protocol::wire::control::{
-    DeviceAddress, DeviceRef, DeviceRemove, DeviceRename, DeviceRole, DeviceStatus, Devices, Done, RecoveryText, Via,
+    DeviceAddress, DeviceRef, DeviceRemove, DeviceRename, DeviceRole, DeviceSetRole, DeviceStatus, Devices, Done,
+    RecoveryText, Via,
 };
 
 pub async fn run(context: &Context, command: DeviceCommand) -> Result {
@@ -18,6 +19,10 @@ pub async fn run(context: &Context, command: DeviceCommand) -> Result {
         }
         DeviceCommand::Pause { device } => client.post("devices/pause", &DeviceRef { device }).await?,
         DeviceCommand::Resume { device } => client.post("devices/resume", &DeviceRef { device }).await?,
+        DeviceCommand::Role { device, role, recovery_code } => {
+            let recovery_code = typed_code(recovery_code).await?;
+            client.post("devices/role", &DeviceSetRole { device, role: role_in(role), recovery_code }).await?
+        }
         DeviceCommand::Remove { device, recovery_code, yes } => {
             need_yes(yes, "removing a device")?;
             let question =
@@ -25,16 +30,27 @@ pub async fn run(context: &Context, command: DeviceCommand) -> Result {
             if !yes && !confirm(&question).await? {
                 return Err(Failure::new("nothing was removed"));
             }
-            let recovery_code = match recovery_code.as_deref() {
-                Some("-") => read_line("recovery code: ").await?,
-                _ => recovery_code,
-            };
-            let recovery_code = recovery_code.map(RecoveryText);
+            let recovery_code = typed_code(recovery_code).await?;
             client.post("devices/remove", &DeviceRemove { device, recovery_code }).await?
         }
     };
     context.done(&done);
     Ok(Outcome::Yes)
+}
+
+/// A recovery code as it was given, or from standard input.
+async fn typed_code(code: Option<String>) -> Result<Option<RecoveryText>> {
+    let code = if code.as_deref() == Some("-") { read_line("recovery code: ").await? } else { code };
+    Ok(code.map(RecoveryText))
+}
+
+/// As the daemon takes it.
+pub const fn role_in(role: RoleWord) -> DeviceRole {
+    match role {
+        RoleWord::Admin => DeviceRole::Admin,
+        RoleWord::Full => DeviceRole::Full,
+        RoleWord::Reader => DeviceRole::Reader,
+    }
 }
 
 async fn list(context: &Context) -> Result {

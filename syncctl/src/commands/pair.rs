@@ -1,7 +1,7 @@
 //! `pair`: shows a code, or takes one, and lets a person compare the check numbers.
 
 use super::{Context, confirm, is_terminal, need_yes, read_line};
-use crate::args::Pair;
+use crate::args::{Pair, RoleWord};
 use crate::client::EventStream;
 use crate::failure::{Failure, Outcome, Result};
 use crate::render;
@@ -12,14 +12,17 @@ use std::io::IsTerminal;
 
 pub async fn run(context: &Context, pair: Pair) -> Result {
     need_yes(pair.yes, "pairing")?;
+    let role = if pair.no_admin { RoleWord::Full } else { pair.role };
+    // What the daemon does by itself needs no word, so that an older one understands it.
+    let role = Some(role).filter(|role| *role != RoleWord::Admin).map(super::device::role_in);
     let stream = match pair.code {
         None => {
-            let show = PairShow { timeout_s: pair.timeout };
+            let show = PairShow { timeout_s: pair.timeout, role };
             context.client.stream(Method::POST, "pairing/show", &show).await?
         }
         Some(code) => {
             let code = if code == "-" { ask_code().await? } else { code };
-            let join = PairJoin { code, address: pair.address, timeout_s: pair.timeout };
+            let join = PairJoin { code, address: pair.address, timeout_s: pair.timeout, role };
             context.client.stream(Method::POST, "pairing/join", &join).await?
         }
     };

@@ -99,6 +99,7 @@ fn devices() -> Router<Shared> {
         .route("/devices/address", post(device_address))
         .route("/devices/pause", act(|| DeviceAction::Pause))
         .route("/devices/resume", act(|| DeviceAction::Resume))
+        .route("/devices/role", post(device_role))
         .route("/devices/remove", post(device_remove))
         .route("/realm", get(realm))
         .route("/realm/leave", post(leave_realm))
@@ -176,6 +177,11 @@ async fn leave_realm(State(s): State<Shared>) -> Answer<api::Done> {
 
 async fn device_remove(State(s): State<Shared>, Body(r): Body<api::DeviceRemove>) -> Answer<api::Done> {
     let action = DeviceAction::Remove { recovery_code: r.recovery_code };
+    ask(&s, |reply| Request::Device { device: r.device, action, reply }).await
+}
+
+async fn device_role(State(s): State<Shared>, Body(r): Body<api::DeviceSetRole>) -> Answer<api::Done> {
+    let action = DeviceAction::Role { role: r.role, recovery_code: r.recovery_code };
     ask(&s, |reply| Request::Device { device: r.device, action, reply }).await
 }
 

@@ -17,7 +17,7 @@ pub(super) async fn pair(a: &Side, b: &Side) -> Result<String> {
     let mut shown = a.ask(|reply| Request::PairShow { show: api::PairShow::default(), reply }).await?;
     let PairingEvent::Code { code, .. } = next(&mut shown).await? else { bail!("A shows no code") };
     let address = a.address()?.map(|address| address.to_string());
-    let join = api::PairJoin { code, address, timeout_s: None };
+    let join = api::PairJoin { code, address, timeout_s: None, role: None };
     let mut joined = b.ask(|reply| Request::PairJoin { join, reply }).await?;
     let ((pairing_a, check_a), (pairing_b, check_b)) = tokio::try_join!(check(&mut shown), check(&mut joined))?;
     ensure!(check_a == check_b, "A shows the check number {check_a}, B {check_b}");

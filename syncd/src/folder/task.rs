@@ -31,7 +31,14 @@ const ROUNDS_PER_TURN: usize = 64;
 #[derive(Debug)]
 pub enum Input {
     /// A peer's session is up and it has joined the folder under this replica.
-    Connected(DeviceId, ReplicaId),
+    Connected {
+        /// Who.
+        peer: DeviceId,
+        /// Its replica of the folder.
+        replica: ReplicaId,
+        /// Its changes count.
+        writes: bool,
+    },
     /// Its session ended, or it left the folder.
     Disconnected(DeviceId),
     /// A message about this folder.
@@ -148,9 +155,9 @@ impl Task {
     /// False: end.
     fn take(&mut self, input: Input) -> bool {
         match input {
-            Input::Connected(peer, replica) => {
+            Input::Connected { peer, replica, writes } => {
                 self.replicas.insert(peer, replica);
-                self.handle(Event::Connected { peer, replica });
+                self.handle(Event::Connected { peer, replica, writes });
             }
             Input::Disconnected(peer) => {
                 self.replicas.remove(&peer);

@@ -110,6 +110,7 @@ fn declined_in(declined: wire::Declined) -> Declined {
         wire::DeclineCode::LinkBlocked => Some(DeclineCode::Blocked),
         wire::DeclineCode::Other if declined.words.is_empty() => None,
         wire::DeclineCode::Other => Some(DeclineCode::Blocked),
+        wire::DeclineCode::NotAWriter => Some(DeclineCode::NotAWriter),
     };
     Declined { path: declined.path, version: declined.version, code, words: declined.words }
 }
@@ -123,8 +124,9 @@ fn declined_out(declined: Declined) -> wire::Declined {
         Some(DeclineCode::WaitingForApproval) => wire::DeclineCode::Waiting,
         Some(DeclineCode::Unreadable) => wire::DeclineCode::Unreadable,
         Some(DeclineCode::Blocked) => wire::DeclineCode::LinkBlocked,
+        Some(DeclineCode::NotAWriter) => wire::DeclineCode::NotAWriter,
         // Taken back: no code of its own, so no words either.
-        Some(DeclineCode::NotAWriter) | None => wire::DeclineCode::Other,
+        None => wire::DeclineCode::Other,
     };
     let words = declined.words.chars().take(protocol::limits::NAME_LEN_MAX).collect();
     wire::Declined { path: declined.path, version: declined.version, code, words }

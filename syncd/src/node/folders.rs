@@ -85,7 +85,7 @@ impl Node {
         let store = self.open_store(config)?;
         self.renew_store(&config.id, &store, random_replica());
         let replica = store.state().replica;
-        let mode = match config.mode {
+        let mode = match self.mode_of(config) {
             api::FolderMode::SendReceive => FolderMode::SendReceive,
             api::FolderMode::SendOnly => FolderMode::SendOnly,
             api::FolderMode::ReceiveOnly => FolderMode::ReceiveOnly,
@@ -135,6 +135,7 @@ impl Node {
 
     /// Starts to sync a directory, as a new folder.
     pub(super) fn add_folder(&mut self, add: &api::FolderAdd) -> Result<FolderId, ControlError> {
+        self.may_share()?;
         let root = self.new_root(&add.root)?;
         let name = add.name.clone().unwrap_or_else(|| {
             root.file_name().map_or_else(|| "folder".to_string(), |name| name.to_string_lossy().into_owned())
@@ -250,7 +251,7 @@ impl Node {
             Ok(id) => id,
             Err(error) => return answer(reply, Err(error)),
         };
-        let mode = self.folders[&id].config.mode;
+        let mode = self.mode_of(&self.folders[&id].config);
         let result = match action {
             api::FolderAction::Approve => {
                 self.close_home_problems(&id);

@@ -12,6 +12,7 @@ mod preview;
 mod realm;
 mod renewal;
 mod requests;
+mod roles;
 mod roots;
 mod sessions;
 mod status;
@@ -175,6 +176,7 @@ impl Daemon {
             started: Instant::now(),
             stop: stop.clone(),
         };
+        node.realm.only_reads = node.only_reads();
         node.start_folders()?;
         let listening = node.net.listening().to_vec();
         tracing::info!(device = %id.short(), folders = node.folders.len(), "running");

@@ -1,9 +1,11 @@
 //! Pairing as the control API sees it: a stream of events per attempt, ended by `Paired` or `Failed`.
 
 use super::Node;
+use super::roles::role_of;
 use crate::control::NewEvent;
 use crate::keys::Pairing;
 use crate::net::{InviteId, PairingEvent as NetPairing, Via};
+use protocol::realm::Role;
 use protocol::wire::control as api;
 use protocol::wire::control::{ControlError, ErrorCode, EventKind, PairingEvent};
 use protocol::wire::invite::{InviteCode, InviteLink};
@@ -22,6 +24,8 @@ const EVENTS_MAX: usize = 8;
 pub(super) struct Attempt {
     events: mpsc::Sender<PairingEvent>,
     decide: Option<oneshot::Sender<bool>>,
+    /// What the other device may do in the realm.
+    role: Option<Role>,
 }
 
 impl Node {
@@ -29,6 +33,7 @@ impl Node {
         &mut self,
         show: &api::PairShow,
     ) -> Result<mpsc::Receiver<PairingEvent>, ControlError> {
+        self.may_add()?;
         let mut random = [0; protocol::wire::invite::CODE_LEN];
         getrandom::fill(&mut random).map_err(|_| ControlError::internal("no randomness for a code"))?;
         let code = InviteCode::from_random(random);
@@ -51,7 +56,7 @@ impl Node {
         let shown = PairingEvent::Code { pairing: pairing.0, code, link, expires_s, recovery_code };
         // The channel is new and has room.
         let _ = events.try_send(shown);
-        self.watch_attempt(pairing, events);
+        self.watch_attempt(pairing, events, show.role);
         Ok(stream)
     }
 
@@ -59,6 +64,7 @@ impl Node {
         &mut self,
         join: &api::PairJoin,
     ) -> Result<mpsc::Receiver<PairingEvent>, ControlError> {
+        self.may_add()?;
         let link: InviteLink = join
             .code
             .parse()
@@ -76,18 +82,18 @@ impl Node {
         let words = "looking for the device that shows this code".to_string();
         // The channel is new and has room.
         let _ = events.try_send(PairingEvent::Searching { pairing: pairing.0, words });
-        self.watch_attempt(pairing, events);
+        self.watch_attempt(pairing, events, join.role);
         Ok(stream)
     }
 
     /// When the client hangs up, the code is void.
-    fn watch_attempt(&mut self, pairing: InviteId, events: mpsc::Sender<PairingEvent>) {
+    fn watch_attempt(&mut self, pairing: InviteId, events: mpsc::Sender<PairingEvent>, role: Option<api::DeviceRole>) {
         let (net, gone) = (self.net.clone(), events.clone());
         tokio::spawn(async move {
             gone.closed().await;
             net.close_invite(pairing).await;
         });
-        self.attempts.insert(pairing.0, Attempt { events, decide: None });
+        self.attempts.insert(pairing.0, Attempt { events, decide: None, role: role.map(role_of) });
     }
 
     pub(super) fn answer_pairing(&mut self, answer: api::PairAnswer) -> Result<api::Done, ControlError> {
@@ -134,6 +140,7 @@ impl Node {
                     secret,
                     epoch: None,
                     previous: None,
+                    admit: self.attempts.get(&invite.0).and_then(|attempt| attempt.role),
                     addresses: Vec::new(),
                     learned: addresses.iter().map(ToString::to_string).collect(),
                     paused: false,

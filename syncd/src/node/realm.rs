@@ -38,6 +38,8 @@ pub(super) struct Talk {
     told: BTreeMap<DeviceId, Heads>,
     /// Lists of realms that we are told of, and are not yet in.
     joining: BTreeMap<DeviceId, Roster>,
+    /// Folders here run as those of a device that only reads.
+    pub(super) only_reads: bool,
 }
 
 impl Node {
@@ -183,7 +185,8 @@ impl Node {
             return Ok(());
         }
         let Some(pairing) = self.pairings.get(&id) else { return Ok(()) };
-        let newcomer = Newcomer { identity: pairing.public, role: Role::Admin, name: device_name(&pairing.name) };
+        let role = pairing.admit.unwrap_or(Role::Admin);
+        let newcomer = Newcomer { identity: pairing.public, role, name: device_name(&pairing.name) };
         match kept.roster().add(Author::Device(&self.identity), newcomer, now()) {
             Ok(link) => {
                 let mut kept = kept.clone();
@@ -233,6 +236,12 @@ impl Node {
             Ok(roster) => Kept::of(roster),
             Err(refused) => return self.break_off(&id, &refused),
         };
+        // Who was paired to be less than this device takes it in nowhere.
+        let is_less = self.pairings.get(&id).and_then(|pairing| pairing.admit).is_some_and(|role| role != Role::Admin);
+        if is_less && kept.replaces(self.membership.kept(), &self.id, &id) {
+            self.realm.strangers.insert(id);
+            return Ok(());
+        }
         if kept.replaces(self.membership.kept(), &self.id, &id) {
             tracing::info!(devices = kept.realm().members.len(), "this device joins a realm");
             if self.membership.kept().is_some() {
@@ -270,14 +279,14 @@ impl Node {
         Ok(())
     }
 
-    fn keep_realm(&mut self, kept: Option<Kept>) -> anyhow::Result<()> {
+    pub(super) fn keep_realm(&mut self, kept: Option<Kept>) -> anyhow::Result<()> {
         self.membership.keep(kept)?;
         self.net.set_realm(realm_note(self.membership.kept()));
         Ok(())
     }
 
     /// The list of devices, or a secret, changed, and is saved: whoever was removed goes, whoever was added comes.
-    async fn realm_changed(&mut self) {
+    pub(super) async fn realm_changed(&mut self) {
         let Some(kept) = self.membership.kept() else { return };
         let realm = kept.realm().clone();
         if !realm.members.contains_key(&self.id) {
@@ -305,6 +314,7 @@ impl Node {
                 self.add_member(member).await;
             }
         }
+        self.roles_changed();
         self.tell_everybody();
     }
 
@@ -320,6 +330,7 @@ impl Node {
             secret,
             epoch: Some(epoch),
             previous: None,
+            admit: None,
             addresses: Vec::new(),
             learned: Vec::new(),
             paused: false,
@@ -359,13 +370,7 @@ impl Node {
         code: Option<&str>,
     ) -> Result<Vec<String>, ControlError> {
         let kept = self.membership.kept().ok_or_else(|| ControlError::not_found("there is no realm"))?;
-        let code: Option<RecoveryCode> = match code {
-            None => None,
-            Some(code) => Some(code.parse().map_err(|error| ControlError::bad_request(format!("{error}")))?),
-        };
-        if code.as_ref().is_some_and(|code| !kept.roster().is_recovered_by(code)) {
-            return Err(ControlError::refused("that is not the recovery code of this realm"));
-        }
+        let code = self.recovery_code(code)?;
         let author = code.as_ref().map_or(Author::Device(&self.identity), Author::Recovery);
         let secret = new_secret().map_err(|error| refused(&error))?;
         let link = kept.roster().remove(author, id, Commit::to(&secret), now()).map_err(|denied| {
@@ -465,7 +470,7 @@ fn added_by(kept: &Kept, id: &DeviceId) -> Vec<String> {
     ids.iter().filter_map(|id| kept.realm().members.get(id)).map(|member| member.name.as_str().to_owned()).collect()
 }
 
-fn now() -> UnixSeconds {
+pub(super) fn now() -> UnixSeconds {
     UnixSeconds(super::wall_ms() / 1000)
 }
 

@@ -168,6 +168,9 @@ impl Node {
                 self.net.set_paused(id, false).await;
                 format!("{name} is resumed")
             }
+            api::DeviceAction::Role { role, recovery_code } => {
+                return self.set_role(id, role, recovery_code.as_ref().map(|code| code.0.as_str())).await;
+            }
             api::DeviceAction::Remove { recovery_code } => {
                 if self.member_role(&id).is_some() {
                     let added = self.remove_member(id, recovery_code.as_ref().map(|code| code.0.as_str())).await?;

@@ -18,6 +18,8 @@ const BACKLOG_MAX: usize = 50_000;
 /// What is known of a connected peer.
 pub(super) struct Peer {
     pub(super) session: Session,
+    /// Its changes count.
+    pub(super) writes: bool,
     /// Older ones that are still up: when both ends dialled, the network closes one of two in a moment.
     others: Vec<Session>,
     /// The folders it shares with us.
@@ -72,12 +74,14 @@ impl Node {
         tracing::info!(peer = %id.short(), via = ?session.via(), "connected");
         let event = NewEvent::new(EventKind::DeviceConnected, format!("{name} is connected"));
         self.hub.publish(event.device(api::Named { id: id.to_string(), name }));
+        let writes = self.writes(&id);
         match self.peers.get_mut(&id) {
             None => {
                 let (others, offers, met) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
-                self.peers.insert(id, Peer { session, others, offers, met });
+                self.peers.insert(id, Peer { session, writes, others, offers, met });
             }
             Some(peer) => {
+                peer.writes = writes;
                 let before = std::mem::replace(&mut peer.session, session);
                 peer.others.push(before);
             }
@@ -211,6 +215,7 @@ impl Node {
                 now.insert(*folder, replica);
             }
         }
+        let writes = peer.writes;
         let before = std::mem::replace(&mut peer.met, now.clone());
         for (folder, replica) in &before {
             let gone = now.get(folder) != Some(replica);
@@ -221,7 +226,7 @@ impl Node {
         for (folder, replica) in now {
             let fresh = before.get(&folder) != Some(&replica);
             if let Some(running) = self.folders.get(&folder).and_then(|slot| slot.running()).filter(|_| fresh) {
-                running.folder.tell(Input::Connected(*id, replica));
+                running.folder.tell(Input::Connected { peer: *id, replica, writes });
             }
         }
         self.grant();
@@ -250,7 +255,7 @@ impl Node {
                 id: slot.config.id,
                 name: slot.config.name.clone(),
                 replica: slot.running().map(|running| running.replica),
-                mode: match slot.config.mode {
+                mode: match self.mode_of(&slot.config) {
                     api::FolderMode::SendReceive => OfferMode::SendReceive,
                     api::FolderMode::SendOnly => OfferMode::SendOnly,
                     api::FolderMode::ReceiveOnly => OfferMode::ReceiveOnly,

@@ -114,7 +114,7 @@ impl Node {
             id: slot.config.id.to_string(),
             name: slot.config.name.clone(),
             root: slot.config.root_text(),
-            mode: slot.config.mode,
+            mode: self.mode_of(&slot.config),
             state,
             state_words,
             local: api::Counts::default(),

@@ -13,6 +13,7 @@ mod local;
 mod moves;
 mod peers;
 mod pump;
+mod readers;
 mod remote;
 mod restored;
 
@@ -85,6 +86,8 @@ pub enum Event {
         peer: DeviceId,
         /// Its replica, once it has joined the folder.
         replica: ReplicaId,
+        /// Its changes count. One that only reads is served, and serves what it has.
+        writes: bool,
     },
     /// Its session ended.
     Disconnected(DeviceId),
@@ -388,7 +391,7 @@ impl Engine {
                 Vec::new()
             }
             Event::ScanEnded { whole } => self.scan_ended(whole),
-            Event::Connected { peer, replica } => self.connected(peer, replica, view),
+            Event::Connected { peer, replica, writes } => self.connected(peer, replica, writes, view),
             Event::Disconnected(peer) => {
                 self.peers.remove(&peer);
                 self.guard.left(now, &peer);

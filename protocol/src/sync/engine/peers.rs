@@ -64,6 +64,8 @@ pub(super) struct Peer {
     pub(super) declined: BTreeMap<RelPath, Declined>,
     /// Its run, once it said so.
     pub(super) run: Option<RunId>,
+    /// Its changes count.
+    pub(super) writes: bool,
     serve: Option<Serve>,
     digest_sent: Option<DigestWords>,
 }
@@ -80,7 +82,7 @@ struct Serve {
 }
 
 impl Peer {
-    pub(super) const fn new(replica: ReplicaId) -> Self {
+    pub(super) const fn new(replica: ReplicaId, writes: bool) -> Self {
         Self {
             replica,
             head: None,
@@ -88,6 +90,7 @@ impl Peer {
             digest: None,
             declined: BTreeMap::new(),
             run: None,
+            writes,
             serve: None,
             digest_sent: None,
         }
@@ -95,21 +98,31 @@ impl Peer {
 }
 
 impl Engine {
-    pub(super) fn connected(&mut self, peer: DeviceId, replica: ReplicaId, view: View<'_>) -> Vec<Effect> {
-        self.peers.insert(peer, Peer::new(replica));
+    pub(super) fn connected(
+        &mut self,
+        peer: DeviceId,
+        replica: ReplicaId,
+        writes: bool,
+        view: View<'_>,
+    ) -> Vec<Effect> {
+        self.peers.insert(peer, Peer::new(replica, writes));
         self.pump.source_appeared();
-        let from = self.cursor(&peer, replica, view.rows);
+        // It lost its index: what it announced before, nobody may be able to serve. It announces again.
+        let is_another = view.rows.cursor(&peer).is_some_and(|cursor| cursor.replica != replica);
+        let readmitted = self.readmit(peer, view).filter(|_| !is_another);
+        let from = if readmitted.is_some() { Sequence(0) } else { self.cursor(&peer, replica, view.rows) };
         let ask = Effect::IndexGet { peer, replica, from };
         // It has forgotten what this device declined, and a digest is compared with that in mind.
         let declined: Vec<Declined> =
             all_wanted(view.rows).flat_map(|(path, row)| declined(&peer, &path, &row)).take(DECLINED_MAX * 8).collect();
+        let declined = if readmitted.is_some() { Vec::new() } else { declined };
         let remind = declined.chunks(DECLINED_MAX).map(|declined| {
             let declined = declined.to_vec();
             Effect::IndexAck { peer, replica, sequence: from, declined }
         });
-        let ask: Vec<Effect> = self.tell_run(peer, replica, view).into_iter().chain(remind).chain([ask]).collect();
-        if view.rows.cursor(&peer).is_some_and(|cursor| cursor.replica != replica) {
-            // It lost its index: what it announced before, nobody may be able to serve. It announces again.
+        let tell = self.tell_run(peer, replica, view).into_iter();
+        let ask: Vec<Effect> = readmitted.into_iter().chain(tell).chain(remind).chain([ask]).collect();
+        if is_another {
             let forget = Effect::Commit(vec![Change::Forget(peer)]);
             return std::iter::once(forget).chain(ask).collect();
         }

@@ -2,6 +2,7 @@
 
 use super::around::all_wanted;
 use super::compare::compared;
+use super::readers::is_refused;
 use super::{Alarm, DigestWords, Effect, Engine, FolderMode, IndexBatch, View};
 use crate::model::{DeviceId, Entry, RelPath, Row, Sequence, Timestamp};
 use crate::sync::local::{Change, Cursor, Decline, DeclineCode, LocalRow, Want};
@@ -70,6 +71,10 @@ impl Engine {
             peer.declined.remove(&path);
         }
         let known = view.rows.get(&path);
+        if self.peers.get(&id).is_some_and(|peer| !peer.writes) {
+            changes.extend(self.announced_by_reader(id, path, entry, &known));
+            return;
+        }
         if known.entry().is_some_and(|have| is_fork(have, &entry)) {
             effects.push(Effect::Alarm(Alarm::Fork { path: path.clone(), peer: id }));
         } else if !entry.version.is_news_to(known.entry()) && !known.entry().is_some_and(|have| says_more(have, &entry))
@@ -79,7 +84,8 @@ impl Engine {
         let declined = self.declined_at_once(&path, &entry, view);
         let declined = declined.or_else(|| self.guarded(now, id, &path, &known, &entry));
         // Also what was declined of another peer before this one announced it.
-        let before = || known.wants.iter().find(|want| want.entry.version == entry.version)?.declined.as_ref();
+        let is_it = |want: &&Want| want.entry.version == entry.version && !is_refused(want);
+        let before = || known.wants.iter().find(is_it)?.declined.as_ref();
         if let Some(decline) = declined.as_ref().or_else(before) {
             self.declines(&path, &entry.version, Some(decline));
         }
@@ -131,7 +137,7 @@ impl Engine {
         }
         // Where each declines what the other has, each digest counts the other's: they differ, and nobody is wrong.
         let is_crossed = |path| view.rows.get(path).declined_from(&id).next().is_some();
-        if ours.is_doubtful || ours.is_partial || peer.declined.keys().any(is_crossed) {
+        if ours.is_doubtful || ours.is_partial || !peer.writes || peer.declined.keys().any(is_crossed) {
             return Vec::new();
         }
         peer.mismatches += 1;
@@ -270,6 +276,7 @@ impl Engine {
             }
         }
         self.pump.restart();
+        changes.extend(self.forget_refused(&mut effects, view));
         // Children before their directories, which must be empty to go.
         effects.reverse();
         if !changes.is_empty() {
@@ -315,7 +322,7 @@ fn wants_with(
     rules: &Rules,
 ) -> Option<Vec<Want>> {
     let mut wants = known.wants.clone();
-    for want in &mut wants {
+    for want in wants.iter_mut().filter(|want| !is_refused(want)) {
         if want.entry.version == entry.version {
             let is_new = !want.sources.contains(&id);
             want.sources.extend(is_new.then_some(id));
@@ -331,7 +338,7 @@ fn wants_with(
         }
     }
     wants.retain(|want| !want.entry.version.is_within(&entry.version));
-    if wants.len() < WANTS_PER_PATH_MAX {
+    if wants.iter().filter(|want| !is_refused(want)).count() < WANTS_PER_PATH_MAX {
         wants.push(Want { entry, sources: vec![id], declined });
     }
     Some(wants)

@@ -103,6 +103,18 @@ pub struct DeviceRemove {
     pub recovery_code: Option<RecoveryText>,
 }
 
+/// Gives a device another role in the realm.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceSetRole {
+    /// Name, id or a beginning of the id.
+    pub device: String,
+    /// What it may do from now on.
+    pub role: DeviceRole,
+    /// The code that was shown when the realm was founded: it may do what this device may not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery_code: Option<RecoveryText>,
+}
+
 /// A recovery code as a person typed it; stays out of logs.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -155,6 +167,13 @@ pub enum DeviceAction {
     Pause,
     /// Connect again.
     Resume,
+    /// Give it another role, everywhere.
+    Role {
+        /// What it may do from now on.
+        role: DeviceRole,
+        /// In place of this device's own right to do so.
+        recovery_code: Option<RecoveryText>,
+    },
     /// Take it out of the realm, everywhere: its keys are forgotten and its sessions end at once.
     Remove {
         /// In place of this device's own right to do so.

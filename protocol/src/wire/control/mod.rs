@@ -16,6 +16,7 @@
 //! | `POST devices/address` | `DeviceAddress` | `Done` |
 //! | `POST devices/pause`, `resume` | `DeviceRef` | `Done` |
 //! | `POST devices/remove` | `DeviceRemove` | `Done` |
+//! | `POST devices/role` | `DeviceSetRole` | `Done` |
 //! | `GET realm` | | `RealmStatus` |
 //! | `POST realm/leave` | | `Done` |
 //! | `GET folders` | | `Folders` |
@@ -55,8 +56,8 @@ mod status;
 mod tests;
 
 pub use device::{
-    DeviceAction, DeviceAddress, DeviceFolder, DeviceRef, DeviceRemove, DeviceRename, DeviceRole, DeviceStatus,
-    Devices, RecoveryText, Via,
+    DeviceAction, DeviceAddress, DeviceFolder, DeviceRef, DeviceRemove, DeviceRename, DeviceRole, DeviceSetRole,
+    DeviceStatus, Devices, RecoveryText, Via,
 };
 pub use error::{ControlError, ErrorCode};
 pub use event::{Event, EventKind, Events};

@@ -1,6 +1,6 @@
 //! Pairing two devices. The code is the only secret of the control API: it is in these types and nowhere else.
 
-use super::{ControlError, Named, Via};
+use super::{ControlError, DeviceRole, Named, Via};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -10,6 +10,9 @@ pub struct PairShow {
     /// How long the code is good; absent: 10 minutes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_s: Option<u64>,
+    /// What the other device may do in the realm of this one; absent: all that this one may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<DeviceRole>,
 }
 
 /// Pairs with the device that shows `code`.
@@ -23,6 +26,9 @@ pub struct PairJoin {
     /// How long to look for it; absent: a minute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_s: Option<u64>,
+    /// What the other device may do in the realm of this one; absent: all that this one may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<DeviceRole>,
 }
 
 impl fmt::Debug for PairJoin {

@@ -98,7 +98,7 @@ fn unknown_words_and_keys_are_no_errors() {
 
 #[test]
 fn secrets_stay_out_of_debug() {
-    let join = PairJoin { code: "s3cret".into(), address: None, timeout_s: None };
+    let join = PairJoin { code: "s3cret".into(), address: None, timeout_s: None, role: None };
     let event = PairingEvent::Code {
         pairing: 1,
         code: "s3cret".into(),
