@@ -46,7 +46,7 @@ fn what_a_reader_changes_reaches_nobody_and_comes_back() {
     until("all know its role", || ([&a, &b].map(|device| role_of(device, &c)) == ["reader", "reader"]).then_some(()));
     assert_eq!(
         (c.json(&["realm", "show"])["role"].as_str(), c.folder()["mode"].as_str()),
-        (Some("reader"), Some("receive_only"))
+        (Some("reader"), Some("receive-only"))
     );
     c.put("f", "of c");
     c.put("new", "of c");
@@ -104,7 +104,7 @@ fn what_a_device_did_before_it_heard_that_it_only_reads_is_refused() {
     for device in [&a, &b] {
         device.ok(&["device", "resume", "c"]);
     }
-    until("it hears that it only reads", || (c.folder()["mode"] == "receive_only").then_some(()));
+    until("it hears that it only reads", || (c.folder()["mode"] == "receive-only").then_some(()));
     meet(&a, &c);
     a.put("d/g", "later of a");
     until("a change of a writer comes", || (c.get("d/g").as_deref() == Some(b"later of a")).then_some(()));
@@ -121,7 +121,7 @@ fn what_a_device_did_before_it_heard_that_it_only_reads_is_refused() {
     assert_same(&[&a, &b, &c], 0);
     // A writer again, what it does counts again.
     a.ok(&["device", "role", "c", "full"]);
-    until("it writes", || (c.folder()["mode"] == "send_receive").then_some(()));
+    until("it writes", || (c.folder()["mode"] == "send-receive").then_some(()));
     c.put("f", "of c, a writer");
     until("it reaches the others", || (b.get("f").as_deref() == Some(b"of c, a writer")).then_some(()));
     // Nobody gives itself more than it has, nor more to whoever was there before.

@@ -317,6 +317,8 @@ pub struct Engine {
     restored: Restored,
     /// Declines to tell every peer with the next acknowledgement.
     declined_news: Vec<Declined>,
+    /// Of the batch of a reader that is being taken in.
+    refused: Vec<Declined>,
     /// The database went back, which this peer showed.
     stale: Option<DeviceId>,
 }
@@ -366,6 +368,7 @@ impl Engine {
             guard: Guard::new(),
             restored: Restored::default(),
             declined_news: Vec::new(),
+            refused: Vec::new(),
             stale: None,
         }
     }

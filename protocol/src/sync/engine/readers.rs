@@ -34,7 +34,9 @@ impl Engine {
                 want.sources.extend(is_new.then_some(id));
             } else {
                 let decline = refused();
-                self.declines(&path, &entry.version, Some(&decline));
+                // To others it is nothing: they refuse it as well.
+                let (version, code, words) = (entry.version.clone(), Some(decline.code), decline.words.clone());
+                self.refused.push(Declined { path: path.clone(), version, code, words });
                 wants.push(Want { entry, sources: vec![id], declined: Some(decline) });
             }
         }

@@ -3,7 +3,8 @@
 use super::around::all_wanted;
 use super::compare::compared;
 use super::readers::is_refused;
-use super::{Alarm, DigestWords, Effect, Engine, FolderMode, IndexBatch, View};
+use super::{Alarm, Declined, DigestWords, Effect, Engine, FolderMode, IndexBatch, View};
+use crate::limits::DECLINED_MAX;
 use crate::model::{DeviceId, Entry, RelPath, Row, Sequence, Timestamp};
 use crate::sync::local::{Change, Cursor, Decline, DeclineCode, LocalRow, Want};
 use crate::sync::reconcile::{Decision, Rules, is_fork, reconcile, says_more};
@@ -48,8 +49,11 @@ impl Engine {
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.head = Some(batch.head.max(batch.to));
         }
-        let declined = Vec::new();
-        effects.push(Effect::IndexAck { peer: id, replica, sequence, declined });
+        // What was refused of these very rows; nothing as a rule.
+        let refused = std::mem::take(&mut self.refused);
+        let told = refused.chunks(DECLINED_MAX).map(<[Declined]>::to_vec);
+        let told = told.chain(refused.is_empty().then(Vec::new));
+        effects.extend(told.map(|declined| Effect::IndexAck { peer: id, replica, sequence, declined }));
         self.pump.more_is_known();
         effects
     }
