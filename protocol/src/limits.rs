@@ -146,6 +146,17 @@ pub const LINKS_PER_MESSAGE_MAX: usize = 512;
 /// Epochs of a realm whose secrets a device holds.
 pub const ROSTER_EPOCHS_HELD_MAX: usize = 8;
 
+// The backup of a device's keys.
+
+/// Files in one backup; a home has four at most.
+pub const BACKUP_FILES_MAX: usize = 16;
+/// Bytes of all of them: a roster at its bounds is a few MiB, and stored in hexadecimal.
+pub const BACKUP_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Memory that one try of a passphrase may take, in KiB: four times what this version asks for.
+pub const BACKUP_MEMORY_KIB_MAX: u32 = 1024 * 1024;
+/// Passes over that memory.
+pub const BACKUP_PASSES_MAX: u32 = 16;
+
 const _: () = assert!(ROSTER_LINKS_MAX >= 8 * SIGNER_LINKS_MAX);
 const _: () = assert!(ROSTER_BYTES_MAX >= 8 * SIGNER_BYTES_MAX);
 const _: () = assert!(SIGNER_LINKS_MAX >= 4 * MEMBERS_MAX && SIGNER_REMOVALS_MAX >= 4 * MEMBERS_MAX);

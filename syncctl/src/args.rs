@@ -50,6 +50,9 @@ pub enum Command {
     /// The realm: all your devices, which trust each other.
     #[command(subcommand)]
     Realm(RealmCommand),
+    /// The keys of this device and its realm: back them up, bring them back.
+    #[command(subcommand)]
+    Identity(IdentityCommand),
     /// Synced folders.
     #[command(subcommand)]
     Folder(FolderCommand),
@@ -236,6 +239,34 @@ pub enum RealmCommand {
         /// Do not ask. Needed where there is no terminal.
         #[arg(long)]
         yes: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum IdentityCommand {
+    /// Write the keys of this device and its realm into FILE, encrypted with a passphrase.
+    ///
+    /// For the day when this device's disk is lost: on another one `restore` makes it this device again, for all others
+    /// too. No files, folders or settings are in it. Works whether syncd runs or not; never overwrites a file.
+    Backup {
+        /// The file to write.
+        file: PathBuf,
+        /// Read the passphrase from the first line of a file; `-` reads it from standard input.
+        #[arg(long, value_name = "FILE")]
+        passphrase_file: Option<PathBuf>,
+    },
+    /// Make this home the device that FILE is a backup of. syncd must be stopped.
+    ///
+    /// The device that the backup was made on must not run any more: two with one identity shut each other out.
+    Restore {
+        /// The backup.
+        file: PathBuf,
+        /// Read the passphrase from the first line of a file; `-` reads it from standard input.
+        #[arg(long, value_name = "FILE")]
+        passphrase_file: Option<PathBuf>,
+        /// Also where this home has keys already: those are set aside in `keys.replaced-N` beside them.
+        #[arg(long)]
+        force: bool,
     },
 }
 

@@ -37,6 +37,13 @@ fn the_contract_parses() {
         ),
         ("realm show", "Realm(Show)"),
         ("realm leave --yes", "Realm(Leave { yes: true })"),
+        ("identity backup f", "Identity(Backup { file: \"f\", passphrase_file: None })"),
+        ("identity backup f --passphrase-file -", "Identity(Backup { file: \"f\", passphrase_file: Some(\"-\") })"),
+        ("identity restore f", "Identity(Restore { file: \"f\", passphrase_file: None, force: false })"),
+        (
+            "identity restore f --passphrase-file /p --force",
+            "Identity(Restore { file: \"f\", passphrase_file: Some(\"/p\"), force: true })",
+        ),
         (
             "folder add /a --name n --mode receive-only --with x --with y",
             "Folder(Add { path: \"/a\", name: Some(\"n\"), mode: ReceiveOnly, with: [\"x\", \"y\"] })",
@@ -89,6 +96,9 @@ fn wrong_lines_are_refused() {
         ("explode", ErrorKind::InvalidSubcommand),
         ("folder", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
         ("folder add", ErrorKind::MissingRequiredArgument),
+        ("identity", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
+        ("identity backup", ErrorKind::MissingRequiredArgument),
+        ("identity backup f --force", ErrorKind::UnknownArgument),
         ("folder add /a --mode both", ErrorKind::InvalidValue),
         ("folder join n", ErrorKind::MissingRequiredArgument),
         ("wait --timeout soon", ErrorKind::ValueValidation),

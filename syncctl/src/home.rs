@@ -34,6 +34,16 @@ impl Home {
         self.root.join(SOCKET_PATH)
     }
 
+    /// The private directory of the keys.
+    pub fn keys(&self) -> PathBuf {
+        self.root.join("keys")
+    }
+
+    /// The private directory of the socket and the lock.
+    pub fn run(&self) -> PathBuf {
+        self.root.join("run")
+    }
+
     /// The settings file.
     pub fn config(&self) -> PathBuf {
         self.root.join("config.toml")

@@ -1,5 +1,6 @@
 //! `syncctl`: pairs devices, adds folders, shows and steers what the daemon does. Talks to it over its control socket
-//! only and decides nothing itself. Exit codes: 0 done or yes, 1 failed or no, 2 wrong usage.
+//! only and decides nothing itself; only backups of keys go straight to and from the home. Exit codes: 0 done or yes, 1
+//! failed or no, 2 wrong usage.
 #![forbid(unsafe_code)]
 
 mod args;
@@ -7,6 +8,7 @@ mod client;
 mod commands;
 mod failure;
 mod home;
+mod keys;
 mod render;
 
 use clap::Parser;

@@ -7,6 +7,7 @@ use fake::Fake;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
+use std::path::Path;
 use std::process::{Child, Command};
 
 /// A program on a terminal of its own.
@@ -18,6 +19,10 @@ struct Terminal {
 
 impl Terminal {
     fn run(fake: &Fake, line: &str) -> Self {
+        Self::at(&fake.home, line)
+    }
+
+    fn at(home: &Path, line: &str) -> Self {
         let screen = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&screen).unwrap();
         unlockpt(&screen).unwrap();
@@ -25,7 +30,7 @@ impl Terminal {
         let end = OpenOptions::new().read(true).write(true).open(name).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_syncctl"))
             .arg("--home")
-            .arg(&fake.home)
+            .arg(home)
             .args(line.split_whitespace())
             .stdin(end.try_clone().unwrap())
             .stdout(end.try_clone().unwrap())
@@ -108,4 +113,35 @@ fn watching_draws_again() {
     terminal.expect("40 % of 1.0 GB, 12.3 MB/s, 49 s left");
     terminal.child.kill().unwrap();
     terminal.exit();
+}
+
+#[test]
+fn a_passphrase_is_asked_twice_and_never_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let (home, other) = (dir.path().join("home"), dir.path().join("other"));
+    syncd::home::Home::at(&home).unwrap().create().unwrap();
+    syncd::keys::open(&home.join("keys")).unwrap();
+    let backup = format!("identity backup {}", dir.path().join("backup").display());
+    let rows: [(&[&str], i32, &str); 3] = [
+        (&["correct horse", "correct house"], 1, "the two passphrases differ"),
+        (&["short"], 1, "at least 8 characters"),
+        (&["correct horse", "correct horse"], 0, "holds the keys of this device"),
+    ];
+    for (typed, exit, end) in rows {
+        let mut terminal = Terminal::at(&home, &backup);
+        for (prompt, line) in ["passphrase for the backup: ", "the same once more: "].iter().zip(typed) {
+            terminal.expect(prompt);
+            terminal.type_line(line);
+        }
+        terminal.expect(end);
+        assert!(!typed.iter().any(|line| terminal.shown.contains(line)), "{}", terminal.shown);
+        assert_eq!(terminal.exit(), Some(exit), "{typed:?}");
+    }
+    let mut terminal = Terminal::at(&other, &backup.replace("backup ", "restore "));
+    terminal.expect("passphrase of the backup: ");
+    terminal.type_line("correct horse");
+    terminal.expect("again, with its realm");
+    assert_eq!(terminal.exit(), Some(0));
+    let identity = |home: &Path| std::fs::read(home.join("keys/identity")).unwrap();
+    assert_eq!(identity(&home), identity(&other));
 }

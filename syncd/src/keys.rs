@@ -311,7 +311,7 @@ fn parse_pairings(text: &str) -> Result<Vec<Pairing>> {
 /// The text of a private file; `None` when there is none yet.
 ///
 /// # Errors
-/// When it is open to others or cannot be read.
+/// When it is open to others, belongs to another user or cannot be read.
 pub fn read_private(path: &Path) -> Result<Option<Zeroizing<String>>> {
     let mut file = match File::open(path) {
         Ok(file) => file,
@@ -319,6 +319,9 @@ pub fn read_private(path: &Path) -> Result<Option<Zeroizing<String>>> {
         Err(error) => return Err(error).with_context(|| format!("cannot open {}", path.display())),
     };
     let meta = file.metadata().with_context(|| format!("cannot look at {}", path.display()))?;
+    if meta.uid() != rustix::process::geteuid().as_raw() {
+        bail!("{} belongs to another user: start syncd as its owner, or give the file to this user", path.display());
+    }
     if meta.mode() & 0o077 != 0 {
         bail!("{} is open to other users (mode {:o}): run chmod 600 on it", path.display(), meta.mode() & 0o777);
     }
@@ -387,6 +390,33 @@ mod tests {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).expect("chmod");
         let Err(refused) = open(dir.path()) else { panic!("an identity that others can read was used") };
         assert!(refused.to_string().contains("chmod 600"), "{refused}");
+    }
+
+    #[test]
+    fn an_identity_of_another_user_is_refused() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("SKIPPED an_identity_of_another_user_is_refused: only root gives files away");
+            return;
+        }
+        let dir = tempfile::tempdir().expect("a scratch directory");
+        open(dir.path()).expect("a new identity");
+        std::os::unix::fs::chown(dir.path().join(IDENTITY), Some(65534), None).expect("root gives files away");
+        let Err(refused) = open(dir.path()) else { panic!("another user's identity was used") };
+        assert!(refused.to_string().contains("belongs to another user"), "{refused}");
+    }
+
+    /// `syncctl` makes and checks backups of what is written here.
+    #[test]
+    fn an_identity_is_what_backups_take_it_for() {
+        use protocol::wire::backup::{IDENTITY_FILE, KeyFile, device_of};
+        let dir = tempfile::tempdir().expect("a scratch directory");
+        let own = open(dir.path()).expect("a new identity");
+        let bytes = std::fs::read(dir.path().join(IDENTITY_FILE)).expect("it is there");
+        let file = KeyFile::new(IDENTITY_FILE, Zeroizing::new(bytes)).expect("its name");
+        assert_eq!(device_of(&[file]), Some(own.identity.id()));
+        for name in [PAIRINGS, RELAY, "realm"] {
+            assert!(KeyFile::new(name, Zeroizing::default()).is_some(), "{name} can be in a backup");
+        }
     }
 
     #[test]

@@ -95,11 +95,15 @@ fn fail(error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Secrets must not reach a core file.
-fn no_core_dumps() {
-    use rustix::process::{Resource, Rlimit, setrlimit};
+/// Secrets must reach neither a core file nor another program of this user: what is not dumpable can be traced, and its
+/// memory read through /proc, by root only.
+fn protect_memory() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
     if setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).is_err() {
         tracing::debug!("core dumps could not be switched off");
+    }
+    if set_dumpable_behavior(DumpableBehavior::NotDumpable).is_err() {
+        tracing::debug!("other programs of this user may read this one's memory");
     }
 }
 
@@ -127,7 +131,7 @@ async fn run(args: RunArgs) -> Result<ExitCode> {
     let home = Home::resolve(args.home.as_deref())?;
     let level = syncd::config::ConfigFile::load(&home.config()).map_or("info", |file| file.settings().log_level.word());
     start_logging(level);
-    no_core_dumps();
+    protect_memory();
     raise_file_limit();
     if rustix::process::geteuid().is_root() {
         tracing::warn!("running as root: files of every user are within reach; a user service is safer");
@@ -170,7 +174,7 @@ async fn terminated() {
 
 async fn relay(args: RelayArgs) -> Result<ExitCode> {
     start_logging("info");
-    no_core_dumps();
+    protect_memory();
     raise_file_limit();
     let home = Home::resolve(args.home.as_deref())?;
     home.create()?;
@@ -195,7 +199,7 @@ async fn relay(args: RelayArgs) -> Result<ExitCode> {
 
 async fn demo(args: DemoArgs) -> Result<ExitCode> {
     start_logging("error");
-    no_core_dumps();
+    protect_memory();
     raise_file_limit();
     let passed = syncd::demo::run(args.dir).await?;
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -69,7 +69,7 @@ fn run(device: &Device, args: &[&str]) -> Run {
 fn exit_codes_are_0_1_and_2() {
     let world = World::new();
     let a = world.device("a");
-    let rows: [(i32, &[&str]); 12] = [
+    let rows: [(i32, &[&str]); 15] = [
         (0, &["id"]),
         (0, &["status", "--check"]),
         (0, &["events"]),
@@ -79,7 +79,10 @@ fn exit_codes_are_0_1_and_2() {
         (1, &["config", "set", "colour", "blue"]),
         (1, &["config", "set", "lan", "sometimes"]),
         (1, &["wait", "--timeout", "1"]),
+        (1, &["identity", "backup", "/nowhere/f", "--passphrase-file", "/nowhere/p"]),
+        (1, &["identity", "restore", "/nowhere/f"]),
         (2, &["fly"]),
+        (2, &["identity", "backup", "/nowhere/f"]),
         (2, &["folder", "add"]),
         (2, &["log", "--since", "the day before"]),
     ];
@@ -251,4 +254,18 @@ fn json_keys_are_stable() {
     check("config", &b.json(&["config", "get"]), "path warnings settings[] { key value default words restart }", "");
     check("a setting", &b.json(&["config", "get", "lan"]), "key value default words restart", "");
     check("done", &b.json(&["folder", "rescan", FOLDER]), "words", "paths");
+    identity_keys(&world);
+}
+
+fn identity_keys(world: &World) {
+    let own = world.path().join("own");
+    let passphrase = world.path().join("passphrase");
+    std::fs::write(&passphrase, "correct horse\n").expect("a file");
+    let [own, passphrase] = [&own, &passphrase].map(|path| path.to_str().expect("text"));
+    let mut device = world.device("other");
+    let command = |does: &'static str| ["identity", does, own, "--passphrase-file", passphrase];
+    check("identity backup", &device.json(&command("backup")), "id path", "path_bytes");
+    device.stop();
+    let restored = device.json(&[&command("restore")[..], &["--force"]].concat());
+    check("identity restore", &restored, "id path replaced", "path_bytes");
 }

@@ -10,6 +10,7 @@ mod crash;
 mod fidelity;
 mod folders;
 mod guard;
+mod identity;
 mod ignore;
 mod index;
 mod limits;

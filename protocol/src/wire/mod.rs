@@ -1,5 +1,6 @@
 //! The words: what two devices say to each other, byte by byte. Imports the nouns, never the decisions.
 
+pub mod backup;
 pub mod beacon;
 pub mod control;
 pub mod data;

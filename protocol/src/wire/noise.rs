@@ -1,5 +1,6 @@
 //! The Noise engine: snow, with ChaCha20-Poly1305 from ring and everything else from snow's default resolver. Its
 //! only randomness is the ephemeral key that the caller hands in, so a handshake is a function of its inputs.
+//! The same cipher by itself seals what lies in a file.
 
 use super::kdf::Secret32;
 use super::knock::{Context, Knock};
@@ -85,4 +86,29 @@ pub(super) fn begin(
 /// "syncd/1\0" ‖ context ‖ knock\[24\] ‖ channel binding\[32\].
 pub(super) fn prologue(context: Context, knock: &Knock, channel_binding: &[u8; 32]) -> Vec<u8> {
     [b"syncd/1\0".as_slice(), &[context.byte()], &knock.0, channel_binding].concat()
+}
+
+/// ChaCha20-Poly1305 under nonce 0: `key` seals one text only. The tag comes last.
+pub(super) fn seal(key: &Secret32, head: &[u8], plain: &[u8]) -> Vec<u8> {
+    let mut sealed = vec![0; plain.len() + TAG_LEN];
+    let len = cipher(key).encrypt(0, head, plain, &mut sealed);
+    assert_eq!(len, sealed.len(), "the cipher adds one tag");
+    sealed
+}
+
+/// What [`seal`] was given; `None` for another key, head or text.
+pub(super) fn open(key: &Secret32, head: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let len = sealed.len().checked_sub(TAG_LEN)?;
+    // The cipher works in place, so there is room for the tag too.
+    let mut plain = Zeroizing::new(vec![0; sealed.len()]);
+    let found = cipher(key).decrypt(0, head, sealed, &mut plain).ok()?;
+    assert_eq!(found, len, "the cipher takes off one tag");
+    plain.truncate(len);
+    Some(plain)
+}
+
+fn cipher(key: &Secret32) -> Box<dyn Cipher> {
+    let mut cipher = RingResolver.resolve_cipher(&CipherChoice::ChaChaPoly).expect("ring has ChaCha20-Poly1305");
+    cipher.set(key.expose());
+    cipher
 }

@@ -8,7 +8,9 @@ mod events;
 mod files;
 mod folder;
 mod generate;
+mod identity;
 mod pair;
+mod passphrase;
 mod realm;
 mod service;
 mod start;
@@ -62,6 +64,7 @@ pub async fn run(args: Args) -> Result {
         Command::Man { dir } => generate::man(&dir),
         Command::Config(crate::args::ConfigCommand::Path) => Ok(config::path(&home()?, args.json)),
         Command::Service(service) => service::run(&service, &home()?, args.json),
+        Command::Identity(command) => Box::pin(identity::run(&home()?, args.json, command)).await,
         command => {
             let context = Context { client: Client::new(home()?), json: args.json };
             // On the heap: one future for all commands would be as large as the largest, on the stack.
@@ -91,7 +94,7 @@ async fn dispatch(command: Command, context: &Context) -> Result {
         Command::Config(command) => config::run(context, command).await,
         Command::Start { timeout } => start::start(context, timeout).await,
         Command::Stop { timeout } => start::stop(context, timeout).await,
-        Command::Completions { .. } | Command::Man { .. } | Command::Service(_) => {
+        Command::Completions { .. } | Command::Man { .. } | Command::Service(_) | Command::Identity(_) => {
             unreachable!("commands without a daemon were run before")
         }
     }

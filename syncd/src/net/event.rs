@@ -1,4 +1,4 @@
-//! What the network reports: sessions that come and go, messages, pairing, wrong clocks.
+//! What the network reports: sessions that come and go, messages, pairing, copied identities, wrong clocks.
 
 use super::session::{Session, SessionId};
 use protocol::model::DeviceId;
@@ -37,6 +37,11 @@ pub enum NetEvent {
     },
     /// A pairing goes on.
     Pairing(PairingEvent),
+    /// A second device came with the identity of a peer that is there, and was refused.
+    Copied {
+        /// Whose identity.
+        peer: DeviceId,
+    },
     /// A peer's clock and ours differ by more than two minutes.
     Skew {
         /// Whose.

@@ -2,6 +2,7 @@
 //! them down in order. One task owns all of it; everything else reaches it by message.
 
 mod addresses;
+mod copies;
 mod files;
 mod folders;
 mod holds;
@@ -104,6 +105,8 @@ struct Node {
     errands: mpsc::Sender<Errand>,
     attempts: BTreeMap<u64, pairing::Attempt>,
     skews: BTreeMap<DeviceId, i64>,
+    /// Identities that two devices run with.
+    copies: copies::Copies,
     /// What was found wrong with indexes, and mended.
     home_problems: Vec<renewal::HomeProblem>,
     /// Indexes that went back to an earlier state, and when they were last renewed.
@@ -170,6 +173,7 @@ impl Daemon {
             errands,
             attempts: BTreeMap::new(),
             skews: BTreeMap::new(),
+            copies: copies::Copies::default(),
             home_problems: Vec::new(),
             renewals: BTreeMap::new(),
             end: None,
@@ -234,6 +238,7 @@ impl Node {
                 Some(errand) = errands.recv() => self.errand(errand),
                 _ = stopped.tick() => {
                     self.renew_due();
+                    self.expire_copies();
                     self.rotate_due().await;
                     self.retry_stopped();
                 }

@@ -5,7 +5,7 @@ use super::addresses::with_met;
 use super::folders::State;
 use crate::control::NewEvent;
 use crate::folder::{Input, folder_of};
-use crate::net::{NetEvent, Session, SessionId, TrySendError, Via};
+use crate::net::{DownReason, NetEvent, Session, SessionId, TrySendError, Via};
 use protocol::model::{DeviceId, FolderId, ReplicaId};
 use protocol::wire::control as api;
 use protocol::wire::control::{ControlError, ErrorCode, EventKind};
@@ -39,7 +39,13 @@ impl Node {
     pub(super) async fn net_event(&mut self, event: NetEvent) {
         match event {
             NetEvent::SessionUp(session) => self.session_up(session),
-            NetEvent::SessionDown { peer, session, reason } => self.session_down(peer, session, &reason.to_string()),
+            NetEvent::SessionDown { peer, session, reason } => {
+                if reason == DownReason::ClosedByPeer(CloseCode::IDENTITY_COPIED) {
+                    self.copy_refused(peer);
+                }
+                self.session_down(peer, session, &reason.to_string());
+            }
+            NetEvent::Copied { peer } => self.copy_came(peer),
             NetEvent::Message { session, peer, message: Message::Addresses(named), .. } => {
                 self.addresses_named(session, peer, &named.addresses).await;
             }

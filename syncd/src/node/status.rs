@@ -98,7 +98,7 @@ impl Node {
                 listen: self.net.listening().iter().map(ToString::to_string).collect(),
                 folders: Vec::new(),
                 devices: Vec::new(),
-                problems: problems.collect(),
+                problems: problems.chain(self.copies.problems()).collect(),
                 offers: self.offers().len() as u64,
             },
         }

@@ -140,7 +140,8 @@ pub struct Problem {
     /// The path inside the folder, when it is about one: `path` and `path_bytes`.
     #[serde(flatten)]
     pub at: Option<PathText>,
-    /// A stable word: `unreadable`, `no_space`, `name_impossible`, `case_clash`, `watch_limit`, `no_durability`, `clock`, ...
+    /// A stable word: `unreadable`, `no_space`, `name_impossible`, `case_clash`, `watch_limit`, `no_durability`,
+    /// `identity_copied`, ...
     pub code: String,
     /// The cause, for people.
     pub words: String,

@@ -239,12 +239,14 @@ impl Hub {
             if verdict != Verdict::Replace {
                 // If the old one is dead after all, it is found out now and the peer comes back.
                 old.probe(PROBE);
-                let mut code = CloseCode::DUPLICATE;
                 if verdict == Verdict::Doubt && peer.doubts(Instant::now()) {
-                    code = CloseCode::IDENTITY_COPIED;
+                    let code = CloseCode::IDENTITY_COPIED;
                     peer.pursuit.last_error = Some(close_words(code).to_owned());
+                    self.turn_away(greeted, code);
+                    self.report(NetEvent::Copied { peer: id });
+                } else {
+                    self.turn_away(greeted, CloseCode::DUPLICATE);
                 }
-                self.turn_away(greeted, code);
                 return;
             }
             old.close(CloseCode::DUPLICATE);
