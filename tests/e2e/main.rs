@@ -13,6 +13,7 @@ mod guard;
 mod ignore;
 mod index;
 mod limits;
+mod mitm;
 mod modes;
 mod pairing;
 mod realm;
