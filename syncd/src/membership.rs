@@ -2,6 +2,10 @@
 //! the secrets of its latest epochs. Any two listed devices derive from those what they need to meet.
 //! Invariant: what is in memory is on disk. A secret is kept only when it is the one that an epoch's author chose.
 
+mod exchange;
+
+pub use exchange::{Exchange, Outcome, Taking};
+
 use crate::keys::{hex, read_private, unhex, write_private};
 use anyhow::{Context as _, Result, bail};
 use protocol::limits::ROSTER_EPOCHS_HELD_MAX;

@@ -14,6 +14,7 @@ mod identity;
 mod ignore;
 mod index;
 mod limits;
+mod mitm;
 mod modes;
 mod pairing;
 mod realm;

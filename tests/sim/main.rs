@@ -2,7 +2,10 @@
 //! `sim --seed S`. `--without NAME` leaves out what a mutant lacks, `--clones` copies a device in each run,
 //! `--backups` puts an index back, `--folding` gives a device a disk that folds names, `--days N` lives N days with one fleet in each run.
 //! `--keep` writes the smallest failing run to `tests/sim/regress`, `sim --replay FILE` runs such a file with its trace.
-//! `sim --mutants [--seeds N]` says how many runs it takes to notice each mutant.
+//! `sim --mutants [--seeds N]` says how many runs it takes to notice each mutant. `--realm` as the first word runs
+//! realms of devices (`realm`) instead of their files, with the same words.
+
+mod realms;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 use tests::sim::check::{Demand, Violation, run};
 use tests::sim::flaw::{MUTANTS, Mutant, mutant};
+use tests::sim::realm::flaw::{Flaw, MUTANTS as REALM_MUTANTS};
 use tests::sim::regress::Regression;
 use tests::sim::scenario::{Profile, Scenario};
 use tests::sim::shrink::shrink;
@@ -32,6 +36,8 @@ struct Args {
     backups: bool,
     folding: bool,
     days: u32,
+    realm: bool,
+    flaw: Option<Flaw>,
 }
 
 /// On which disks.
@@ -89,6 +95,7 @@ fn parse() -> Result<Args, String> {
             "--backups" => Some(&mut args.backups),
             "--folding" => Some(&mut args.folding),
             "--mutants" => Some(&mut args.mutants),
+            "--realm" => Some(&mut args.realm),
             "--keep" => Some(&mut args.keep),
             _ => None,
         };
@@ -109,6 +116,10 @@ fn parse() -> Result<Args, String> {
             "--profile" if value == "disk" => args.profiles = Profiles::Disk,
             "--profile" if value == "whole" => args.profiles = Profiles::Whole,
             "--profile" if value == "mixed" => args.profiles = Profiles::Mixed,
+            "--without" if args.realm => {
+                let known = REALM_MUTANTS.into_iter().find(|(name, _)| *name == value);
+                args.flaw = Some(known.ok_or_else(|| format!("no mutant is called {value}"))?.1);
+            }
             "--without" => {
                 args.without = Some(mutant(&value).ok_or_else(|| format!("no mutant is called {value}"))?);
             }
@@ -127,6 +138,11 @@ fn main() -> ExitCode {
         }
     };
     std::panic::set_hook(Box::new(|_| {}));
+    if args.realm {
+        let jobs = usize::try_from(args.jobs).unwrap_or(1);
+        let asked = realms::Asked { seed: args.seed, seeds: args.seeds, start: args.start, jobs, flaw: args.flaw };
+        return if args.mutants { asked.mutants() } else { asked.run() };
+    }
     match args.seed {
         _ if args.mutants => mutants(&args),
         _ if args.replay.is_some() => args.replay.as_deref().map_or(ExitCode::FAILURE, |path| again(&args, path)),

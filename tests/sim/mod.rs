@@ -12,6 +12,7 @@ pub mod flaw;
 pub mod flawed_fs;
 pub mod hunt;
 pub mod oracle;
+pub mod realm;
 pub mod regress;
 pub mod rng;
 pub mod scenario;

@@ -1,6 +1,9 @@
 //! The simulator as a test: fifteen hundred seeds hold on either disk, a seed replays exactly, kept runs hold, and rules and
 //! steps that look optional are missed when they are left out. More: `cargo run --release -p tests --bin sim -- --seeds 1000000 --jobs 2 --profile mixed`.
 
+#[path = "realm/seeds.rs"]
+mod realm;
+
 use tests::sim::check::{Demand, Violation, run};
 use tests::sim::flaw::mutant;
 use tests::sim::hunt::{Caught, first_failing};

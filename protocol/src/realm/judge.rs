@@ -243,7 +243,8 @@ impl<'a> Judgement<'a> {
     }
 
     /// Whether somebody who is no member may have the secret of the epoch that `epoch` began: a device that its author
-    /// did not know to be removed, or one that was for a while taken for a member and whose addition has no effect.
+    /// did not know to be removed, or one that was for a while taken for a member and whose addition has no effect, or no
+    /// longer.
     pub(super) fn is_rotation_due(&self, epoch: usize) -> bool {
         let knew = |number: &usize| *number == epoch || self.links[epoch].past.has(*number);
         let removed = self.removals.values().any(|removals| !removals.iter().any(knew));
@@ -256,7 +257,21 @@ impl<'a> Judgement<'a> {
             };
             is_stranger && by_admin
         });
-        removed || strayed
+        removed || strayed || self.has_lost_members_of(epoch)
+    }
+
+    /// Whether a device that its author took for a member was added by a link that, as is known now, has no effect.
+    fn has_lost_members_of(&self, epoch: usize) -> bool {
+        let mut scope = self.links[epoch].past.clone();
+        scope.add(epoch);
+        let added = self.order.iter().filter(|number| scope.has(**number));
+        let added = added.filter_map(|number| self.links[*number].link.newcomer().map(|identity| identity.id()));
+        let lost: BTreeSet<DeviceId> = added.filter(|device| !self.additions.contains_key(device)).collect();
+        // Rare, and as dear as everything else together.
+        !lost.is_empty() && {
+            let then = Self::of(self.links, Some(&scope));
+            lost.iter().any(|device| then.role(device).is_some())
+        }
     }
 
     /// Whether what a link says is what holds: no other stands against it.

@@ -84,7 +84,16 @@ async fn answer(context: &Context, stream: &mut EventStream, pairing: u64, yes: 
             }
         }
     };
-    let _: Done = context.client.post("pairing/answer", &PairAnswer { pairing, accept }).await?;
+    let answered: Result<Done> = context.client.post("pairing/answer", &PairAnswer { pairing, accept }).await;
+    if let Err(unheard) = answered {
+        // The pairing ended meanwhile, and its last event says why.
+        while let Some(event) = stream.next::<PairingEvent>().await? {
+            if let PairingEvent::Failed { why } = event {
+                return Err(why.into());
+            }
+        }
+        return Err(unheard);
+    }
     if accept { Ok(()) } else { Err(Failure::new("not paired: the check number was not confirmed")) }
 }
 

@@ -228,6 +228,7 @@ impl Node {
         mut errands: mpsc::Receiver<Errand>,
     ) -> Ended {
         let stop = self.stop.clone();
+        self.realm_settled().await;
         let mut stopped = tokio::time::interval(STOPPED_POLL);
         while self.end.is_none() {
             tokio::select! {

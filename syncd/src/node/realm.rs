@@ -6,18 +6,17 @@ use super::Node;
 use super::folders::refused;
 use crate::control::NewEvent;
 use crate::keys::Pairing;
-use crate::membership::{Kept, new_secret, roster_of};
-use protocol::limits::LINKS_PER_MESSAGE_MAX;
+use crate::membership::{Exchange, Kept, Taking, new_secret};
 use protocol::model::{DeviceId, LinkHash, RealmId};
 use protocol::realm::{
-    Author, Commit, Denied, DeviceName, Link, Newcomer, Op, Realm, RecoveryCode, Refused, Role, Roster, Signer,
+    Author, Commit, Denied, DeviceName, Link, Newcomer, Op, Realm, RecoveryCode, Refused, Role, Signer,
 };
 use protocol::wire::control as api;
 use protocol::wire::control::{ControlError, EventKind, PairingEvent};
 use protocol::wire::kdf::UnixSeconds;
-use protocol::wire::message::{CloseCode, EpochSecret, Heads, LinkBytes, Links, Message, Secrets, capability};
+use protocol::wire::message::{CloseCode, EpochSecret, Heads, LinkBytes, Links, Message, capability};
 use protocol::wire::pair::PairSecret;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 /// The realm's secret is renewed by itself no more often than this, whatever others do.
@@ -34,10 +33,7 @@ pub(super) struct Talk {
     strangers: BTreeSet<DeviceId>,
     /// When this device last renewed the realm's secret by itself.
     rotated: Option<Instant>,
-    /// What connected peers know of their realm.
-    told: BTreeMap<DeviceId, Heads>,
-    /// Lists of realms that we are told of, and are not yet in.
-    joining: BTreeMap<DeviceId, Roster>,
+    exchange: Exchange,
     /// Folders here run as those of a device that only reads.
     pub(super) only_reads: bool,
 }
@@ -58,8 +54,7 @@ impl Node {
 
     /// On another session what was said on the last one may be lost.
     pub(super) fn realm_begins(&mut self, id: &DeviceId) {
-        self.realm.told.remove(id);
-        self.realm.joining.remove(id);
+        self.realm.exchange.begins(id);
         self.tell_heads(id);
     }
 
@@ -100,7 +95,7 @@ impl Node {
     /// A peer says what it knows of its realm.
     async fn heads_told(&mut self, id: DeviceId, heads: Heads) -> anyhow::Result<()> {
         // Also of a realm that this device may be about to join.
-        self.realm.told.insert(id, heads.clone());
+        self.realm.exchange.heard(id, heads.clone());
         let Some(kept) = self.membership.kept() else { return Ok(()) };
         if heads.realm.map(RealmId) != Some(kept.realm().id) {
             return self.stranger_met(id, &heads).await;
@@ -120,26 +115,9 @@ impl Node {
 
     /// Sends what a peer lacks, by what it said last and what it was sent since.
     fn pass_on(&mut self, id: &DeviceId) {
-        let (Some(kept), Some(told)) = (self.membership.kept(), self.realm.told.get(id)) else { return };
-        if told.realm.map(RealmId) != Some(kept.realm().id) {
-            return;
-        }
-        let known: Vec<LinkHash> = told.heads.iter().map(|hash| LinkHash(*hash)).collect();
-        let links: Vec<LinkBytes> =
-            kept.roster().links_after(&known).map(|link| LinkBytes(link.as_bytes().to_vec())).collect();
-        let is_member = kept.realm().members.contains_key(id);
-        let secrets = if is_member { kept.secrets_beyond(&told.epochs) } else { Vec::new() };
-        let ours = kept.heads(&self.id, id);
-        for some in links.chunks(LINKS_PER_MESSAGE_MAX) {
-            self.say(id, &Message::Links(Links { links: some.to_vec() }));
-        }
-        let epochs: Vec<[u8; 32]> = secrets.iter().map(|secret| secret.epoch).collect();
-        if !secrets.is_empty() {
-            self.say(id, &Message::Secrets(Secrets { secrets }));
-        }
-        if let Some(told) = self.realm.told.get_mut(id) {
-            told.heads = ours.heads;
-            told.epochs.extend(epochs);
+        let Some(kept) = self.membership.kept() else { return };
+        for message in self.realm.exchange.owed(kept, &self.id, id) {
+            self.say(id, &message);
         }
     }
 
@@ -167,22 +145,16 @@ impl Node {
         super::peer_config(pairing, self.membership.kept(), &self.identity)
     }
 
-    /// A paired device that is in no realm, or in another: who is alone joins the other. Of two that are alone, the one
-    /// whose realm has the smaller id takes the other in.
+    /// A paired device that is in no realm, or in another.
     async fn stranger_met(&mut self, id: DeviceId, heads: &Heads) -> anyhow::Result<()> {
         let Some(kept) = self.membership.kept() else { return Ok(()) };
-        let (we_are_alone, they_are_alone) = (kept.others(&self.id, &id) == 0, heads.others == 0);
-        let takes_in = match (we_are_alone, they_are_alone, heads.realm) {
-            (_, true, None) | (false, true, _) => true,
-            (true, true, Some(theirs)) => kept.realm().id < RealmId(theirs),
-            (true, false, _) => false,
-            (false, false, _) => {
+        match kept.taking(&self.id, &id, heads) {
+            Taking::In => {}
+            Taking::Wait => return Ok(()),
+            Taking::Apart => {
                 self.realm.strangers.insert(id);
-                false
+                return Ok(());
             }
-        };
-        if !takes_in {
-            return Ok(());
         }
         let Some(pairing) = self.pairings.get(&id) else { return Ok(()) };
         let role = pairing.admit.unwrap_or(Role::Admin);
@@ -203,63 +175,33 @@ impl Node {
         }
         // All of it: the other has nothing in common with us yet.
         let realm = self.membership.kept().map(|kept| *kept.realm().id.as_bytes());
-        self.realm.told.insert(id, Heads { realm, ..Heads::default() });
+        self.realm.exchange.heard(id, Heads { realm, ..Heads::default() });
         self.pass_on(&id);
         Ok(())
     }
 
     async fn links_told(&mut self, id: DeviceId, links: &Links) -> anyhow::Result<()> {
-        let bytes = || links.links.iter().map(|link| link.0.as_slice());
-        let Some(first) = bytes().next().and_then(|link| Link::parse(link).ok()) else {
-            return self.break_off(&id, &Refused::Malformed);
-        };
-        let ours = self.membership.kept().filter(|kept| kept.realm().id == first.realm());
-        if let Some(kept) = ours {
-            let mut kept = kept.clone();
-            let taken = kept.insert(bytes());
-            if Some(kept.roster().hash()) != self.roster_hash() {
-                self.keep_realm(Some(kept))?;
-                self.realm_changed().await;
-            }
-            return match taken {
-                Err(refused) => self.break_off(&id, &refused),
-                Ok(_) => Ok(()),
-            };
-        }
-        let roster = match self.realm.joining.remove(&id).filter(|roster| roster.id() == first.realm()) {
-            None => roster_of(bytes()),
-            Some(mut roster) => {
-                bytes().try_for_each(|link| crate::membership::insert(&mut roster, link)).map(|()| roster)
-            }
-        };
-        let kept = match roster {
-            Ok(roster) => Kept::of(roster),
-            Err(refused) => return self.break_off(&id, &refused),
-        };
+        let before = self.membership.kept();
+        let (outcome, had_one) = (self.realm.exchange.offered(before, &self.id, &id, links), before.is_some());
         // Who was paired to be less than this device takes it in nowhere.
         let is_less = self.pairings.get(&id).and_then(|pairing| pairing.admit).is_some_and(|role| role != Role::Admin);
-        if is_less && kept.replaces(self.membership.kept(), &self.id, &id) {
+        if outcome.joins && is_less {
             self.realm.strangers.insert(id);
             return Ok(());
         }
-        if kept.replaces(self.membership.kept(), &self.id, &id) {
-            tracing::info!(devices = kept.realm().members.len(), "this device joins a realm");
-            if self.membership.kept().is_some() {
+        if let Some(kept) = outcome.kept {
+            if outcome.joins {
+                tracing::info!(devices = kept.realm().members.len(), "this device joins a realm");
+            }
+            if outcome.joins && had_one {
                 let words =
                     "this device joined the realm of another one: a recovery code that it has shown before is void";
                 self.hub.publish(NewEvent::new(EventKind::ConfigChanged, words));
             }
             self.keep_realm(Some(kept))?;
             self.realm_changed().await;
-        } else if !kept.realm().members.contains_key(&self.id) {
-            // The rest is still to come.
-            self.realm.joining.insert(id, kept.roster().clone());
         }
-        Ok(())
-    }
-
-    fn roster_hash(&self) -> Option<protocol::realm::RosterHash> {
-        self.membership.kept().map(|kept| kept.roster().hash())
+        outcome.refused.map_or(Ok(()), |refused| self.break_off(&id, &refused))
     }
 
     fn break_off(&self, id: &DeviceId, refused: &Refused) -> anyhow::Result<()> {
@@ -285,6 +227,17 @@ impl Node {
         Ok(())
     }
 
+    /// The list is saved before the pairings are, so a crash may have come in between: nobody whom the list shows as
+    /// removed is let in because of it.
+    pub(super) async fn realm_settled(&mut self) {
+        let Some(realm) = self.membership.kept().map(Kept::realm) else { return };
+        let of_realm = |id: &DeviceId| realm.members.contains_key(id) || realm.removed.contains(id);
+        // That this device was removed is no news at every start.
+        if self.pairings.all().iter().any(|pairing| of_realm(&pairing.id())) || realm.members.contains_key(&self.id) {
+            self.realm_changed().await;
+        }
+    }
+
     /// The list of devices, or a secret, changed, and is saved: whoever was removed goes, whoever was added comes.
     pub(super) async fn realm_changed(&mut self) {
         let Some(kept) = self.membership.kept() else { return };
@@ -292,11 +245,7 @@ impl Node {
         if !realm.members.contains_key(&self.id) {
             return self.cast_out(&realm).await;
         }
-        // Also one that is no member any more without having been removed: whoever added it was, and had no right to.
-        let is_gone = |pairing: &&Pairing| {
-            let id = pairing.id();
-            realm.removed.contains(&id) || pairing.epoch.is_some() && !realm.members.contains_key(&id)
-        };
+        let is_gone = |pairing: &&Pairing| kept.cuts_off(&pairing.id(), pairing.epoch.is_some());
         let gone: Vec<DeviceId> = self.pairings.all().iter().filter(is_gone).map(Pairing::id).collect();
         for id in gone {
             let name = self.device_name(&id);
@@ -308,7 +257,12 @@ impl Node {
         }
         let members: Vec<DeviceId> = realm.members.keys().filter(|id| **id != self.id).copied().collect();
         for id in members {
-            if self.pairings.get(&id).is_some() {
+            if let Some(pairing) = self.pairings.get(&id) {
+                let kept = self.membership.kept();
+                let epoch = kept.and_then(|kept| kept.instead_of(pairing.epoch?));
+                if let Some(Err(error)) = epoch.map(|epoch| self.agree_on(id, epoch)) {
+                    tracing::error!("another device of the realm cannot be kept: {error:#}");
+                }
                 self.refresh_secrets(&id).await;
             } else if let Some(member) = realm.members.get(&id) {
                 self.add_member(member).await;
@@ -345,11 +299,11 @@ impl Node {
     /// Another device of the realm has removed this one.
     async fn cast_out(&mut self, realm: &Realm) {
         tracing::warn!("this device was removed from the realm");
-        let members: Vec<DeviceId> = realm.members.keys().copied().collect();
-        for id in members {
-            if self.pairings.get(&id).is_some()
-                && let Err(error) = self.forget_pairing(id).await
-            {
+        // Those that were removed themselves included.
+        let of_realm = |id: &DeviceId| realm.members.contains_key(id) || realm.removed.contains(id);
+        let known: Vec<DeviceId> = self.pairings.all().iter().map(Pairing::id).filter(of_realm).collect();
+        for id in known {
+            if let Err(error) = self.forget_pairing(id).await {
                 tracing::error!("a device cannot be forgotten: {error:#}");
             }
         }
@@ -391,16 +345,12 @@ impl Node {
         self.membership.kept().is_some_and(|kept| kept.realm().removed.contains(id))
     }
 
-    /// Begins a new epoch when somebody who is no member may know the secret of this one: the most senior admin that is
-    /// there does it, so that not all do it at once.
+    /// Begins a new epoch when somebody who is no member may know the secret of this one, and it is for this device to do.
     pub(super) async fn rotate_due(&mut self) {
-        let Some(kept) = self.membership.kept().filter(|kept| kept.realm().rotation_due) else { return };
-        let members = &kept.realm().members;
-        let admins = members.iter().filter(|(_, member)| member.role == Role::Admin);
-        let here = admins.filter(|(id, _)| **id == self.id || self.peers.contains_key(*id));
-        let senior = here.min_by_key(|(id, member)| (member.generation, **id)).map(|(id, _)| *id);
+        let is_here = |id: &DeviceId| *id == self.id || self.peers.contains_key(id);
+        let renewer = self.membership.kept().and_then(|kept| kept.renewer(is_here));
         let rests = self.realm.rotated.is_some_and(|then| then.elapsed() < ROTATION_REST);
-        if senior != Some(self.id) || rests {
+        if renewer != Some(self.id) || rests {
             return;
         }
         self.realm.rotated = Some(Instant::now());
@@ -436,7 +386,9 @@ impl Node {
         // One that was removed has nothing more to say.
         if let Ok(link) = kept.roster().leave(&self.identity, now()) {
             let links = Message::Links(Links { links: vec![LinkBytes(link.as_bytes().to_vec())] });
-            self.peers.keys().for_each(|id| self.say(id, &links));
+            // To anybody else it would be a link of no realm.
+            let members = self.peers.keys().filter(|id| kept.realm().members.contains_key(*id));
+            members.for_each(|id| self.say(id, &links));
             tokio::time::sleep(FAREWELL).await;
         }
         // The realm last: with it a crash in between can be gone on from, by leaving once more.

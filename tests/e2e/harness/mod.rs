@@ -18,7 +18,7 @@ pub use fleet::{FOLDER, assert_same, join, mesh, pair, pair_of, settle, share};
 pub use hold::{Hold, Rename};
 pub use mount::Mount;
 pub use programs::Programs;
-pub use talk::Run;
+pub use talk::{Run, Talk};
 pub use tree::{Kind, Node, Tree, conflict_copies, differences, set_mode, set_mtime, shown, tree};
 pub use verdict::Verdict;
 

@@ -11,6 +11,7 @@ mod bytes;
 mod histories;
 mod reference;
 mod rules;
+mod strict;
 mod words;
 
 const NOW: UnixSeconds = UnixSeconds(1_700_000_000);

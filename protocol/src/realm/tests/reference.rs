@@ -243,6 +243,9 @@ impl<'a> Within<'a> {
             };
             added(link).is_some_and(|device| !self.ages.contains_key(&device)) && was_admin
         });
-        unheard || strayed
+        let set = self.graph.past[&current].iter().copied().chain([current]).collect();
+        let then = Within::new(self.graph, set);
+        let lost = then.ages.keys().any(|device| !then.is_removed(device) && !self.ages.contains_key(device));
+        unheard || strayed || lost
     }
 }

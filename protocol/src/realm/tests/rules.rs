@@ -383,6 +383,23 @@ fn a_device_that_strayed_in_makes_a_new_epoch_due() {
     assert!(!world.realm().rotation_due);
 }
 
+/// The author of the epoch knew it as a member and passed the secret on; what it could not know takes the addition back.
+#[test]
+fn a_device_whose_addition_lost_its_effect_makes_a_new_epoch_due() {
+    for (by, op) in [(Device(0), set(1, Full)), (Recovery, remove(1))] {
+        let mut world = World::with(1, Admin);
+        let before = world.heads();
+        world.say(Device(1), add(2, Full));
+        world.say(Device(1), remove(1));
+        world.say(Device(0), rotate(1));
+        assert!(world.members().contains(&2) && !world.realm().rotation_due);
+        world.say_at(&before, by, op);
+        assert!(!world.members().contains(&2) && world.realm().rotation_due);
+        world.say(Device(0), rotate(2));
+        assert!(!world.realm().rotation_due);
+    }
+}
+
 #[test]
 fn what_a_later_version_says_is_carried_without_effect() {
     let mut world = World::with(1, Admin);

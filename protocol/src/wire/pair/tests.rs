@@ -20,16 +20,33 @@ fn both_ends_derive_the_same_and_every_input_counts() {
     assert!(pair != PairSecret::between(&a, &renamed, &shared).ok(), "the id commits to both keys");
 }
 
+/// Points of small order on curve 25519 (Bernstein, <https://cr.yp.to/ecdh.html>, "validate"), those above the prime among
+/// them. RFC 7748 has the top bit ignored.
+const SMALL_ORDER: [&str; 7] = [
+    "0000000000000000000000000000000000000000000000000000000000000000",
+    "0100000000000000000000000000000000000000000000000000000000000000",
+    "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
+    "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
+    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+];
+
 #[test]
 fn unusable_keys_are_refused() {
     let a = device(1);
     let refused = |their| PairSecret::between(&a, &their, &Secret32::new([7; 32])).err();
     assert_eq!(refused(a.public()), Some(PairError::Ourselves));
     assert_eq!(refused(PublicIdentity { ed: [5; 32], x: a.public().x }), Some(PairError::Ourselves));
-    let mut one = [0; 32];
-    one[0] = 1;
-    for x in [[0; 32], one] {
-        assert_eq!(refused(PublicIdentity { ed: [5; 32], x }), Some(PairError::WeakKey), "a point of small order");
+    let unhex = |text: &str| -> [u8; 32] {
+        std::array::from_fn(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).expect("hexadecimal"))
+    };
+    for point in SMALL_ORDER.map(unhex) {
+        for top in [0, 0x80] {
+            let mut x = point;
+            x[31] |= top;
+            assert_eq!(refused(PublicIdentity { ed: [5; 32], x }), Some(PairError::WeakKey), "{x:02x?}");
+        }
     }
 }
 
