@@ -19,12 +19,33 @@ fn the_contract_parses() {
         ("id", "Id { name: None }"),
         ("id --name laptop", "Id { name: Some(\"laptop\") }"),
         ("ping --wait 30", "Ping { wait: Some(30) }"),
-        ("pair --yes --json", "Pair(Pair { code: None, yes: true, address: None, timeout: None })"),
-        ("pair --timeout 5", "Pair(Pair { code: None, yes: false, address: None, timeout: Some(5) })"),
-        ("pair - ", "Pair(Pair { code: Some(\"-\"), yes: false, address: None, timeout: None })"),
+        (
+            "pair --yes --json",
+            "Pair(Pair { code: None, yes: true, address: None, timeout: None, role: Admin, no_admin: false })",
+        ),
+        (
+            "pair --role reader",
+            "Pair(Pair { code: None, yes: false, address: None, timeout: None, role: Reader, no_admin: false })",
+        ),
+        (
+            "pair --no-admin",
+            "Pair(Pair { code: None, yes: false, address: None, timeout: None, role: Admin, no_admin: true })",
+        ),
+        (
+            "device role phone full --recovery-code -",
+            "Device(Role { device: \"phone\", role: Full, recovery_code: Some(\"-\") })",
+        ),
+        (
+            "pair --timeout 5",
+            "Pair(Pair { code: None, yes: false, address: None, timeout: Some(5), role: Admin, no_admin: false })",
+        ),
+        (
+            "pair - ",
+            "Pair(Pair { code: Some(\"-\"), yes: false, address: None, timeout: None, role: Admin, no_admin: false })",
+        ),
         (
             "pair k7qm --yes --address 10.0.0.1:5",
-            "Pair(Pair { code: Some(\"k7qm\"), yes: true, address: Some(\"10.0.0.1:5\"), timeout: None })",
+            "Pair(Pair { code: Some(\"k7qm\"), yes: true, address: Some(\"10.0.0.1:5\"), timeout: None, role: Admin, no_admin: false })",
         ),
         ("device list", "Device(List)"),
         ("device rename nas store", "Device(Rename { device: \"nas\", name: \"store\" })"),

@@ -91,3 +91,18 @@ fn one_that_may_write_again_is_heard_from_the_beginning() {
     receiver.compares(&reader);
     assert_eq!([0, 1].map(|at| receiver.last(&paths(2)[at])), [rows[0].clone(), rows[1].clone()]);
 }
+
+#[test]
+fn what_a_reader_took_back_is_forgotten() {
+    let (mut receiver, writer, mut reader) = with_reader(5);
+    let claim = vec![reader.sets(&path("d0000/new"), text("by a reader"))];
+    receiver.hears(&mut reader, claim);
+    assert_eq!(refused(&receiver), 1);
+    // It has gone back to what the others have, and announces nothing of the path any more.
+    reader.copies(&writer);
+    receiver.compares(&reader);
+    assert!(receiver.is_asked(&reader), "its index is read once more");
+    receiver.compares(&reader);
+    assert!(receiver.is_in_sync(&reader) && receiver.is_idle());
+    assert!(receiver.store.get(&path("d0000/new")).wants.is_empty());
+}

@@ -180,7 +180,6 @@ impl Daemon {
             started: Instant::now(),
             stop: stop.clone(),
         };
-        node.realm.only_reads = node.only_reads();
         node.start_folders()?;
         let listening = node.net.listening().to_vec();
         tracing::info!(device = %id.short(), folders = node.folders.len(), "running");
@@ -211,6 +210,7 @@ impl Daemon {
 
 impl Node {
     fn start_folders(&mut self) -> Result<()> {
+        self.realm.only_reads = self.only_reads();
         for (folder, warnings) in load_folders(&self.home.folders())? {
             for warning in warnings {
                 tracing::warn!("{warning}");

@@ -45,7 +45,27 @@ impl Engine {
 
     /// What was refused of a device that writes now: forgotten, to be heard again from the beginning of its index.
     pub(super) fn readmit(&self, id: DeviceId, view: View<'_>) -> Option<Effect> {
-        let peer = self.peers.get(&id).filter(|peer| peer.writes)?;
+        self.peers.get(&id).filter(|peer| peer.writes)?;
+        self.forget_claims(id, view).map(Effect::Commit)
+    }
+
+    /// A reader says that it holds something else. What it took back it announces no more, so all that was refused of it is
+    /// forgotten and its index read once more; it is no alarm.
+    pub(super) fn reader_differs(&mut self, id: DeviceId, view: View<'_>) -> Vec<Effect> {
+        let claims = self.forget_claims(id, view);
+        let (Some(peer), Some(claims)) = (self.peers.get_mut(&id), claims) else { return Vec::new() };
+        peer.mismatches += 1;
+        if peer.mismatches > 1 {
+            return Vec::new();
+        }
+        peer.head = None;
+        let (replica, from) = (peer.replica, Sequence(0));
+        vec![Effect::Commit(claims), Effect::IndexGet { peer: id, replica, from }]
+    }
+
+    /// Without what was refused of a device, its index to be read from the beginning; `None` when nothing was.
+    fn forget_claims(&self, id: DeviceId, view: View<'_>) -> Option<Vec<Change>> {
+        let peer = self.peers.get(&id)?;
         let of_it = |want: &Want| is_refused(want) && want.sources == [id];
         let mut changes = Vec::new();
         for (path, row) in all_wanted(view.rows) {
@@ -59,7 +79,7 @@ impl Engine {
         }
         let cursor = Cursor { replica: peer.replica, sequence: Sequence(0) };
         changes.push(Change::Cursor { peer: id, cursor });
-        Some(Effect::Commit(changes))
+        Some(changes)
     }
 
     /// What this device recorded before it heard that it only reads, and the others refuse: it goes to the versions, and what

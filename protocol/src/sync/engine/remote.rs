@@ -139,9 +139,12 @@ impl Engine {
             peer.mismatches = 0;
             return Vec::new();
         }
+        if !peer.writes {
+            return self.reader_differs(id, view);
+        }
         // Where each declines what the other has, each digest counts the other's: they differ, and nobody is wrong.
         let is_crossed = |path| view.rows.get(path).declined_from(&id).next().is_some();
-        if ours.is_doubtful || ours.is_partial || !peer.writes || peer.declined.keys().any(is_crossed) {
+        if ours.is_doubtful || ours.is_partial || peer.declined.keys().any(is_crossed) {
             return Vec::new();
         }
         peer.mismatches += 1;
