@@ -56,6 +56,10 @@ impl Pairing {
                 secret: done.secret,
                 addresses: done.addresses,
             },
+            // What became of a stream is not yet what that means to people.
+            Err(error) if error.is::<std::io::Error>() => {
+                PairingEvent::Failed { invite, words: format!("the connection broke off: {error:#}") }
+            }
             Err(error) => PairingEvent::Failed { invite, words: format!("{error:#}") },
         };
         let paired = matches!(outcome, PairingEvent::Paired { .. });
