@@ -109,6 +109,8 @@ impl Node {
         if let Some(epoch) = epoch.filter(|_| !agreed) {
             self.agree_on(id, epoch)?;
             self.refresh_secrets(&id).await;
+            // What the other heard before it had the secret told it nothing: a relay brings only equal secrets together.
+            self.tell_heads(&id);
         }
         Ok(())
     }
