@@ -2,16 +2,7 @@
 
 use crate::apart::meet;
 use std::fs;
-use tests::harness::{Device, FOLDER, World, assert_same, join, settle, share, until};
-
-/// Pairs two devices; who types the code is taken in under a role.
-fn pair_as(shows: &Device, types: &Device, role: &[&str]) {
-    let mut showing = shows.spawn(&[&["pair", "--json", "--yes"], role].concat());
-    let code = showing.json().expect("a code")["code"].as_str().expect("text").to_owned();
-    types.ok(&["pair", &code, "--yes", "--address", &shows.address()]);
-    assert_eq!(showing.finish().0, 0, "both ends agree");
-    meet(shows, types);
-}
+use tests::harness::{Device, FOLDER, World, assert_same, join, pair, pair_as, settle, share, until};
 
 fn role_of(device: &Device, peer: &Device) -> String {
     let devices = device.json(&["device", "list"])["devices"].clone();
@@ -26,8 +17,10 @@ fn differences(device: &Device) -> u64 {
 /// A founder, a device with all rights, and one with `role`, each connected to the others and in the folder.
 fn three(world: &World, role: &[&str]) -> [Device; 3] {
     let [a, b, c] = ["a", "b", "c"].map(|name| world.device(name));
-    pair_as(&a, &b, &[]);
+    pair(&a, &b);
     pair_as(&a, &c, role);
+    meet(&a, &b);
+    meet(&a, &c);
     a.put("f", "of a");
     a.put("d/g", "of a");
     a.put("h", "of a");

@@ -24,27 +24,37 @@ pub fn first_failing(
     threads: usize,
     scenario: impl Fn(u64) -> Scenario + Sync,
 ) -> Option<Caught> {
+    let fails = |seed: u64| {
+        // A mutant may also break an assertion in the middle of a drop: that is noticing it.
+        match catch_unwind(AssertUnwindSafe(|| run(&scenario(seed), demand, false).0)) {
+            Ok(outcome) => outcome.err(),
+            Err(_) => Some(Violation { property: "no panic", words: "an assertion failed".to_owned() }),
+        }
+    };
+    lowest(seeds, threads, fails).map(|(seed, violation)| Caught { seed, violation })
+}
+
+/// The lowest seed that fails, and how: the same for any number of threads.
+pub fn lowest(
+    seeds: Range<u64>,
+    threads: usize,
+    fails: impl Fn(u64) -> Option<Violation> + Sync,
+) -> Option<(u64, Violation)> {
     let next = AtomicU64::new(seeds.start);
-    let found = Mutex::new(None::<Caught>);
+    let found = Mutex::new(None::<(u64, Violation)>);
     let lock = || found.lock().expect("no thread panics holding it");
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end || lock().as_ref().is_some_and(|found| found.seed < seed) {
+                    if seed >= seeds.end || lock().as_ref().is_some_and(|(found, _)| *found < seed) {
                         return;
                     }
-                    // A mutant may also break an assertion in the middle of a drop: that is noticing it.
-                    let outcome = catch_unwind(AssertUnwindSafe(|| run(&scenario(seed), demand, false).0));
-                    let violation = match outcome {
-                        Ok(Ok(_)) => continue,
-                        Ok(Err(violation)) => violation,
-                        Err(_) => Violation { property: "no panic", words: "an assertion failed".to_owned() },
-                    };
+                    let Some(violation) = fails(seed) else { continue };
                     let mut found = lock();
-                    if found.as_ref().is_none_or(|found| seed < found.seed) {
-                        *found = Some(Caught { seed, violation });
+                    if found.as_ref().is_none_or(|(before, _)| seed < *before) {
+                        *found = Some((seed, violation));
                     }
                 }
             });

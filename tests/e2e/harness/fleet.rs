@@ -10,7 +10,15 @@ pub const FOLDER: &str = "main";
 /// # Panics
 /// When they are not paired then.
 pub fn pair(shows: &Device, types: &Device) {
-    let mut showing = shows.spawn(&["--json", "pair", "--yes", "--timeout", "60"]);
+    pair_as(shows, types, &[]);
+}
+
+/// The same; `options` of the showing side say what the other device may do.
+///
+/// # Panics
+/// When they are not paired then.
+pub fn pair_as(shows: &Device, types: &Device, options: &[&str]) {
+    let mut showing = shows.spawn(&[&["--json", "pair", "--yes", "--timeout", "60"], options].concat());
     let first = showing.json().expect("the code comes first");
     let code = first["code"].as_str().expect("the first line holds the code").to_owned();
     types.ok(&["pair", &code, "--yes", "--address", &shows.address()]);

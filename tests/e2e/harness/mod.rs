@@ -14,7 +14,7 @@ mod tree;
 mod verdict;
 
 pub use device::{Device, World};
-pub use fleet::{FOLDER, assert_same, join, mesh, pair, pair_of, settle, share};
+pub use fleet::{FOLDER, assert_same, join, mesh, pair, pair_as, pair_of, settle, share};
 pub use hold::{Hold, Rename};
 pub use mount::Mount;
 pub use programs::Programs;

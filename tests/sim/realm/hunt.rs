@@ -4,9 +4,8 @@ use super::flaw::Flaw;
 use super::oracle::run;
 use super::story::{Step, Story};
 use crate::sim::check::Violation;
+use crate::sim::hunt::lowest;
 use std::ops::Range;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Runs that shrinking may cost.
 const TRIES_MAX: u32 = 3000;
@@ -14,27 +13,7 @@ const TRIES_MAX: u32 = 3000;
 /// The lowest seed that does not hold, and how: the same for any number of threads.
 #[must_use]
 pub fn first_failing(seeds: Range<u64>, threads: usize, flaw: Option<Flaw>) -> Option<(u64, Violation)> {
-    let next = AtomicU64::new(seeds.start);
-    let found = Mutex::new(None::<(u64, Violation)>);
-    let lock = || found.lock().expect("no thread panics holding it");
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end || lock().as_ref().is_some_and(|(found, _)| *found < seed) {
-                        return;
-                    }
-                    let Err(violation) = run(&Story::draw(seed, flaw), false).0 else { continue };
-                    let mut found = lock();
-                    if found.as_ref().is_none_or(|(before, _)| seed < *before) {
-                        *found = Some((seed, violation));
-                    }
-                }
-            });
-        }
-    });
-    found.into_inner().expect("no thread panics holding it")
+    lowest(seeds, threads, |seed| run(&Story::draw(seed, flaw), false).0.err())
 }
 
 /// Drops steps in halves, then one by one, as long as the same property fails.
