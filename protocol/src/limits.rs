@@ -129,6 +129,8 @@ pub const MEMBERS_MAX: usize = PEERS_MAX;
 pub const LINK_PARENTS_MAX: usize = 8;
 /// Body of one link, also of those that a later version defines, in bytes.
 pub const LINK_BODY_LEN_MAX: usize = 512;
+/// Devices of which one SHARE speaks: as many as its body has room for.
+pub const SHARE_DEVICES_MAX: usize = 15;
 /// Longest link of the roster: head, eight parents, body, signer and signature.
 pub const ROSTER_LINK_LEN_MAX: usize = 32 + 4 + 8 + 1 + 32 * LINK_PARENTS_MAX + 1 + 2 + LINK_BODY_LEN_MAX + 32 + 64;
 /// Links of a roster, but for removals of members: some sixty years of one change a week.
@@ -161,4 +163,5 @@ const _: () = assert!(ROSTER_LINKS_MAX >= 8 * SIGNER_LINKS_MAX);
 const _: () = assert!(ROSTER_BYTES_MAX >= 8 * SIGNER_BYTES_MAX);
 const _: () = assert!(SIGNER_LINKS_MAX >= 4 * MEMBERS_MAX && SIGNER_REMOVALS_MAX >= 4 * MEMBERS_MAX);
 const _: () = assert!(LINK_BODY_LEN_MAX >= 4 * 32 + 1 + NAME_LEN_MAX, "GENESIS is the longest body of this version");
+const _: () = assert!(LINK_BODY_LEN_MAX >= 16 + 1 + SHARE_DEVICES_MAX * 33);
 const _: () = assert!(LINKS_PER_MESSAGE_MAX * (ROSTER_LINK_LEN_MAX + 2) < MESSAGE_LEN_MAX);

@@ -221,6 +221,10 @@ pub enum DeviceCommand {
     Remove {
         /// Name, id or a beginning of the id.
         device: String,
+        /// Also take back what it did to the list of your devices: those that it added go, too. Names a device that was removed
+        /// before by its whole id.
+        #[arg(long)]
+        disown: bool,
         /// The recovery code; `-` reads it from standard input, out of the shell's history.
         #[arg(long, value_name = "CODE")]
         recovery_code: Option<String>,
@@ -310,7 +314,7 @@ pub enum FolderCommand {
         /// Which way changes go.
         #[arg(long, value_enum, default_value = "send-receive")]
         mode: Mode,
-        /// Offer it to this device only; may be given several times. Otherwise all paired devices, now and later.
+        /// Sync it with this device only; may be given several times. Otherwise all your devices, now and later.
         #[arg(long, value_name = "DEVICE")]
         with: Vec<String>,
     },
@@ -347,9 +351,31 @@ pub enum FolderCommand {
     Revert(FolderName),
     /// Sync a folder no more; the files stay.
     Remove(FolderName),
+    /// Take devices into a folder. Every device of yours keeps to it.
+    Share {
+        /// Name, id or a beginning of the id.
+        folder: String,
+        /// Devices, by name or id.
+        #[arg(required_unless_present_any = ["all", "only"])]
+        devices: Vec<String>,
+        /// All your devices, also those that you pair later.
+        #[arg(long, conflicts_with = "devices")]
+        all: bool,
+        /// These and no others. With no device: this one alone.
+        #[arg(long, conflicts_with = "all")]
+        only: bool,
+    },
+    /// Take devices out of a folder: they receive and send nothing more of it, and keep what they have.
+    Unshare {
+        /// Name, id or a beginning of the id.
+        folder: String,
+        /// Devices, by name or id.
+        #[arg(required = true)]
+        devices: Vec<String>,
+    },
     /// Change a setting of one folder.
     ///
-    /// Settings: name, mode, devices, links, mass_delete_guard, watch, scan_interval_s, versions_days, versions_max.
+    /// Settings: name, mode, links, mass_delete_guard, watch, scan_interval_s, versions_days, versions_max.
     /// The value `default` takes one back to that of `syncctl config`.
     Set {
         /// Name, id or a beginning of the id.

@@ -23,10 +23,13 @@ fn the_contract_parses() {
         ("device rename nas store", "Device(Rename { device: \"nas\", name: \"store\" })"),
         ("device address nas a:1 b:2", "Device(Address { device: \"nas\", addresses: [\"a:1\", \"b:2\"] })"),
         ("device address nas", "Device(Address { device: \"nas\", addresses: [] })"),
-        ("device remove nas --yes", "Device(Remove { device: \"nas\", recovery_code: None, yes: true })"),
+        (
+            "device remove nas --yes",
+            "Device(Remove { device: \"nas\", disown: false, recovery_code: None, yes: true })",
+        ),
         (
             "device remove nas --recovery-code -",
-            "Device(Remove { device: \"nas\", recovery_code: Some(\"-\"), yes: false })",
+            "Device(Remove { device: \"nas\", disown: false, recovery_code: Some(\"-\"), yes: false })",
         ),
         ("realm show", "Realm(Show)"),
         ("realm leave --yes", "Realm(Leave { yes: true })"),
@@ -48,6 +51,10 @@ fn the_contract_parses() {
         ("folder offers", "Folder(Offers)"),
         ("folder approve n", "Folder(Approve(FolderName { folder: \"n\" }))"),
         ("folder override n", "Folder(Override(FolderName { folder: \"n\" }))"),
+        ("folder share n x y", "Folder(Share { folder: \"n\", devices: [\"x\", \"y\"], all: false, only: false })"),
+        ("folder share n x --only", "Folder(Share { folder: \"n\", devices: [\"x\"], all: false, only: true })"),
+        ("folder share n --all", "Folder(Share { folder: \"n\", devices: [], all: true, only: false })"),
+        ("folder unshare n x", "Folder(Unshare { folder: \"n\", devices: [\"x\"] })"),
         (
             "folder set n mass_delete_guard off",
             "Folder(Set { folder: \"n\", key: \"mass_delete_guard\", value: \"off\" })",

@@ -23,7 +23,7 @@ fn commands_say_what_happened() {
         ("folder join music /nowhere/m", 0, "joined new at /nowhere/m (send-receive), with every paired device\n"),
         ("device rename nas store", 0, "nas: Rename(\"store\")\n"),
         ("device address nas a:1 b:2", 0, "nas: Address([\"a:1\", \"b:2\"])\n"),
-        ("device remove nas --yes", 0, "nas: Remove { recovery_code: None }\n"),
+        ("device remove nas --yes", 0, "nas: Remove { recovery_code: None, disown: false }\n"),
         ("wait photos --timeout 9", 0, "in sync (3 s)\n"),
         ("wait slow --timeout 1", 1, "not in sync after 1 s\n"),
         ("ignore test /nowhere/a.tmp", 0, "x.tmp is ignored: a line matches (.syncignore:3: *.tmp)\n"),

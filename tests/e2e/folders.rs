@@ -1,6 +1,6 @@
 //! Folders are added, offered, joined, previewed, paused and removed; places that cannot be a folder are refused.
 
-use tests::harness::{FOLDER, World, assert_same, join, mesh, pair, pair_of, settle, share, until};
+use tests::harness::{FOLDER, World, assert_same, join, pair, pair_of, settle, share, until};
 
 #[test]
 fn an_added_folder_is_offered_and_joined() {
@@ -130,42 +130,6 @@ fn unknown_folders_and_settings_are_refused_in_words() {
     assert!(said.contains("from 10 to"), "{said}");
     let said = a.fails(1, &["folder", "add", a.root(), "--name", "x", "--with", "nobody"]);
     assert!(said.contains("nobody") || said.contains("is folder main"), "{said}");
-}
-
-#[test]
-fn a_folder_is_offered_only_to_the_devices_it_was_given_to() {
-    let world = World::new();
-    let (a, b, c) = (world.device("a"), world.device("b"), world.device("c"));
-    mesh(&[&a, &b, &c]);
-    a.put("f", "for b alone");
-    a.ok(&["folder", "add", a.root(), "--name", FOLDER, "--with", "b"]);
-    join(&b);
-    settle(&[&a, &b]);
-    assert_same(&[&a, &b], 0);
-    until("c is connected", || c.is_connected_to(&a).then_some(()));
-    // b shares what it joined with everybody unless told otherwise, so c may hear of it from b, never from a.
-    let offers = c.json(&["folder", "offers"])["offers"].clone();
-    let by: Vec<_> = offers.as_array().into_iter().flatten().flat_map(|offer| offer["devices"].as_array()).collect();
-    assert!(!format!("{by:?}").contains("\"a\""), "{offers}");
-    let words = a.fails(1, &["folder", "set", FOLDER, "devices", "b, nobody"]);
-    assert!(words.contains("nobody"), "{words}");
-    let id = c.json(&["id"])["id"].as_str().expect("an id").to_owned();
-    let named = |value: &str| {
-        let setting = a.json(&["folder", "set", FOLDER, "devices", value]);
-        let mut names: Vec<String> = setting["value"].as_str().expect("text").split(',').map(str::to_owned).collect();
-        names.sort();
-        names
-    };
-    assert_eq!(
-        (named("b"), named(&format!("b, {id}")), named("b")),
-        (vec!["b".to_owned()], vec!["b".to_owned(), "c".to_owned()], vec!["b".to_owned()])
-    );
-    assert_eq!(named("all"), ["all"]);
-    until("a offers it to c", || {
-        let offers = c.json(&["folder", "offers"])["offers"].clone();
-        let devices = offers[0]["devices"].as_array()?;
-        devices.iter().any(|device| device["name"] == "a").then_some(())
-    });
 }
 
 #[test]

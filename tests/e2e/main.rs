@@ -20,6 +20,7 @@ mod pairing;
 mod realm;
 mod roles;
 mod scenarios;
+mod sharing;
 mod strangers;
 mod sync;
 mod trouble;

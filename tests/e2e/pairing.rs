@@ -104,7 +104,8 @@ fn a_relay_brings_together_two_devices_that_cannot_reach_each_other() {
         device.ok(&["config", "set", "relays", &link]);
     }
     let (code, finish) = show(&a, "60");
-    b.ok(&["pair", &code, "--yes"]);
+    let said = b.ok(&["pair", &code, "--yes"]);
+    assert!(said.contains("(through a relay)"), "{said}");
     assert_eq!(finish().0, 0);
     a.put("d/f", "through a relay");
     b.put("g", "and back");

@@ -129,6 +129,43 @@ fn a_device_removed_while_it_is_away_is_shut_out_everywhere() {
 }
 
 #[test]
+fn a_disowned_device_takes_those_with_it_that_it_added() {
+    let world = World::new();
+    let [a, b, c] = met(&world);
+    let [d] = near(&world, ["d"]);
+    pair(&a, &d);
+    meet(&d, &b);
+    let said = a.ok(&["device", "remove", "b", "--disown", "--yes"]);
+    assert!(said.contains("c, added by it, went with it"), "{said}");
+    let apart = [(&a, &b), (&a, &c), (&d, &b), (&d, &c)];
+    until("both are cut off", || apart.iter().all(|(one, other)| !one.is_connected_to(other)).then_some(()));
+    for device in [&a, &d] {
+        until("the others go on", || (listed(device).len() == 2).then_some(()));
+    }
+    a.put("f", "of those that are left");
+    share(&[&a, &d]);
+    settle(&[&a, &d]);
+    assert_same(&[&a, &d], 0);
+    assert_eq!(c.json(&["folder", "offers"])["offers"].as_array().map(Vec::len), Some(0));
+}
+
+#[test]
+fn what_a_removed_device_did_can_be_taken_back_later() {
+    let world = World::new();
+    let [a, b, c] = met(&world);
+    let id = b.json(&["id"])["id"].as_str().expect("an id").to_owned();
+    let said = a.ok(&["device", "remove", "b", "--yes"]);
+    assert!(said.contains("it had added c") && said.contains("--disown"), "{said}");
+    assert!(a.is_connected_to(&c));
+    let words = a.fails(1, &["device", "remove", &id, "--yes"]);
+    assert!(words.contains("no paired device"), "{words}");
+    let said = a.ok(&["device", "remove", &id, "--disown", "--yes"]);
+    assert!(said.contains("c, added by it, went with it"), "{said}");
+    until("it is cut off", || (!a.is_connected_to(&c)).then_some(()));
+    assert_eq!(listed(&a).len(), 1);
+}
+
+#[test]
 fn a_removed_device_comes_back_as_a_new_one() {
     let world = World::new();
     let [a, b] = near(&world, ["a", "b"]);

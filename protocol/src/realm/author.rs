@@ -2,12 +2,13 @@
 //! is told why in words that say what to do instead. Nothing is taken in here; the caller stores the link first.
 
 use super::judge::Judgement;
-use super::link::{Commit, DeviceName, Generation, Genesis, Link, Op, Role, Signer, Unsigned};
+use super::link::{Commit, DeviceName, Generation, Genesis, Link, Op, Role, Signer, Unsigned, Whom};
 use super::past::Past;
 use super::recovery::RecoveryCode;
 use super::roster::{Refused, Roster};
-use crate::limits::{LINK_PARENTS_MAX, MEMBERS_MAX};
-use crate::model::{DeviceId, LinkHash};
+use super::sharing::Sharing;
+use crate::limits::{LINK_PARENTS_MAX, MEMBERS_MAX, SHARE_DEVICES_MAX};
+use crate::model::{DeviceId, FolderId, LinkHash};
 use crate::wire::identity::{Identity, PublicIdentity};
 use crate::wire::kdf::UnixSeconds;
 use std::cmp::Reverse;
@@ -45,6 +46,12 @@ pub enum Denied {
     /// The name or role is what it was.
     #[error("that device has this name or role already")]
     Unchanged,
+    /// The author only reads.
+    #[error("this device only reads: who is in a folder is said on a device that writes")]
+    Reads,
+    /// The author is not in the folder itself.
+    #[error("this device is not in that folder: only a device that is says who else is")]
+    NotInFolder,
     /// No place for another.
     #[error("a realm has at most {MEMBERS_MAX} devices: remove one first")]
     TooManyDevices,
@@ -233,6 +240,39 @@ impl Roster {
             _ => false,
         };
         if is_same { Err(Denied::Unchanged) } else { desk.link(Op::Name { device, name }, &[before], time) }
+    }
+
+    /// Says who is in a folder; whoever is not named stays as it was. The author may name itself, also to go out. More than
+    /// one link can be needed: each is made at a roster that has those before it.
+    ///
+    /// # Errors
+    /// When the author may not, or all of it holds already.
+    ///
+    /// # Panics
+    /// Unless `who` names 1 to `SHARE_DEVICES_MAX`, ascending, none twice.
+    pub fn share(
+        &self,
+        author: Author<'_>,
+        folder: FolderId,
+        who: &[(Whom, bool)],
+        time: UnixSeconds,
+    ) -> Result<Link, Denied> {
+        assert!((1..=SHARE_DEVICES_MAX).contains(&who.len()) && who.is_sorted_by(|one, next| one.0 < next.0));
+        let desk = Desk::of(self, author);
+        let sharing = Sharing::of(&desk.judgement);
+        if let Signer::Device(device) = desk.author.signer() {
+            match desk.judgement.role(&device) {
+                None => return Err(Denied::NotMember),
+                Some(Role::Reader) => return Err(Denied::Reads),
+                Some(_) if !sharing.has(&folder, &device) => return Err(Denied::NotInFolder),
+                Some(_) => {}
+            }
+        }
+        if sharing.agrees(&folder, who) {
+            return Err(Denied::Unchanged);
+        }
+        let before = sharing.before(&folder, who);
+        desk.link(Op::Share { folder, who: who.to_vec() }, &before, time)
     }
 
     /// Begins an epoch.

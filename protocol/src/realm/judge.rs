@@ -7,6 +7,7 @@
 use super::link::{Generation, Link, Op, Role, Signer};
 use super::past::Past;
 use super::roster::{Roster, Stored};
+use super::sharing::Sharing;
 use crate::limits::MEMBERS_MAX;
 use crate::model::{DeviceId, LinkHash};
 use std::cmp::Reverse;
@@ -133,9 +134,13 @@ impl<'a> Judgement<'a> {
             return true;
         };
         let is_own_name = matches!(self.op(number), Op::Name { device: named, .. } if *named == device);
-        let is_demoted =
-            || self.sets(&device).iter().any(|(set, role)| *role != Role::Admin && self.is_beside(*set, number));
+        let is_demoted = || self.is_set_beside(&device, number, |role| role != Role::Admin);
         self.stands(number) && (is_own_name || self.was_admin(&device, number) && !is_demoted())
+    }
+
+    /// Whether a SET beside a link gives a device such a role.
+    pub(super) fn is_set_beside(&self, device: &DeviceId, number: usize, is_such: impl Fn(Role) -> bool) -> bool {
+        self.sets(device).iter().any(|(set, role)| is_such(*role) && self.is_beside(*set, number))
     }
 
     /// Whether a link's signer is a device of the realm that was there before it, and whoever removed that device knew
@@ -154,7 +159,12 @@ impl<'a> Judgement<'a> {
 
     /// Whether a device was an admin where it signed a link.
     pub(super) fn was_admin(&self, device: &DeviceId, number: usize) -> bool {
-        self.role_where(device, Some(&self.links[number].past)) == Some(Role::Admin)
+        self.role_at(device, number) == Some(Role::Admin)
+    }
+
+    /// What a device was where it signed a link.
+    pub(super) fn role_at(&self, device: &DeviceId, number: usize) -> Option<Role> {
+        self.role_where(device, Some(&self.links[number].past))
     }
 
     /// Whoever has a say about the device is settled before it, so there will be no more.
@@ -282,6 +292,7 @@ impl<'a> Judgement<'a> {
             Op::Set { device, .. } => self.last_set(device) == Some(number),
             Op::Name { device, .. } => self.last_name(device) == Some(number),
             Op::Genesis(_) | Op::Rotate { .. } => self.epochs().last() == Some(&number),
+            Op::Share { folder, who } => Sharing::of(self).agrees(folder, who),
             Op::Unknown(_) => false,
         }
     }

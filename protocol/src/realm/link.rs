@@ -2,8 +2,8 @@
 //! were received and never encoded again.
 //! Invariant: whatever [`Link::parse`] returns is within every bound of `limits` that concerns a single link.
 
-use crate::limits::{LINK_BODY_LEN_MAX, LINK_PARENTS_MAX, NAME_LEN_MAX, ROSTER_LINK_LEN_MAX};
-use crate::model::{DeviceId, LinkHash, RealmId};
+use crate::limits::{LINK_BODY_LEN_MAX, LINK_PARENTS_MAX, NAME_LEN_MAX, ROSTER_LINK_LEN_MAX, SHARE_DEVICES_MAX};
+use crate::model::{DeviceId, FolderId, LinkHash, RealmId};
 use crate::wire::identity::PublicIdentity;
 use crate::wire::kdf::{Secret32, UnixSeconds, kdf};
 use ed25519_dalek::{Signature, VerifyingKey};
@@ -13,7 +13,8 @@ use std::fmt;
 const DOMAIN: &[u8] = b"syncd v1 roster\0";
 /// Length of a signature, the last part of a link.
 const SIGNATURE_LEN: usize = 64;
-/// Stands for the realm in its own first link, and for the recovery key where a device would sign.
+/// Stands for the realm in its own first link, for the recovery key where a device would sign, and for everyone in a
+/// SHARE.
 const ZEROS: [u8; 32] = [0; 32];
 
 /// Bytes that are no link of the roster.
@@ -136,6 +137,24 @@ impl Signer {
     }
 }
 
+/// Of whom a SHARE speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Whom {
+    /// Every device that the link does not name, also those that are added later.
+    Everyone,
+    /// One device.
+    Device(DeviceId),
+}
+
+impl Whom {
+    const fn bytes(&self) -> &[u8; 32] {
+        match self {
+            Self::Everyone => &ZEROS,
+            Self::Device(id) => id.as_bytes(),
+        }
+    }
+}
+
 /// Body of the first link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Genesis {
@@ -189,6 +208,13 @@ pub enum Op {
         /// The new epoch's secret.
         commit: Commit,
     },
+    /// 6: says who is in a folder. Before any, everyone is.
+    Share {
+        /// Which.
+        folder: FolderId,
+        /// 1 to `SHARE_DEVICES_MAX`, ascending: whether they are in it.
+        who: Vec<(Whom, bool)>,
+    },
     /// A later version's change: kept and passed on, without effect.
     Unknown(u8),
 }
@@ -217,6 +243,11 @@ impl Op {
             Self::Set { device, role } => (3, [&device.0[..], &role.bytes()].concat()),
             Self::Name { device, name } => (4, [&device.0[..], &named(name)].concat()),
             Self::Rotate { commit } => (5, commit.0.to_vec()),
+            Self::Share { folder, who } => {
+                let len = u8::try_from(who.len()).expect("a link speaks of at most 15 devices");
+                let said = who.iter().flat_map(|(whom, is_in)| [&whom.bytes()[..], &[u8::from(*is_in)]].concat());
+                (6, folder.0.into_iter().chain([len]).chain(said).collect())
+            }
             Self::Unknown(number) => (*number, Vec::new()),
         }
     }
@@ -235,6 +266,7 @@ impl Op {
             3 => Self::Set { device: DeviceId(rest.array()?), role: Role::from_bytes(rest.array()?)? },
             4 => Self::Name { device: DeviceId(rest.array()?), name: rest.name()? },
             5 => Self::Rotate { commit: Commit(rest.array()?) },
+            6 => Self::Share { folder: FolderId(rest.array()?), who: rest.who()? },
             _ => return Some(Self::Unknown(number)),
         };
         rest.0.is_empty().then_some(op)
@@ -263,6 +295,23 @@ impl Reader<'_> {
 
     fn identity(&mut self) -> Option<PublicIdentity> {
         Some(PublicIdentity { ed: self.array()?, x: self.array()? })
+    }
+
+    fn who(&mut self) -> Option<Vec<(Whom, bool)>> {
+        let len = Some(usize::from(self.byte()?)).filter(|len| (1..=SHARE_DEVICES_MAX).contains(len))?;
+        let who = (0..len).map(|_| self.word()).collect::<Option<Vec<_>>>()?;
+        who.is_sorted_by(|one, next| one.0 < next.0).then_some(who)
+    }
+
+    fn word(&mut self) -> Option<(Whom, bool)> {
+        let whom = match self.array()? {
+            ZEROS => Whom::Everyone,
+            id => Whom::Device(DeviceId(id)),
+        };
+        match self.byte()? {
+            said @ 0..=1 => Some((whom, said == 1)),
+            _ => None,
+        }
     }
 
     fn name(&mut self) -> Option<DeviceName> {

@@ -15,12 +15,14 @@ mod link;
 mod past;
 mod recovery;
 mod roster;
+mod sharing;
 #[cfg(test)]
 mod tests;
 mod view;
 
 pub use author::{Author, Denied, Newcomer};
-pub use link::{Commit, DeviceName, Generation, Genesis, Link, Malformed, NameError, Op, Role, Signer};
+pub use link::{Commit, DeviceName, Generation, Genesis, Link, Malformed, NameError, Op, Role, Signer, Whom};
 pub use recovery::{RecoveryCode, RecoveryError};
 pub use roster::{Inserted, Refused, Roster, RosterHash};
+pub use sharing::Access;
 pub use view::{Epoch, Member, Realm};

@@ -2,7 +2,8 @@
 
 use super::judge::Judgement;
 use super::link::{Commit, DeviceName, Generation, Genesis, Op, Role};
-use crate::model::{DeviceId, LinkHash, RealmId};
+use super::sharing::{Access, Sharing};
+use crate::model::{DeviceId, FolderId, LinkHash, RealmId};
 use crate::wire::identity::PublicIdentity;
 use crate::wire::kdf::UnixSeconds;
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,6 +47,8 @@ pub struct Realm {
     pub epochs: Vec<Epoch>,
     /// A device that is no member may have the current secret: an admin should begin a new epoch.
     pub rotation_due: bool,
+    /// Who is in the folders that the list speaks of; every member is in any other.
+    pub folders: BTreeMap<FolderId, Access>,
 }
 
 impl Realm {
@@ -59,7 +62,15 @@ impl Realm {
             left_out: judgement.left_out().clone(),
             rotation_due: epochs.last().is_some_and(|current| judgement.is_rotation_due(*current)),
             epochs: epochs.into_iter().filter_map(|number| epoch(judgement, number)).collect(),
+            folders: Sharing::of(judgement).view(),
         }
+    }
+
+    /// Whether a member is in a folder.
+    #[must_use]
+    pub fn is_in(&self, device: &DeviceId, folder: &FolderId) -> bool {
+        self.members.contains_key(device)
+            && self.folders.get(folder).is_none_or(|access| access.devices.contains(device))
     }
 
     /// The current epoch.

@@ -23,15 +23,16 @@ pub async fn run(context: &Context, command: DeviceCommand) -> Result {
             let recovery_code = typed_code(recovery_code).await?;
             client.post("devices/role", &DeviceSetRole { device, role: role_in(role), recovery_code }).await?
         }
-        DeviceCommand::Remove { device, recovery_code, yes } => {
+        DeviceCommand::Remove { device, disown, recovery_code, yes } => {
             need_yes(yes, "removing a device")?;
+            let what = if disown { ", and every device that it added," } else { "" };
             let question =
-                format!("Remove {} from all your devices, for good? Files it has stay there.", escape(&device));
+                format!("Remove {}{what} from all your devices, for good? Files there stay there.", escape(&device));
             if !yes && !confirm(&question).await? {
                 return Err(Failure::new("nothing was removed"));
             }
             let recovery_code = typed_code(recovery_code).await?;
-            client.post("devices/remove", &DeviceRemove { device, recovery_code }).await?
+            client.post("devices/remove", &DeviceRemove { device, recovery_code, disown }).await?
         }
     };
     context.done(&done);

@@ -6,8 +6,8 @@ use crate::failure::{Outcome, Result};
 use crate::home;
 use crate::render::{self, count, counts, escape, number, size, table};
 use protocol::wire::control::{
-    Done, FolderAction, FolderAdd, FolderJoin, FolderRef, FolderSet, FolderStatus, Folders, JoinPreview, Offers,
-    PreviewKind, Setting,
+    Done, FolderAction, FolderAdd, FolderJoin, FolderRef, FolderSet, FolderShare, FolderStatus, Folders, JoinPreview,
+    Offers, PreviewKind, Setting,
 };
 
 pub async fn run(context: &Context, command: FolderCommand) -> Result {
@@ -32,12 +32,25 @@ pub async fn run(context: &Context, command: FolderCommand) -> Result {
         FolderCommand::Override(name) => act(context, name.folder, FolderAction::Override).await,
         FolderCommand::Revert(name) => act(context, name.folder, FolderAction::Revert).await,
         FolderCommand::Remove(name) => act(context, name.folder, FolderAction::Remove).await,
+        FolderCommand::Share { folder, devices, all, only } => {
+            let others = (all || only).then_some(all);
+            share(context, &FolderShare { folder, devices, is_in: true, others }).await
+        }
+        FolderCommand::Unshare { folder, devices } => {
+            share(context, &FolderShare { folder, devices, is_in: false, others: None }).await
+        }
         FolderCommand::Set { folder, key, value } => set(context, folder, key, &value).await,
     }
 }
 
 async fn act(context: &Context, folder: String, action: FolderAction) -> Result {
     let done: Done = context.client.post(&format!("folders/{}", action.word()), &FolderRef { folder }).await?;
+    context.done(&done);
+    Ok(Outcome::Yes)
+}
+
+async fn share(context: &Context, share: &FolderShare) -> Result {
+    let done: Done = context.client.post("folders/share", share).await?;
     context.done(&done);
     Ok(Outcome::Yes)
 }

@@ -114,6 +114,10 @@ impl Node {
             Request::FolderAdd { add, reply } => _ = reply.send(Ok(added(add.root, add.mode, !add.with.is_empty()))),
             Request::FolderJoin { join, reply } => _ = reply.send(Ok(added(join.root, join.mode, false))),
             Request::FolderPreview { join, reply } => _ = reply.send(Ok(preview(join.root))),
+            Request::FolderShare { share, reply } => {
+                let words = format!("{} with {:?}: {}, {:?}", share.folder, share.devices, share.is_in, share.others);
+                _ = reply.send(Ok(Done::said(words)));
+            }
             Request::FolderSet { set, reply } => _ = reply.send(Ok(setting(&set.key, &set.value))),
             Request::Offers { reply } => _ = reply.send(Ok(offers())),
             Request::PairShow { reply, .. } => {

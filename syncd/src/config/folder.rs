@@ -3,34 +3,13 @@
 use super::keys::{self, Key, Kind, VersionsMax};
 use super::{SCAN_INTERVAL_S, Settings, VERSIONS_DAYS, document};
 use anyhow::{Result, bail};
-use protocol::limits::PEERS_MAX;
-use protocol::model::{DeviceId, FolderId};
+use protocol::model::FolderId;
 use protocol::wire::control as api;
 use protocol::wire::control::{ControlError, ErrorCode, FolderMode, PathText};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-
-/// Who a folder is offered to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Members {
-    /// Every paired device, now and later.
-    All,
-    /// Only these.
-    Only(BTreeSet<DeviceId>),
-}
-
-impl Members {
-    /// Whether the folder is offered to `device`, which is paired.
-    #[must_use]
-    pub fn contains(&self, device: &DeviceId) -> bool {
-        match self {
-            Self::All => true,
-            Self::Only(devices) => devices.contains(device),
-        }
-    }
-}
 
 /// Which symbolic links are taken from peers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,8 +32,6 @@ pub struct FolderConfig {
     pub root: PathBuf,
     /// Which way changes go.
     pub mode: FolderMode,
-    /// Who it is offered to.
-    pub members: Members,
     /// Whether a person paused it.
     pub paused: bool,
     /// What `.syncd/marker` must hold, so that another disk at the same place is noticed.
@@ -94,7 +71,7 @@ const NO_ID: FolderId = FolderId([0; 16]);
 
 type Own = Key<FolderConfig>;
 
-const KEYS: [Own; 15] = [
+const KEYS: [Own; 14] = [
     Own::new(
         "id",
         Kind::Text,
@@ -171,16 +148,6 @@ const KEYS: [Own; 15] = [
         |f| Some(f.mode.word().to_owned()),
         |f, text| {
             f.mode = FolderMode::from_word(text.trim()).ok_or("must be send-receive, send-only or receive-only")?;
-            Ok(())
-        },
-    ),
-    Own::new(
-        "devices",
-        Kind::List,
-        "all, or the names of those it is offered to",
-        |f| Some(members_text(&f.members)),
-        |f, text| {
-            f.members = parse_members(text)?;
             Ok(())
         },
     ),
@@ -266,7 +233,7 @@ const OVERRIDES: [&str; 6] =
     ["links", "mass_delete_guard", "watch", "scan_interval_s", "versions_days", "versions_max"];
 
 impl FolderConfig {
-    /// A folder with default settings, offered to every paired device.
+    /// A folder with default settings.
     #[must_use]
     pub fn new(id: FolderId, name: &str, root: &Path, marker: [u8; 16]) -> Self {
         Self {
@@ -274,7 +241,6 @@ impl FolderConfig {
             name: name.to_owned(),
             root: root.to_owned(),
             mode: FolderMode::SendReceive,
-            members: Members::All,
             paused: false,
             marker,
             known_root: None,
@@ -322,7 +288,7 @@ impl FolderConfig {
         document::write(path, &document)
     }
 
-    /// Changes one setting, here and in the file. `devices` takes ids: names are the caller's to resolve.
+    /// Changes one setting, here and in the file.
     ///
     /// # Errors
     /// There is no such key, the value makes no sense (`BadRequest`), or the file cannot be written (`Io`). Nothing
@@ -396,24 +362,4 @@ fn root_from_hex(text: &str) -> Result<PathBuf, String> {
     let bytes: Result<Vec<u8>, _> =
         (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16)).collect();
     Ok(PathBuf::from(OsString::from_vec(bytes.map_err(|_| wrong)?)))
-}
-
-fn members_text(members: &Members) -> String {
-    match members {
-        Members::All => "all".to_owned(),
-        Members::Only(devices) => devices.iter().map(DeviceId::to_string).collect::<Vec<_>>().join(","),
-    }
-}
-
-fn parse_members(text: &str) -> Result<Members, String> {
-    if matches!(text.trim(), "all" | "default") {
-        return Ok(Members::All);
-    }
-    let devices = keys::list(text)
-        .map(|id| id.parse().map_err(|_| format!("must be all or ids of devices; {id} is neither")))
-        .collect::<Result<BTreeSet<DeviceId>, String>>()?;
-    if devices.len() > PEERS_MAX {
-        return Err(format!("must be at most {PEERS_MAX} devices"));
-    }
-    Ok(Members::Only(devices))
 }

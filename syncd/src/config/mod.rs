@@ -7,7 +7,7 @@ mod keys;
 #[cfg(test)]
 mod tests;
 
-pub use folder::{Effective, FolderConfig, Links, Members};
+pub use folder::{Effective, FolderConfig, Links};
 pub use keys::VersionsMax;
 
 use anyhow::{Context, Result};

@@ -106,6 +106,13 @@ pub enum Request {
         /// The answer.
         reply: Reply<api::Done>,
     },
+    /// Say which devices are in a folder.
+    FolderShare {
+        /// Which folder, and who.
+        share: api::FolderShare,
+        /// The answer.
+        reply: Reply<api::Done>,
+    },
     /// Change a setting of a folder.
     FolderSet {
         /// Which setting and its value.

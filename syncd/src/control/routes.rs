@@ -112,6 +112,7 @@ fn folders() -> Router<Shared> {
         .route("/folders/add", post(folder_add))
         .route("/folders/join", post(folder_join))
         .route("/folders/preview", post(folder_preview))
+        .route("/folders/share", post(folder_share))
         .route("/folders/set", post(folder_set));
     FolderAction::ALL.into_iter().fold(router, |router, action| {
         let handler = post(move |State(s): State<Shared>, Body(r): Body<api::FolderRef>| async move {
@@ -176,7 +177,7 @@ async fn leave_realm(State(s): State<Shared>) -> Answer<api::Done> {
 }
 
 async fn device_remove(State(s): State<Shared>, Body(r): Body<api::DeviceRemove>) -> Answer<api::Done> {
-    let action = DeviceAction::Remove { recovery_code: r.recovery_code };
+    let action = DeviceAction::Remove { recovery_code: r.recovery_code, disown: r.disown };
     ask(&s, |reply| Request::Device { device: r.device, action, reply }).await
 }
 
@@ -209,6 +210,10 @@ async fn folder_join(State(s): State<Shared>, Body(join): Body<api::FolderJoin>)
 
 async fn folder_preview(State(s): State<Shared>, Body(join): Body<api::FolderJoin>) -> Answer<api::JoinPreview> {
     ask(&s, |reply| Request::FolderPreview { join, reply }).await
+}
+
+async fn folder_share(State(s): State<Shared>, Body(share): Body<api::FolderShare>) -> Answer<api::Done> {
+    ask(&s, |reply| Request::FolderShare { share, reply }).await
 }
 
 async fn folder_set(State(s): State<Shared>, Body(set): Body<api::FolderSet>) -> Answer<api::Setting> {

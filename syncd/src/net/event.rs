@@ -78,6 +78,8 @@ pub enum PairingEvent {
         id: DeviceId,
         /// The same on both screens, or somebody is in between.
         check_number: CheckNumber,
+        /// The way it came.
+        via: Via,
         /// The person's answer; dropping it declines.
         decide: oneshot::Sender<bool>,
     },

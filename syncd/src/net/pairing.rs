@@ -89,6 +89,7 @@ impl Pairing {
             name: self.greeted.hello.name.clone(),
             id: self.greeted.remote.id(),
             check_number: self.greeted.check_number,
+            via: self.greeted.via,
             decide,
         };
         self.events.send(NetEvent::Pairing(reached)).await.context("the daemon stops")?;

@@ -4,7 +4,7 @@ use super::Node;
 use super::renewal::HomeProblem;
 use super::requests::answer;
 use super::roots::Stopped;
-use crate::config::{FolderConfig, Links, Members};
+use crate::config::{FolderConfig, Links};
 use crate::control::Reply;
 use crate::disk::fs::{Fs, RealFs};
 use crate::disk::marker::Marker;
@@ -12,12 +12,13 @@ use crate::folder::{Folder, Input, Retention, Setup, open_root};
 use crate::store::{OpenError, Store};
 use crate::transfer::{Compression, Notice};
 use anyhow::Result;
-use protocol::model::{DeviceId, FolderId, ReplicaId, RunId};
+use protocol::model::{FolderId, ReplicaId, RunId};
 use protocol::sync::Rows;
 use protocol::sync::engine::{Config as EngineConfig, Event as EngineEvent, FolderMode};
 use protocol::sync::reconcile::Rules;
 use protocol::wire::control as api;
 use protocol::wire::control::{ControlError, ErrorCode};
+use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -80,6 +81,12 @@ impl Node {
     }
 
     fn run_folder(&mut self, config: &FolderConfig) -> Result<Running> {
+        if !self.is_in(&config.id) {
+            anyhow::bail!(
+                "another device of yours took this one out of the folder: the files stay and are synced no more; \
+                 `syncctl folder share` there takes it in again, `syncctl folder remove` here forgets it"
+            );
+        }
         let effective = config.effective(self.config.settings());
         let fs = open_root(&config.root)?;
         let store = self.open_store(config)?;
@@ -134,27 +141,37 @@ impl Node {
     }
 
     /// Starts to sync a directory, as a new folder.
-    pub(super) fn add_folder(&mut self, add: &api::FolderAdd) -> Result<FolderId, ControlError> {
+    pub(super) async fn add_folder(&mut self, add: &api::FolderAdd) -> Result<FolderId, ControlError> {
         self.may_share()?;
         let root = self.new_root(&add.root)?;
         let name = add.name.clone().unwrap_or_else(|| {
             root.file_name().map_or_else(|| "folder".to_string(), |name| name.to_string_lossy().into_owned())
         });
-        let mut members = std::collections::BTreeSet::new();
-        for device in &add.with {
-            members.insert(self.find_device(device)?);
-        }
+        let with = add.with.iter().map(|device| self.find_device(device)).collect::<Result<BTreeSet<_>, _>>()?;
+        self.is_free(&name)?;
         let mut id = [0; 16];
         getrandom::fill(&mut id).map_err(|_| ControlError::internal("no randomness for a folder id"))?;
-        let members = if members.is_empty() { Members::All } else { Members::Only(members) };
-        self.make_folder(FolderId(id), &name, &root, add.mode, members)
+        let id = FolderId(id);
+        // Before anybody hears of the folder.
+        if !with.is_empty() && self.say_who(id, &with, true, Some(false))? {
+            self.realm_changed().await;
+        }
+        self.make_folder(id, &name, &root, add.mode)
+    }
+
+    fn is_free(&self, name: &str) -> Result<(), ControlError> {
+        if self.folders.values().any(|slot| slot.config.name == name) {
+            return Err(ControlError::new(ErrorCode::Exists, format!("there is already a folder called {name}"))
+                .hint("give it another name with --name"));
+        }
+        Ok(())
     }
 
     /// Takes an offer.
     pub(super) fn join_folder(&mut self, join: &api::FolderJoin) -> Result<FolderId, ControlError> {
         let offer = self.find_offer(&join.folder)?;
         let root = self.new_root(&join.root)?;
-        self.make_folder(offer.0, &offer.1, &root, join.mode, Members::All)
+        self.make_folder(offer.0, &offer.1, &root, join.mode)
     }
 
     fn make_folder(
@@ -163,16 +180,12 @@ impl Node {
         name: &str,
         root: &Path,
         mode: api::FolderMode,
-        members: Members,
     ) -> Result<FolderId, ControlError> {
-        if self.folders.values().any(|slot| slot.config.name == name) {
-            return Err(ControlError::new(ErrorCode::Exists, format!("there is already a folder called {name}"))
-                .hint("give it another name with --name"));
-        }
+        self.is_free(name)?;
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce).map_err(|_| ControlError::internal("no randomness for a marker"))?;
         let mut config = FolderConfig::new(id, name, root, nonce);
-        (config.mode, config.members) = (mode, members);
+        config.mode = mode;
         let fs = open_root(root).map_err(|error| refused(&error))?;
         Marker { folder: id, nonce }.create(&*fs).map_err(|error| match error.kind() {
             std::io::ErrorKind::AlreadyExists => {
@@ -361,38 +374,13 @@ impl Node {
         let id = self.find_folder(&set.folder)?;
         let path = self.home.folder(&id);
         let settings = self.config.settings().clone();
-        let is_devices = set.key == "devices";
-        let value = if is_devices { self.device_ids(&set.value)? } else { set.value.clone() };
         let slot = self.folders.get_mut(&id).expect("just found");
-        let mut setting = slot.config.set(&path, &set.key, &value, &settings)?;
-        if let (true, Members::Only(devices)) = (is_devices, &slot.config.members) {
-            let names: Vec<String> = devices.iter().map(|device| named(&self.pairings, device)).collect();
-            setting.value = names.join(",");
-        }
+        let setting = slot.config.set(&path, &set.key, &set.value, &settings)?;
         if !matches!(slot.state, State::Paused) {
             self.restart_folder(id);
         }
         Ok(setting)
     }
-
-    /// `folder set NAME devices` as the file has it: names become ids. An id counts also when it is not paired yet.
-    fn device_ids(&self, value: &str) -> Result<String, ControlError> {
-        if matches!(value.trim(), "all" | "default") {
-            return Ok(value.to_owned());
-        }
-        let id = |word: &str| match word.parse::<DeviceId>() {
-            Ok(id) => Ok(id.to_string()),
-            Err(_) => self.find_device(word).map(|id| id.to_string()),
-        };
-        let words = value.split(',').map(str::trim).filter(|word| !word.is_empty());
-        Ok(words.map(id).collect::<Result<Vec<_>, _>>()?.join(","))
-    }
-}
-
-/// A device as `folder set NAME devices` takes it: its name, or its id where there is none that says the same.
-fn named(pairings: &crate::keys::Pairings, id: &DeviceId) -> String {
-    let clear = |pairing: &&crate::keys::Pairing| !pairing.name.contains(',') && pairing.name.trim() == pairing.name;
-    pairings.get(id).filter(clear).map_or_else(|| id.to_string(), |pairing| pairing.name.clone())
 }
 
 /// The folder as the transfer sees it; what it says comes back as inputs.

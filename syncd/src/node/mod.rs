@@ -16,6 +16,7 @@ mod requests;
 mod roles;
 mod roots;
 mod sessions;
+mod sharing;
 mod status;
 mod wait;
 

@@ -4,7 +4,7 @@ use super::Node;
 use super::roles::role_of;
 use crate::control::NewEvent;
 use crate::keys::Pairing;
-use crate::net::{InviteId, PairingEvent as NetPairing, Via};
+use crate::net::{InviteId, PairingEvent as NetPairing};
 use protocol::realm::Role;
 use protocol::wire::control as api;
 use protocol::wire::control::{ControlError, ErrorCode, EventKind, PairingEvent};
@@ -123,12 +123,11 @@ impl Node {
                     .hint("`syncctl realm leave` on it gives it a new identity; then it can be paired");
                 self.end_attempt(invite, PairingEvent::Failed { why });
             }
-            NetPairing::Reached { invite, name, id, check_number, decide, .. } => {
+            NetPairing::Reached { invite, name, id, check_number, via, decide, .. } => {
                 if let Some(attempt) = self.attempts.get_mut(&invite.0) {
                     attempt.decide = Some(decide);
                     let device = api::Named { id: id.to_string(), name };
-                    let (check, via) =
-                        (check_number.to_string().replace(' ', ""), super::status::via_word(Via::Direct));
+                    let (check, via) = (check_number.to_string().replace(' ', ""), super::status::via_word(via));
                     // A full queue means that the client does not read; then nobody accepts.
                     let _ = attempt.events.try_send(PairingEvent::Check { pairing: invite.0, device, check, via });
                 }

@@ -7,7 +7,7 @@ use super::folders::refused;
 use crate::control::NewEvent;
 use crate::keys::Pairing;
 use crate::membership::{Exchange, Kept, Taking, new_secret};
-use protocol::model::{DeviceId, LinkHash, RealmId};
+use protocol::model::{DeviceId, FolderId, LinkHash, RealmId};
 use protocol::realm::{
     Author, Commit, Denied, DeviceName, Link, Newcomer, Op, Realm, RecoveryCode, Refused, Role, Signer,
 };
@@ -36,6 +36,8 @@ pub(super) struct Talk {
     exchange: Exchange,
     /// Folders here run as those of a device that only reads.
     pub(super) only_reads: bool,
+    /// Folders here that this device is out of, by the list.
+    pub(super) out_of: BTreeSet<FolderId>,
 }
 
 impl Node {
@@ -271,6 +273,7 @@ impl Node {
             }
         }
         self.roles_changed();
+        self.sharing_changed();
         self.tell_everybody();
     }
 
@@ -318,28 +321,57 @@ impl Node {
         self.membership.kept().and_then(|kept| kept.realm().members.get(id)).map(|member| member.role)
     }
 
-    /// Takes a device out of the realm for ever; `code` overrides whatever this device may not do itself. Returns the names
-    /// of the devices that it had added and that stay.
+    /// A member by its name, or, if `disowned`, also one that was removed before by its whole id.
+    pub(super) fn member_named(&self, name: &str, disowned: bool) -> Option<DeviceId> {
+        let removed = || name.parse().ok().filter(|id| disowned && self.was_removed(id));
+        self.find_device(name).ok().filter(|id| self.member_role(id).is_some()).or_else(removed)
+    }
+
+    /// Takes a device out of the realm for ever, and if it is disowned all that it did to the list with it; `code` overrides
+    /// whatever this device may not do itself.
     pub(super) async fn remove_member(
         &mut self,
         id: DeviceId,
         code: Option<&str>,
-    ) -> Result<Vec<String>, ControlError> {
+        disown: bool,
+    ) -> Result<api::Done, ControlError> {
         let kept = self.membership.kept().ok_or_else(|| ControlError::not_found("there is no realm"))?;
+        let (name, before) = (self.device_name(&id), added_by(kept, &id));
         let code = self.recovery_code(code)?;
         let author = code.as_ref().map_or(Author::Device(&self.identity), Author::Recovery);
         let secret = new_secret().map_err(|error| refused(&error))?;
-        let link = kept.roster().remove(author, id, Commit::to(&secret), now()).map_err(|denied| {
+        let commit = Commit::to(&secret);
+        let link = match disown {
+            false => kept.roster().remove(author, id, commit, now()),
+            true => kept.roster().disown(author, id, commit, now()),
+        };
+        let link = link.map_err(|denied| {
             ControlError::refused(denied.to_string())
                 .hint("`syncctl device remove NAME --recovery-code -` asks for the code that was shown with the first pairing")
         })?;
         let mut kept = kept.clone();
         kept.insert([link.as_bytes()]).map_err(|error| ControlError::internal(error.to_string()))?;
         kept.learn(&[EpochSecret { epoch: *link.hash().as_bytes(), secret }]);
-        let added = added_by(&kept, &id);
+        if kept.realm().rotation_due {
+            // The epoch of a disowning is an old one. Where this fails an admin does it within a minute.
+            rotated(&mut kept, author)
+                .unwrap_or_else(|error| tracing::warn!("the realm's secret is not renewed: {error:#}"));
+        }
+        let stays = added_by(&kept, &id);
         self.keep_realm(Some(kept)).map_err(|error| refused(&error))?;
         self.realm_changed().await;
-        Ok(added)
+        let gone: Vec<String> = before.into_iter().filter(|added| !stays.contains(added)).collect();
+        let mut words = format!("{name} is removed from your devices; it keeps the files it already has");
+        if !gone.is_empty() {
+            words += &format!("; {}, added by it, went with it", gone.join(", "));
+        }
+        if !stays.is_empty() && !disown {
+            words += &format!(
+                "; it had added {}: remove what you do not know, or all with `syncctl device remove {id} --disown`",
+                stays.join(", ")
+            );
+        }
+        Ok(api::Done::said(words))
     }
 
     /// Whether a device was taken out of the realm: it can come back only as another one.
@@ -363,11 +395,8 @@ impl Node {
 
     async fn rotate(&mut self) -> anyhow::Result<()> {
         let Some(kept) = self.membership.kept() else { return Ok(()) };
-        let secret = new_secret()?;
-        let link = kept.roster().rotate(Author::Device(&self.identity), Commit::to(&secret), now())?;
         let mut kept = kept.clone();
-        kept.insert([link.as_bytes()])?;
-        kept.learn(&[EpochSecret { epoch: *link.hash().as_bytes(), secret }]);
+        rotated(&mut kept, Author::Device(&self.identity))?;
         self.keep_realm(Some(kept))?;
         tracing::info!("the realm has a new secret");
         self.realm_changed().await;
@@ -412,6 +441,15 @@ impl Node {
 /// What who pairs with this device is told.
 pub(super) fn realm_note(kept: Option<&Kept>) -> Option<([u8; 32], Vec<DeviceId>)> {
     kept.map(|kept| (*kept.realm().id.as_bytes(), kept.realm().members.keys().copied().collect()))
+}
+
+/// Begins an epoch.
+fn rotated(kept: &mut Kept, author: Author<'_>) -> anyhow::Result<()> {
+    let secret = new_secret()?;
+    let link = kept.roster().rotate(author, Commit::to(&secret), now())?;
+    kept.insert([link.as_bytes()])?;
+    kept.learn(&[EpochSecret { epoch: *link.hash().as_bytes(), secret }]);
+    Ok(())
 }
 
 /// Members that a device has added, by name.

@@ -42,7 +42,7 @@ impl Node {
             }
             Request::Offers { reply } => answer(reply, Ok(api::Offers { offers: self.offers() })),
             Request::FolderAdd { add, reply } => {
-                let added = self.add_folder(&add);
+                let added = self.add_folder(&add).await;
                 self.folder_status_request(added, reply);
             }
             Request::FolderJoin { join, reply } => {
@@ -51,6 +51,10 @@ impl Node {
             }
             Request::FolderPreview { join, reply } => self.preview_request(join, reply),
             Request::Folder { folder, action, reply } => self.folder_action(&folder, action, reply),
+            Request::FolderShare { share, reply } => {
+                let result = self.share_folder(&share).await;
+                answer(reply, result);
+            }
             Request::FolderSet { set, reply } => {
                 let result = self.set_folder(&set);
                 answer(reply, result);
@@ -138,6 +142,11 @@ impl Node {
     }
 
     async fn device_action(&mut self, name: &str, action: api::DeviceAction) -> Result<api::Done, ControlError> {
+        if let api::DeviceAction::Remove { recovery_code, disown } = &action
+            && let Some(id) = self.member_named(name, *disown)
+        {
+            return self.remove_member(id, recovery_code.as_ref().map(|code| code.0.as_str()), *disown).await;
+        }
         let id = self.find_device(name)?;
         let name = self.device_name(&id);
         let words = match action {
@@ -171,21 +180,12 @@ impl Node {
             api::DeviceAction::Role { role, recovery_code } => {
                 return self.set_role(id, role, recovery_code.as_ref().map(|code| code.0.as_str())).await;
             }
-            api::DeviceAction::Remove { recovery_code } => {
-                if self.member_role(&id).is_some() {
-                    let added = self.remove_member(id, recovery_code.as_ref().map(|code| code.0.as_str())).await?;
-                    let mut words = format!("{name} is removed from your devices; it keeps the files it already has");
-                    if !added.is_empty() {
-                        let added = added.join(", ");
-                        words += &format!("; it had added {added}: remove what you do not know");
-                    }
-                    words
-                } else {
-                    self.forget_pairing(id).await.map_err(|error| refused(&error))?;
-                    let words = format!("{name} is no longer trusted here; it keeps the files it already has");
-                    self.hub.publish(NewEvent::new(EventKind::DeviceRemoved, words.clone()));
-                    words
-                }
+            // Of no realm yet.
+            api::DeviceAction::Remove { .. } => {
+                self.forget_pairing(id).await.map_err(|error| refused(&error))?;
+                let words = format!("{name} is no longer trusted here; it keeps the files it already has");
+                self.hub.publish(NewEvent::new(EventKind::DeviceRemoved, words.clone()));
+                words
             }
         };
         Ok(api::Done::said(words))

@@ -211,16 +211,19 @@ impl Node {
 
     /// Tells our engines about the folders that both sides have joined, and about those no longer shared.
     pub(super) fn meet(&mut self, id: &DeviceId) {
-        let Some(peer) = self.peers.get_mut(id) else {
+        let Some(peer) = self.peers.get(id) else {
             return;
         };
         let mut now = BTreeMap::new();
         for (folder, slot) in &self.folders {
             let theirs = peer.offers.get(folder).and_then(|offer| offer.replica);
-            if let (State::Running(_), Some(replica), true) = (&slot.state, theirs, slot.config.members.contains(id)) {
+            if let (State::Running(_), Some(replica), true) = (&slot.state, theirs, self.shares(folder, id)) {
                 now.insert(*folder, replica);
             }
         }
+        let Some(peer) = self.peers.get_mut(id) else {
+            return;
+        };
         let writes = peer.writes;
         let before = std::mem::replace(&mut peer.met, now.clone());
         for (folder, replica) in &before {
@@ -256,7 +259,7 @@ impl Node {
         let offers: Vec<FolderOffer> = self
             .folders
             .values()
-            .filter(|slot| slot.config.members.contains(id))
+            .filter(|slot| self.shares(&slot.config.id, id))
             .map(|slot| FolderOffer {
                 id: slot.config.id,
                 name: slot.config.name.clone(),

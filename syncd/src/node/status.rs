@@ -68,14 +68,14 @@ impl Node {
             });
             (*id, self.plain_folder(slot), report, self.transfer.progress(*id))
         });
-        let shared = self.folders.iter().map(|(id, slot)| {
+        let shared = self.folders.keys().map(|id| {
             let joined = |device: &DeviceId| {
                 self.peers
                     .get(device)
                     .is_some_and(|peer| peer.offers.get(id).is_some_and(|offer| offer.replica.is_some()))
             };
             let members = self.pairings.all().iter().map(crate::keys::Pairing::id);
-            let members = members.filter(|device| slot.config.members.contains(device));
+            let members = members.filter(|device| self.shares(id, device));
             (*id, members.map(|device| (device, joined(&device))).collect())
         });
         let problems = self.home_problems.iter().map(|problem| api::Problem {
@@ -127,7 +127,7 @@ impl Node {
             problems_total: 0,
             holds: Vec::new(),
             differences: 0,
-            all_devices: slot.config.members == crate::config::Members::All,
+            all_devices: self.is_everyones(&slot.config.id),
             devices: Vec::new(),
             settings: slot.config.overrides(),
         }

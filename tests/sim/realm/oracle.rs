@@ -35,6 +35,8 @@ pub struct Summary {
     pub removed: usize,
     /// Devices in other hands.
     pub thieves: usize,
+    /// Folders that the list of some honest member speaks of.
+    pub shared: usize,
     /// Pairs of members that had nothing to meet with and were paired once more.
     pub stranded: usize,
 }
@@ -70,16 +72,17 @@ fn run_in(world: &mut World, story: &Story) -> Result<Summary, Violation> {
         secrets(world, who, &mutual)?;
         order(world, who)?;
     }
-    let (mut members, mut removed) = (0, BTreeSet::new());
-    for device in world.devices.iter().filter(|device| device.is_member()) {
+    let (mut members, mut removed, mut shared) = (0, BTreeSet::new(), 0);
+    for realm in world.devices.iter().filter(|device| device.is_member()).filter_map(Device::view) {
         members += 1;
-        removed.extend(device.view().map(|realm| realm.removed).unwrap_or_default());
+        shared = shared.max(realm.folders.len());
+        removed.extend(realm.removed);
     }
     let thieves = world.devices.iter().filter(|device| device.thief.is_some()).count();
     let hash = world.hasher.finalize();
     let hash = u64::from_le_bytes(*hash.as_bytes().first_chunk().expect("a hash is longer"));
     let (happened, links, removed) = (world.happened, world.links, removed.len());
-    Ok(Summary { hash, happened, links, members, removed, thieves, stranded })
+    Ok(Summary { hash, happened, links, members, removed, thieves, shared, stranded })
 }
 
 fn rest(world: &mut World) -> Result<(), Violation> {

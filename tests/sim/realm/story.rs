@@ -9,8 +9,10 @@ use std::fmt;
 /// Devices of a run, at most; the fewest are two.
 pub const DEVICES_MAX: usize = 8;
 /// Steps of a story.
-const STEPS_MIN: usize = 30;
-const STEPS_MAX: usize = 90;
+const STEPS_MIN: usize = 60;
+const STEPS_MAX: usize = 160;
+/// Folders that lists speak of.
+const FOLDERS: u8 = 2;
 /// One in so many stories has a thief that reaches the bound of what one device may sign.
 const FLOOD_ONE_IN: usize = 150;
 
@@ -42,6 +44,8 @@ pub enum Ask {
     Rename(usize),
     /// Begin an epoch.
     Rotate,
+    /// Say whether a device, and perhaps everyone else, is in a folder.
+    Share { folder: u8, who: usize, is_in: bool, others: Option<bool> },
 }
 
 /// Where in its roster a thief puts a link.
@@ -70,6 +74,8 @@ pub enum Forged {
     Name(usize),
     /// Begins an epoch; nobody gets the secret.
     Rotate,
+    /// Says whether a device is in a folder.
+    Share { folder: u8, who: usize, is_in: bool },
 }
 
 /// What a thief sends that no honest device would.
@@ -145,8 +151,8 @@ impl Story {
         let flood = rng.below(FLOOD_ONE_IN) == 0;
         let config = Config { seed, devices, wild: rng.chance(40), flood, flaw };
         let mut steps = Vec::new();
-        // Most stories begin with some of the devices together.
-        for who in 1..=rng.below(devices) {
+        // Stories begin with half of the devices together, or more.
+        for who in 1..=devices / 2 + rng.below(devices - devices / 2) {
             let by = if rng.chance(70) { 0 } else { rng.below(who) };
             steps.push(Step::Pair { by, who, role: role(&mut rng) });
             steps.push(Step::Run { events: 40 });
@@ -170,25 +176,36 @@ fn role(rng: &mut Rng) -> Role {
 
 fn ask(rng: &mut Rng, devices: usize) -> Ask {
     let who = rng.below(devices);
-    match rng.below(12) {
-        0..=3 => Ask::Remove(who),
-        4 => Ask::Disown(who),
-        5..=7 => Ask::Set(who, role(rng)),
-        8..=10 => Ask::Rename(who),
-        _ => Ask::Rotate,
+    match rng.below(14) {
+        0..=2 => Ask::Remove(who),
+        3 => Ask::Disown(who),
+        4..=6 => Ask::Set(who, role(rng)),
+        7..=8 => Ask::Rename(who),
+        9 => Ask::Rotate,
+        _ => Ask::Share {
+            folder: folder(rng),
+            who,
+            is_in: rng.chance(50),
+            others: *rng.pick(&[None, None, Some(false), Some(true)]),
+        },
     }
 }
 
 fn forged(rng: &mut Rng, devices: usize) -> Forged {
     let who = rng.below(devices);
-    match rng.below(12) {
+    match rng.below(14) {
         0..=2 => Forged::Add,
         3..=4 => Forged::Again(who, role(rng)),
         5..=6 => Forged::Remove(who),
         7..=8 => Forged::Set(who, role(rng)),
         9..=10 => Forged::Name(who),
-        _ => Forged::Rotate,
+        11 => Forged::Rotate,
+        _ => Forged::Share { folder: folder(rng), who, is_in: rng.chance(60) },
     }
+}
+
+fn folder(rng: &mut Rng) -> u8 {
+    u8::try_from(rng.below(FOLDERS.into())).expect("a few folders")
 }
 
 fn step(rng: &mut Rng, devices: usize) -> Step {

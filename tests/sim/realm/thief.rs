@@ -70,6 +70,12 @@ pub fn rotate(commit: [u8; 32]) -> (u8, Vec<u8>) {
     (5, commit.to_vec())
 }
 
+/// Number and body of SHARE.
+#[must_use]
+pub fn share(folder: u8, device: &DeviceId, is_in: bool) -> (u8, Vec<u8>) {
+    (6, [&[folder; 16][..], &[1], device.as_bytes(), &[u8::from(is_in)]].concat())
+}
+
 /// A link of those bytes.
 #[must_use]
 pub fn sign(identity: &Identity, roster: &Roster, parents: &[LinkHash], (op, body): (u8, Vec<u8>), time: u64) -> Link {

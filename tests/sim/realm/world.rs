@@ -8,8 +8,8 @@ use super::story::{Ask, At, Config, Forged, Lie, Step};
 use super::thief::{self, Thief};
 use crate::sim::check::Violation;
 use crate::sim::rng::{Rng, mix};
-use protocol::model::{DeviceId, RealmId};
-use protocol::realm::{Author, Commit, Link, RecoveryCode, Refused, Role, Roster};
+use protocol::model::{DeviceId, FolderId, RealmId};
+use protocol::realm::{Author, Commit, Link, RecoveryCode, Refused, Role, Roster, Whom};
 use protocol::wire::identity::Identity;
 use protocol::wire::kdf::{Secret32, UnixSeconds};
 use protocol::wire::message::{EpochSecret, Heads, LinkBytes, Links, Message, Secrets};
@@ -364,6 +364,10 @@ impl World {
             Ask::Set(who, role) => (roster.set(author, self.devices[who].id, role, now), false),
             Ask::Rename(who) => (roster.rename(author, self.devices[who].id, name, now), false),
             Ask::Rotate => (roster.rotate(author, commit, now), true),
+            Ask::Share { folder, who, is_in, others } => {
+                let said = self.said(by, who, is_in, others);
+                (roster.share(author, FolderId([folder; 16]), &said, now), false)
+            }
         };
         match link {
             Ok(link) => {
@@ -373,6 +377,16 @@ impl World {
             Err(denied) => self.note(&format!("denied: {denied}")),
         }
         self.settled(by)
+    }
+
+    /// Whoever says that everyone is out does not mean itself.
+    fn said(&self, by: usize, who: usize, is_in: bool, others: Option<bool>) -> Vec<(Whom, bool)> {
+        let mut said = BTreeMap::from([(Whom::Device(self.devices[who].id), is_in)]);
+        if let Some(others) = others {
+            said.insert(Whom::Everyone, others);
+            said.insert(Whom::Device(self.devices[by].id), true);
+        }
+        said.into_iter().collect()
     }
 
     /// It says goodbye, and is another device from now on. What it says may be cut short.
@@ -430,6 +444,7 @@ impl World {
             Forged::Set(target, role) => (thief::set(&id(target), role), Stray::Nothing),
             Forged::Name(target) => (thief::name(&id(target), &text), Stray::Name(text)),
             Forged::Rotate => (thief::rotate(commit), Stray::Nothing),
+            Forged::Share { folder, who, is_in } => (thief::share(folder, &id(who), is_in), Stray::Nothing),
         };
         let parents = thief.parents(&device.id, at, &mut self.rng);
         let link = thief::sign(&device.identity, &thief.roster, &parents, said, self.now.0);

@@ -23,6 +23,7 @@ fn samples() -> Vec<(&'static str, Link)> {
         ("rotate", Device(0), rotate(2)),
         ("unknown", Device(0), Op::Unknown(200)),
         ("remove", Device(0), remove(1)),
+        ("share", Device(0), share(9, &[(Whom::Everyone, false), (Whom::Device(id(0)), true)])),
     ];
     for (label, by, op) in steps {
         // The second and third are siblings, so that one link has two parents.
@@ -137,6 +138,18 @@ fn what_breaks_a_rule_is_refused() {
     check_refused("a long name", |link| (link.op, link.body) = (4, named(&"x".repeat(65))));
     check_refused("a name with a line break", |link| (link.op, link.body) = (4, named("a\nb")));
     check_refused("a name that turns", |link| (link.op, link.body) = (4, named("a\u{202e}b")));
+    let shares = |who: &[([u8; 32], u8)]| {
+        let said: Vec<u8> = who.iter().flat_map(|(whom, word)| [&whom[..], &[*word]].concat()).collect();
+        (6, [&[1; 16][..], &[u8::try_from(who.len()).expect("few")], &said].concat())
+    };
+    check_refused("a share of nobody", |link| (link.op, link.body) = shares(&[]));
+    check_refused("a share of one twice", |link| (link.op, link.body) = shares(&[([1; 32], 0), ([1; 32], 1)]));
+    check_refused("a share in disorder", |link| (link.op, link.body) = shares(&[([1; 32], 0), ([0; 32], 1)]));
+    check_refused("a share that says neither", |link| (link.op, link.body) = shares(&[([1; 32], 2)]));
+    check_refused("a share that says more than it counts", |link| {
+        (link.op, link.body) = shares(&[([1; 32], 0), ([2; 32], 0)]);
+        link.body[16] = 1;
+    });
     check_refused("a name that is no text", |link| (link.op, link.body) = (4, [&[1; 32][..], &[1, 0xff]].concat()));
     let founder = device(0).public();
     let genesis = move |link: &mut Parts| {
@@ -176,7 +189,7 @@ proptest! {
 
     #[test]
     fn damaged_bytes_never_panic_and_never_pass(
-        sample in 0usize..7,
+        sample in 0usize..8,
         changes in prop::collection::vec((any::<prop::sample::Index>(), 1u8..), 1..4),
         cut in prop::option::of(any::<prop::sample::Index>()),
     ) {

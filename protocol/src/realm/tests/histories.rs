@@ -28,9 +28,9 @@ fn parents() -> impl Strategy<Value = Vec<Index>> {
 
 fn step() -> impl Strategy<Value = Step> {
     let who = 0..DEVICES;
-    let honest = (who.clone(), prop::bool::weighted(0.1), 0u8..8, who.clone(), 0u8..3)
+    let honest = (who.clone(), prop::bool::weighted(0.1), 0u8..10, who.clone(), 0u8..3)
         .prop_map(|(by, recovery, ask, target, role)| Step::Honest { by, recovery, ask, target, role });
-    let thief = (who.clone(), parents(), 0u8..6, who.clone(), 0u8..3)
+    let thief = (who.clone(), parents(), 0u8..8, who.clone(), 0u8..3)
         .prop_map(|(by, at, ask, target, role)| Step::Thief { by, at, ask, target, role });
     let meet = (who.clone(), who).prop_map(|(one, other)| Step::Meet(one, other));
     prop_oneof![5 => honest, 3 => thief, 3 => meet]
@@ -46,7 +46,18 @@ fn op(ask: u8, target: u8, to: u8) -> Op {
         1 | 2 => remove(target),
         3 => set(target, role(to)),
         4 => rename(target, &format!("name {to}")),
-        _ => rotate(to),
+        5 => rotate(to),
+        _ => share(ask % 2, &who(target, to)),
+    }
+}
+
+/// One of the ways to speak of devices: of one, of everyone, of everyone but one.
+fn who(target: u8, to: u8) -> Vec<(Whom, bool)> {
+    let (everyone, one) = (Whom::Everyone, Whom::Device(id(target)));
+    match to {
+        0 => vec![(one, target.is_multiple_of(2))],
+        1 => vec![(everyone, false), (one, true)],
+        _ => vec![(everyone, true), (one, false)],
     }
 }
 
@@ -61,6 +72,7 @@ fn honest(roster: &Roster, by: u8, recovery: bool, ask: u8, target: u8, to: u8) 
         4 => roster.set(author, id(target), role(to), NOW),
         5 => roster.rename(author, id(target), name(&format!("name {to}")), NOW),
         6 => roster.rotate(author, commit(to), NOW),
+        8.. => roster.share(author, folder(ask % 2), &who(target, to), NOW),
         _ if to == 0 => roster.disown(author, id(target), commit(to), NOW),
         _ => roster.leave(&own, NOW),
     };
@@ -192,7 +204,7 @@ proptest! {
     #[test]
     fn a_removed_device_changes_nothing_more(
         steps in prop::collection::vec(step(), 1..40),
-        links in prop::collection::vec((any::<Index>(), parents(), 0u8..6, 0..DEVICES, 0u8..3), 1..8),
+        links in prop::collection::vec((any::<Index>(), parents(), 0u8..8, 0..DEVICES, 0u8..3), 1..8),
     ) {
         let mut all = merged(&play(&steps));
         let realm = all.resolve();

@@ -2,7 +2,7 @@
 
 use super::link::Unsigned;
 use super::*;
-use crate::model::{DeviceId, LinkHash};
+use crate::model::{DeviceId, FolderId, LinkHash};
 use crate::wire::identity::Identity;
 use crate::wire::kdf::{Secret32, UnixSeconds};
 
@@ -11,6 +11,7 @@ mod bytes;
 mod histories;
 mod reference;
 mod rules;
+mod sharing;
 mod strict;
 mod words;
 
@@ -54,6 +55,18 @@ fn rename(number: u8, text: &str) -> Op {
 
 fn rotate(number: u8) -> Op {
     Op::Rotate { commit: commit(number) }
+}
+
+/// One of the folders that tests share.
+fn folder(number: u8) -> FolderId {
+    FolderId([number; 16])
+}
+
+/// Says of the folder whether these devices are in it; in any order.
+fn share(number: u8, who: &[(Whom, bool)]) -> Op {
+    let mut who = who.to_vec();
+    who.sort_unstable();
+    Op::Share { folder: folder(number), who }
 }
 
 /// Who signs in a test.

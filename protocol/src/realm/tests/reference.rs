@@ -196,6 +196,7 @@ impl<'a> Within<'a> {
             left_out: self.left_out.clone(),
             rotation_due: self.is_due(current),
             epochs,
+            folders: self.folders(),
         }
     }
 
@@ -227,6 +228,52 @@ impl<'a> Within<'a> {
         let mut epochs: Vec<Epoch> = begun.map(|(link, commit)| Epoch { link, commit }).collect();
         epochs.sort_by_key(|epoch| (self.graph.links[&epoch.link].generation(), Reverse(epoch.link)));
         epochs
+    }
+
+    /// What a link says of a device (none: of everyone) and a folder.
+    fn says(&self, hash: LinkHash, of: FolderId, device: Option<DeviceId>) -> Option<bool> {
+        let Op::Share { folder, who } = self.graph.links[&hash].op() else {
+            return None;
+        };
+        let said = |whom: Whom| who.iter().find(|(named, _)| *named == whom).map(|(_, is_in)| *is_in);
+        let by_name = device.and_then(|device| said(Whom::Device(device)));
+        by_name.or_else(|| said(Whom::Everyone)).filter(|_| *folder == of)
+    }
+
+    /// Whether it is in the folder by the SHAREs with an effect in this set, which has the parents of all in it.
+    fn is_in(&self, folder: FolderId, device: Option<DeviceId>, set: &Set) -> bool {
+        let speaks = |hash: &&LinkHash| self.says(**hash, folder, device).is_some() && self.is_share(**hash);
+        let about: Set = set.iter().filter(speaks).copied().collect();
+        let is_last = |hash: &LinkHash| !about.iter().any(|other| self.graph.past[other].contains(hash));
+        about.iter().filter(|hash| is_last(hash)).all(|hash| self.says(*hash, folder, device) == Some(true))
+    }
+
+    fn is_share(&self, hash: LinkHash) -> bool {
+        let link = self.graph.links[&hash];
+        let (Op::Share { folder, .. }, past) = (link.op(), &self.graph.past[&hash]) else {
+            return false;
+        };
+        let Signer::Device(signer) = link.signer() else {
+            return true;
+        };
+        let beside = |other: &LinkHash| !past.contains(other) && !self.graph.past[other].contains(&hash);
+        let made_reader = self.sets(&signer).iter().any(|(set, role)| *role == Role::Reader && beside(set));
+        let wrote = self.role(&signer, Some(past)).is_some_and(|role| role != Role::Reader) && !made_reader;
+        self.stands(hash) && wrote && self.is_in(*folder, Some(signer), past)
+    }
+
+    fn folders(&self) -> BTreeMap<FolderId, Access> {
+        let named =
+            self.set.iter().filter(|hash| self.is_share(**hash)).filter_map(|hash| match self.graph.links[hash].op() {
+                Op::Share { folder, .. } => Some(*folder),
+                _ => None,
+            });
+        let members = || self.ages.keys().filter(|device| !self.is_removed(device)).copied();
+        let access = |folder: FolderId| Access {
+            newcomers: self.is_in(folder, None, &self.set),
+            devices: members().filter(|device| self.is_in(folder, Some(*device), &self.set)).collect(),
+        };
+        named.map(|folder| (folder, access(folder))).collect()
     }
 
     fn is_due(&self, current: LinkHash) -> bool {

@@ -404,7 +404,7 @@ fn a_device_whose_addition_lost_its_effect_makes_a_new_epoch_due() {
 fn what_a_later_version_says_is_carried_without_effect() {
     let mut world = World::with(1, Admin);
     let realm = world.realm();
-    world.say(Device(1), Op::Unknown(6));
+    world.say(Device(1), Op::Unknown(7));
     world.say(Device(0), Op::Unknown(255));
     assert_eq!(world.realm(), realm);
     world.say(Device(1), add(2, Full));

@@ -101,6 +101,10 @@ pub struct DeviceRemove {
     /// The code that was shown when the realm was founded: it may do what this device may not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovery_code: Option<RecoveryText>,
+    /// Also take back what it did to the list of devices: those that it added are out as well. Of one that was removed
+    /// before, by its whole id.
+    #[serde(default)]
+    pub disown: bool,
 }
 
 /// Gives a device another role in the realm.
@@ -178,5 +182,7 @@ pub enum DeviceAction {
     Remove {
         /// In place of this device's own right to do so.
         recovery_code: Option<RecoveryText>,
+        /// With all that it did to the list of devices.
+        disown: bool,
     },
 }

@@ -284,6 +284,20 @@ pub struct FolderRef {
     pub folder: String,
 }
 
+/// Says which devices a folder is synced with, for all of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FolderShare {
+    /// Name, id or a beginning of the id.
+    pub folder: String,
+    /// Names or ids of devices.
+    pub devices: Vec<String>,
+    /// Whether these are in the folder from now on, or out of it.
+    pub is_in: bool,
+    /// Whether all others are, this device apart; not given: as they were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub others: Option<bool>,
+}
+
 /// Changes a setting of one folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FolderSet {

@@ -25,6 +25,7 @@
 //! | `POST folders/join` | `FolderJoin` | `FolderStatus` |
 //! | `POST folders/preview` | `FolderJoin` | `JoinPreview` |
 //! | `POST folders/pause`, `resume`, `rescan`, `approve`, `reject`, `override`, `revert`, `remove` | `FolderRef` | `Done` |
+//! | `POST folders/share` | `FolderShare` | `Done` |
 //! | `POST folders/set` | `FolderSet` | `Setting` |
 //! | `POST pairing/show` | `PairShow` | stream of `PairingEvent` |
 //! | `POST pairing/join` | `PairJoin` | stream of `PairingEvent` |
@@ -65,8 +66,8 @@ pub use file::{
     Change, FileRef, FileVersion, IgnoreVerdict, Log, LogEntry, LogQuery, Restore, Restored, VersionKind, Versions,
 };
 pub use folder::{
-    FolderAction, FolderAdd, FolderDevice, FolderJoin, FolderMode, FolderRef, FolderSet, FolderState, FolderStatus,
-    Folders, Hold, HoldKind, JoinPreview, Offer, Offers, PreviewKind, PreviewPath,
+    FolderAction, FolderAdd, FolderDevice, FolderJoin, FolderMode, FolderRef, FolderSet, FolderShare, FolderState,
+    FolderStatus, Folders, Hold, HoldKind, JoinPreview, Offer, Offers, PreviewKind, PreviewPath,
 };
 pub use pairing::{PairAnswer, PairJoin, PairShow, PairingEvent};
 pub use path::PathText;
