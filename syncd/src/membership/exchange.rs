@@ -140,12 +140,18 @@ impl Kept {
         latest.map(|secret| LinkHash(secret.epoch))
     }
 
-    /// Who renews the secret when that is due: of the admins that are there the most senior, so that not all do it at
-    /// once.
+    /// How many come before this device to renew the secret, if that is due and an admin's: of those that are there the most
+    /// senior is the first, so that not all do it at once. Whoever comes later waits its turn, so that one that will not do it
+    /// keeps nobody from it.
     #[must_use]
-    pub fn renewer(&self, is_here: impl Fn(&DeviceId) -> bool) -> Option<DeviceId> {
-        let members = self.realm().members.iter().filter(|_| self.realm().rotation_due);
-        let here = members.filter(|(id, member)| member.role == Role::Admin && is_here(id));
-        here.min_by_key(|(id, member)| (member.generation, **id)).map(|(id, _)| *id)
+    pub fn renewal_turn(&self, own: &DeviceId, is_here: impl Fn(&DeviceId) -> bool) -> Option<usize> {
+        let realm = self.realm();
+        let is_admin = |id: &DeviceId| realm.members.get(id).is_some_and(|member| member.role == Role::Admin);
+        if !realm.rotation_due || !is_admin(own) {
+            return None;
+        }
+        let age = |id: &DeviceId| realm.members.get(id).map(|member| (member.generation, *id));
+        let before = realm.members.keys().filter(|id| *id != own && is_here(id) && is_admin(id) && age(id) < age(own));
+        Some(before.count())
     }
 }

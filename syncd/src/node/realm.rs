@@ -19,7 +19,8 @@ use protocol::wire::pair::PairSecret;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-/// The realm's secret is renewed by itself no more often than this, whatever others do.
+/// The realm's secret is renewed by itself no more often than this, whatever others do; each admin that is there and comes
+/// before this device has so long to do it first.
 const ROTATION_REST: Duration = Duration::from_secs(60);
 /// So long the word that this device leaves may take to go out.
 const FAREWELL: Duration = Duration::from_millis(200);
@@ -33,6 +34,8 @@ pub(super) struct Talk {
     strangers: BTreeSet<DeviceId>,
     /// When this device last renewed the realm's secret by itself.
     rotated: Option<Instant>,
+    /// Since when it is due, and this device could do it.
+    due_since: Option<Instant>,
     exchange: Exchange,
     /// Folders here run as those of a device that only reads.
     pub(super) only_reads: bool,
@@ -381,10 +384,15 @@ impl Node {
 
     /// Begins a new epoch when somebody who is no member may know the secret of this one, and it is for this device to do.
     pub(super) async fn rotate_due(&mut self) {
-        let is_here = |id: &DeviceId| *id == self.id || self.peers.contains_key(id);
-        let renewer = self.membership.kept().and_then(|kept| kept.renewer(is_here));
+        let is_here = |id: &DeviceId| self.peers.contains_key(id);
+        let turn = self.membership.kept().and_then(|kept| kept.renewal_turn(&self.id, is_here));
+        let Some(turn) = turn.and_then(|turn| u32::try_from(turn).ok()) else {
+            self.realm.due_since = None;
+            return;
+        };
+        let since = *self.realm.due_since.get_or_insert_with(Instant::now);
         let rests = self.realm.rotated.is_some_and(|then| then.elapsed() < ROTATION_REST);
-        if renewer != Some(self.id) || rests {
+        if since.elapsed() < ROTATION_REST * turn || rests {
             return;
         }
         self.realm.rotated = Some(Instant::now());

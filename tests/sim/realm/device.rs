@@ -89,6 +89,7 @@ pub struct Device {
     /// From whom HEADS came.
     heard: BTreeSet<DeviceId>,
     rotated: Option<u64>,
+    due_since: Option<u64>,
     flaw: Option<Flaw>,
 }
 
@@ -120,6 +121,7 @@ impl Device {
             exchange: Exchange::default(),
             heard: BTreeSet::new(),
             rotated: None,
+            due_since: None,
             flaw,
         }
     }
@@ -201,7 +203,7 @@ impl Device {
         self.outbox.clear();
         self.peers.clear();
         self.exchange = Exchange::default();
-        self.rotated = None;
+        (self.rotated, self.due_since) = (None, None);
         if self.thief.is_none() && self.flaw != Some(Flaw::Unsettled) {
             self.realm_changed();
         }
@@ -269,6 +271,9 @@ impl Device {
             let key = Key::Epoch(*epoch.as_bytes());
             if known.key != key {
                 known.previous = Some(std::mem::replace(&mut known.key, key));
+                if self.flaw != Some(Flaw::AgreesSilently) {
+                    self.tell_heads(from);
+                }
             }
         }
     }
@@ -413,12 +418,17 @@ impl Device {
 
     /// What a timer does: renews the secret if that is due and for this device to do.
     pub fn rotate_due(&mut self, now: UnixSeconds, secret: Secret32) {
-        let is_here = |id: &DeviceId| *id == self.id || self.peers.contains(id);
-        let rests = self.rotated.is_some_and(|then| now.0 < then + ROTATION_REST_SECS);
-        let Some(kept) = self.disk.kept.as_ref().filter(|_| !rests && self.flaw != Some(Flaw::NeverRotates)) else {
+        let Some(kept) = self.disk.kept.as_ref().filter(|_| self.flaw != Some(Flaw::NeverRotates)) else {
             return;
         };
-        if kept.renewer(is_here) != Some(self.id) {
+        let turn = kept.renewal_turn(&self.id, |id| self.peers.contains(id));
+        let Some(turn) = turn else {
+            self.due_since = None;
+            return;
+        };
+        let since = *self.due_since.get_or_insert(now.0);
+        let rests = self.rotated.is_some_and(|then| now.0 < then + ROTATION_REST_SECS);
+        if rests || now.0 < since + ROTATION_REST_SECS * turn as u64 {
             return;
         }
         self.rotated = Some(now.0);

@@ -36,10 +36,12 @@ pub enum Flaw {
     Unsettled,
     /// The secret of a new epoch stays with its author.
     KeepsSecret,
+    /// Whoever begins to dial with another secret does not say so.
+    AgreesSilently,
 }
 
 /// All of them, as the command line names them.
-pub const MUTANTS: [(&str, Flaw); 14] = [
+pub const MUTANTS: [(&str, Flaw); 15] = [
     ("revives", Flaw::Revives),
     ("lapses", Flaw::Lapses),
     ("juniors", Flaw::Juniors),
@@ -54,6 +56,7 @@ pub const MUTANTS: [(&str, Flaw); 14] = [
     ("newest_only", Flaw::NewestOnly),
     ("unsettled", Flaw::Unsettled),
     ("keeps_secret", Flaw::KeepsSecret),
+    ("agrees_silently", Flaw::AgreesSilently),
 ];
 
 /// What a device with this flaw makes of a roster.

@@ -212,7 +212,7 @@ fn step(rng: &mut Rng, devices: usize) -> Step {
     let (who, other) = (rng.below(devices), rng.below(devices));
     match rng.below(100) {
         0..=9 => Step::Pair { by: who, who: other, role: role(rng) },
-        10..=28 => Step::Ask { by: who, ask: ask(rng, devices), paper: rng.chance(15) },
+        10..=28 | 68..=69 => Step::Ask { by: who, ask: ask(rng, devices), paper: rng.chance(15) },
         29 => Step::Leave { who },
         30..=34 => Step::Split { side: rng.next().to_le_bytes()[0], stalls: rng.chance(40) },
         35..=38 => Step::Heal,
@@ -220,7 +220,7 @@ fn step(rng: &mut Rng, devices: usize) -> Step {
         42..=61 => Step::Run { events: 1 + u8::try_from(rng.below(30)).expect("below 30") },
         62..=65 => Step::Kill { who, torn: rng.chance(60) },
         66 => Step::Restore { who, back: 1 + u8::try_from(rng.below(6)).expect("below 6") },
-        67..=69 => Step::Steal { who },
+        67 => Step::Steal { who },
         70..=86 => {
             let at = *rng.pick(&[At::End, At::Beside, At::Beside, At::Anywhere]);
             Step::Sign { who, at, forged: forged(rng, devices), shows: rng.chance(60).then_some(other) }
