@@ -5,7 +5,7 @@
 use super::{Kept, insert, roster_of};
 use protocol::limits::LINKS_PER_MESSAGE_MAX;
 use protocol::model::{DeviceId, LinkHash, RealmId};
-use protocol::realm::{Link, Refused, Role, Roster};
+use protocol::realm::{Link, Op, Refused, Role, Roster};
 use protocol::wire::message::{EpochSecret, Heads, LinkBytes, Links, Message, Secrets};
 use std::collections::BTreeMap;
 
@@ -14,6 +14,8 @@ use std::collections::BTreeMap;
 pub struct Exchange {
     /// What connected peers know of their realm: what they said last, and what they were sent since.
     told: BTreeMap<DeviceId, Heads>,
+    /// Epochs whose secrets they said that they have, or told us.
+    holds: BTreeMap<DeviceId, Vec<[u8; 32]>>,
     /// Lists of realms that we are told of, and are not yet in.
     joining: BTreeMap<DeviceId, Roster>,
 }
@@ -53,12 +55,31 @@ impl Exchange {
     /// On another session what was said on the last one may be lost.
     pub fn begins(&mut self, peer: &DeviceId) {
         self.told.remove(peer);
+        self.holds.remove(peer);
         self.joining.remove(peer);
     }
 
     /// A peer says what it knows of its realm.
     pub fn heard(&mut self, peer: DeviceId, heads: Heads) {
+        self.holds.insert(peer, heads.epochs.clone());
         self.told.insert(peer, heads);
+    }
+
+    /// A peer tells secrets: it has them, and need not be told.
+    pub fn told_secrets(&mut self, peer: &DeviceId, secrets: &[EpochSecret]) {
+        let epochs = || secrets.iter().map(|secret| secret.epoch);
+        self.holds.entry(*peer).or_default().extend(epochs());
+        if let Some(told) = self.told.get_mut(peer) {
+            told.epochs.extend(epochs());
+        }
+    }
+
+    /// The epoch whose secret this device and a connected member dial each other with from now on: the latest that both
+    /// have, as far as each has said.
+    #[must_use]
+    pub fn agreed(&self, kept: &Kept, peer: &DeviceId) -> Option<LinkHash> {
+        let holds = self.holds.get(peer).filter(|_| kept.realm().members.contains_key(peer));
+        kept.common_epoch(holds?)
     }
 
     /// What a peer lacks, by what it said last and what it was sent since; from now on it counts as sent.
@@ -92,6 +113,8 @@ impl Exchange {
             return Outcome { kept: changed.then_some(kept), joins: false, refused };
         }
         let roster = match self.joining.remove(peer).filter(|roster| roster.id() == first.realm()) {
+            // Of a realm that one of the two was in when it was sent. Should this device join it, HEADS bring all of it.
+            None if !matches!(first.op(), Op::Genesis(_)) => return Outcome::of(None, false),
             None => roster_of(bytes()),
             Some(mut roster) => bytes().try_for_each(|link| insert(&mut roster, link)).map(|()| roster),
         };
@@ -122,6 +145,14 @@ impl Kept {
             (true, ..) => Taking::Wait,
             (false, false, _) => Taking::Apart,
         }
+    }
+
+    /// Whether a device stays a member with one more link. Whoever takes back what added it would choose the next secret and be
+    /// out itself.
+    #[must_use]
+    pub fn stays_with(&self, own: &DeviceId, link: &Link) -> bool {
+        let mut after = self.clone();
+        after.insert([link.as_bytes()]).is_ok() && after.realm().members.contains_key(own)
     }
 
     /// Whether a paired device is to be cut off: one that was removed, or that was met as a member (`by_realm`) and is

@@ -64,6 +64,9 @@ pub struct PeerConfig {
     pub identity: PublicIdentity,
     /// What we share with it; we dial with this one.
     pub secret: PairSecret,
+    /// What we dialled with before, or if it was never met the oldest that it may know: tried in turn until it was met with the
+    /// present one.
+    pub before: Option<PairSecret>,
     /// What it may dial with instead: secrets of earlier and later epochs of the realm.
     pub also: Vec<PairSecret>,
     /// Addresses that the user gave.

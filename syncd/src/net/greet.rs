@@ -12,6 +12,7 @@ use protocol::wire::handshake::{
 use protocol::wire::identity::PublicIdentity;
 use protocol::wire::knock::{KNOCK_LEN, Knock};
 use protocol::wire::message::{CloseCode, Hello, Message};
+use protocol::wire::pair::PairSecret;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -30,6 +31,8 @@ pub(super) struct Greeted {
     pub(super) remote: PublicIdentity,
     pub(super) hello: Hello,
     pub(super) check_number: CheckNumber,
+    /// What both proved that they share.
+    pub(super) secret: PairSecret,
     /// We dialled, or spoke first in a splice.
     pub(super) initiated: bool,
     pub(super) via: Via,
@@ -74,6 +77,7 @@ pub(crate) fn tune(stream: &TcpStream) {
 /// An initiator that has message 2 and may still walk away unnoticed.
 pub(super) struct Asked {
     stream: TcpStream,
+    secret: PairSecret,
     path: Path,
     initiator: Initiator,
     reply: Box<[u8; MESSAGE_2_LEN]>,
@@ -92,7 +96,7 @@ pub(super) async fn ask(mut stream: TcpStream, path: Path, own: &Own, keys: &Key
     stream.write_all(&opening).await.context("sending")?;
     let mut reply = Box::new([0; MESSAGE_2_LEN]);
     match timeout(own.tuning.handshake_wait, stream.read_exact(&mut *reply)).await {
-        Ok(Ok(_)) => Ok(Asked { stream, path, initiator, reply }),
+        Ok(Ok(_)) => Ok(Asked { stream, secret: keys.secret.clone(), path, initiator, reply }),
         // Strangers are hung up on when they have waited as long as we do, so either may come first.
         Ok(Err(error)) if error.kind() == ErrorKind::UnexpectedEof => bail!(UNANSWERED),
         Ok(Err(error)) => Err(error).context("it broke the connection off"),
@@ -103,10 +107,10 @@ pub(super) async fn ask(mut stream: TcpStream, path: Path, own: &Own, keys: &Key
 impl Asked {
     /// Sends message 3 and exchanges HELLO: from here on the responder knows that we are there.
     pub(super) async fn finish(self, own: &Own) -> Result<Greeted> {
-        let Self { mut stream, path, initiator, reply } = self;
+        let Self { mut stream, secret, path, initiator, reply } = self;
         let (message_3, established) = initiator.read_message_2(&reply)?;
         stream.write_all(&message_3).await.context("sending")?;
-        let greeting = exchange_hello(stream, established, path, own, true);
+        let greeting = exchange_hello(stream, established, secret, path, own, true);
         timeout(own.tuning.handshake_wait, greeting).await.context("no greeting came")?
     }
 }
@@ -120,6 +124,7 @@ pub(crate) async fn read_knock(stream: &mut TcpStream, wait: Duration) -> Option
 
 /// A responder that has message 1 and has not answered.
 pub(super) struct Heard {
+    secret: PairSecret,
     responder: Responder,
     reply: Box<[u8; MESSAGE_2_LEN]>,
 }
@@ -135,7 +140,7 @@ pub(super) async fn hear(
     let read = timeout(own.tuning.knock_wait, stream.read_exact(&mut *message_1)).await;
     read.ok().and_then(Result::ok).ok_or(HandshakeError::Unverified)?;
     let (responder, reply) = Responder::start(&params(own, keys, knock), &message_1, &random())?;
-    Ok(Heard { responder, reply: Box::new(reply) })
+    Ok(Heard { secret: keys.secret.clone(), responder, reply: Box::new(reply) })
 }
 
 impl Heard {
@@ -156,7 +161,7 @@ impl Heard {
                 Channel::new(stream, established.transport).send(&Message::Close(code)).await?;
                 bail!("refused: {}", close_words(code));
             }
-            exchange_hello(stream, established, path, own, false).await
+            exchange_hello(stream, established, self.secret, path, own, false).await
         };
         timeout(own.tuning.handshake_wait, work).await.context("the handshake took too long")?
     }
@@ -178,6 +183,7 @@ fn params<'a>(own: &'a Own, keys: &'a Keys, knock: &'a Knock) -> Params<'a> {
 async fn exchange_hello(
     stream: TcpStream,
     established: Established,
+    secret: PairSecret,
     path: Path,
     own: &Own,
     initiated: bool,
@@ -200,5 +206,5 @@ async fn exchange_hello(
     let ahead = i128::from(hello.clock.0) - i128::from(unix_now().0);
     let ahead_secs = i64::try_from(ahead).unwrap_or(if ahead > 0 { i64::MAX } else { i64::MIN });
     let Path { via, address } = path;
-    Ok(Greeted { channel, remote: named, hello, check_number, initiated, via, address, ahead_secs })
+    Ok(Greeted { channel, remote: named, hello, check_number, secret, initiated, via, address, ahead_secs })
 }

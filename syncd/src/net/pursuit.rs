@@ -40,11 +40,12 @@ pub(super) enum Attempt {
     Park(Place),
 }
 
-/// A relay, by its place in the list, and a token epoch.
+/// A relay, by its place in the list, and a token: of which epoch, and whether of the secret before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
     relay: usize,
     epoch: u64,
+    before: bool,
 }
 
 /// How an attempt ended.
@@ -84,6 +85,9 @@ struct Waiting {
 
 pub(super) struct Pursuit {
     pub(super) keys: Arc<Keys>,
+    /// Those before, until a connection was made with the present ones: the counterpart may not know yet that these hold. They
+    /// are dialled with in turn, and waited under as well, since a relay brings only equal tokens together.
+    pub(super) before: Option<Arc<Keys>>,
     one: Arc<Semaphore>,
     /// Ends all attempts that are under way, but for those behind the gate.
     stop: CancellationToken,
@@ -95,6 +99,8 @@ pub(super) struct Pursuit {
     pub(super) proven: Vec<SocketAddr>,
     seen: Vec<(SocketAddr, Instant)>,
     dials: Backoff,
+    /// Dials since it was started over.
+    dialled: u32,
     dialling: bool,
     waits: BTreeMap<Place, Waiting>,
     /// Relays are used from then on.
@@ -110,6 +116,7 @@ impl Pursuit {
         let now = Instant::now();
         Self {
             keys,
+            before: None,
             one: Arc::new(Semaphore::new(1)),
             stop: CancellationToken::new(),
             round: 0,
@@ -118,6 +125,7 @@ impl Pursuit {
             proven: Vec::new(),
             seen: Vec::new(),
             dials: Backoff::new(own.tuning.backoff_unit, now),
+            dialled: 0,
             dialling: false,
             waits: BTreeMap::new(),
             relays_from: now + own.tuning.relay_after,
@@ -150,6 +158,7 @@ impl Pursuit {
 
     /// The connection is gone, or something changed: starts over.
     pub(super) fn restart(&mut self, now: Instant, relay_after: Duration) {
+        self.dialled = 0;
         self.dials.reset(now);
         self.relays_from = now + relay_after;
         self.waits.values_mut().for_each(|wait| wait.backoff.reset(now));
@@ -195,16 +204,19 @@ impl Pursuit {
         let routes = self.routes(now, means.near);
         if self.dials() && !self.dialling && !routes.is_empty() && self.dials.next() <= now {
             let gate = Gate { one: Arc::clone(&self.one), stop: self.stop.clone() };
-            let work = dial(Arc::clone(means.own), Arc::clone(&self.keys), routes, gate);
+            let keys = self.before.as_ref().filter(|_| !self.dialled.is_multiple_of(2)).unwrap_or(&self.keys);
+            let work = dial(Arc::clone(means.own), Arc::clone(keys), routes, gate);
             let (who, attempt, round) = (self.keys.who, Attempt::Dial, self.round);
             means.attempts.spawn(async move { Outcome { who, attempt, round, result: work.await.map(Box::new) } });
             self.dialling = true;
+            self.dialled = self.dialled.wrapping_add(1);
         }
         self.park(wanted == Wanted::Anyhow && now >= self.relays_from, now, &mut means);
     }
 
     fn park(&mut self, wanted: bool, now: Instant, means: &mut Means<'_>) {
-        let places = if wanted { places(means.relays.len(), unix_now()) } else { Vec::new() };
+        let tokens = 1 + usize::from(self.before.is_some());
+        let places = if wanted { places(means.relays.len(), tokens, unix_now()) } else { Vec::new() };
         self.waits.retain(|place, wait| {
             let keep = places.contains(place);
             if !keep {
@@ -221,7 +233,7 @@ impl Pursuit {
             }
             let stay = Stay {
                 own: Arc::clone(means.own),
-                keys: Arc::clone(&self.keys),
+                keys: Arc::clone(self.before.as_ref().filter(|_| place.before).unwrap_or(&self.keys)),
                 link: means.relays[place.relay].clone(),
                 epoch: place.epoch,
                 door: means.door.clone(),
@@ -295,8 +307,9 @@ impl Drop for Pursuit {
     }
 }
 
-/// The places where a counterpart is awaited at `now`: the present epoch, and its neighbour near an edge.
-fn places(relays: usize, now: UnixSeconds) -> Vec<Place> {
+/// The places where a counterpart is awaited at `now`: the present epoch, and its neighbour near an edge; under the first token, or
+/// both.
+fn places(relays: usize, tokens: usize, now: UnixSeconds) -> Vec<Place> {
     let epoch = relay_epoch(now);
     let into = now.0 % RELAY_EPOCH_SECS;
     let mut epochs = vec![epoch];
@@ -307,7 +320,13 @@ fn places(relays: usize, now: UnixSeconds) -> Vec<Place> {
         epochs.push(epoch + 1);
     }
     let used = relays.min(RELAYS_USED);
-    (0..used).flat_map(|relay| epochs.iter().map(move |&epoch| Place { relay, epoch })).collect()
+    let of_epoch = |relay| epochs.iter().map(move |&epoch| Place { relay, epoch, before: false });
+    let all: Vec<Place> = (0..used).flat_map(of_epoch).collect();
+    [false, true]
+        .into_iter()
+        .take(tokens)
+        .flat_map(|before| all.iter().map(move |place| Place { before, ..*place }))
+        .collect()
 }
 
 fn jitter() -> u8 {
@@ -321,11 +340,12 @@ mod tests {
 
     #[test]
     fn both_epochs_are_awaited_near_an_edge() {
-        let epochs = |secs| -> Vec<u64> { places(1, UnixSeconds(secs)).iter().map(|place| place.epoch).collect() };
+        let epochs = |secs| -> Vec<u64> { places(1, 1, UnixSeconds(secs)).iter().map(|place| place.epoch).collect() };
         assert_eq!(epochs(10 * RELAY_EPOCH_SECS + 3600), [10]);
         assert_eq!(epochs(10 * RELAY_EPOCH_SECS + 5), [10, 9]);
         assert_eq!(epochs(11 * RELAY_EPOCH_SECS - 5), [10, 11]);
-        assert_eq!(places(5, UnixSeconds(3600)).len(), RELAYS_USED);
-        assert!(places(0, UnixSeconds(3600)).is_empty());
+        assert_eq!(places(5, 1, UnixSeconds(3600)).len(), RELAYS_USED);
+        assert_eq!(places(5, 2, UnixSeconds(3600)).iter().filter(|place| place.before).count(), RELAYS_USED);
+        assert!(places(0, 2, UnixSeconds(3600)).is_empty());
     }
 }

@@ -332,6 +332,7 @@ fn peer_config(pairing: &Pairing, kept: Option<&Kept>, own: &Identity) -> PeerCo
     PeerConfig {
         identity: pairing.public,
         secret: pairing.secret.clone(),
+        before: pairing.previous.clone(),
         also: all.filter(|secret| *secret != pairing.secret).collect(),
         typed: parse_addresses(&pairing.addresses).unwrap_or_default(),
         learned: pairing.learned.iter().filter_map(|address| address.parse().ok()).collect(),

@@ -89,7 +89,7 @@ impl Node {
         let outcome = match message {
             Message::Heads(heads) => self.heads_told(id, heads).await,
             Message::Links(links) => self.links_told(id, &links).await,
-            Message::Secrets(secrets) => self.secrets_told(&secrets.secrets).await,
+            Message::Secrets(secrets) => self.secrets_told(&id, &secrets.secrets).await,
             _ => Ok(()),
         };
         if let Err(error) = outcome {
@@ -106,16 +106,18 @@ impl Node {
             return self.stranger_met(id, &heads).await;
         }
         self.realm.strangers.remove(&id);
-        let is_member = kept.realm().members.contains_key(&id);
-        let epoch = kept.common_epoch(&heads.epochs).filter(|_| is_member);
         self.pass_on(&id);
-        // From now on both dial with the latest secret that both have.
-        let agreed = self.pairings.get(&id).is_some_and(|pairing| pairing.epoch == epoch);
-        if let Some(epoch) = epoch.filter(|_| !agreed) {
+        self.agree(id).await
+    }
+
+    /// From now on both dial with the latest secret that both have. Looked at whenever either is heard of more: by what
+    /// comes from the other, and by what this device learns later.
+    async fn agree(&mut self, id: DeviceId) -> anyhow::Result<()> {
+        let agreed = self.membership.kept().and_then(|kept| self.realm.exchange.agreed(kept, &id));
+        let is_known = |epoch: &LinkHash| self.pairings.get(&id).is_some_and(|pairing| pairing.epoch == Some(*epoch));
+        if let Some(epoch) = agreed.filter(|epoch| !is_known(epoch)) {
             self.agree_on(id, epoch)?;
             self.refresh_secrets(&id).await;
-            // What the other heard before it had the secret told it nothing: a relay brings only equal secrets together.
-            self.tell_heads(&id);
         }
         Ok(())
     }
@@ -218,7 +220,8 @@ impl Node {
         anyhow::bail!("{refused}")
     }
 
-    async fn secrets_told(&mut self, secrets: &[EpochSecret]) -> anyhow::Result<()> {
+    async fn secrets_told(&mut self, id: &DeviceId, secrets: &[EpochSecret]) -> anyhow::Result<()> {
+        self.realm.exchange.told_secrets(id, secrets);
         let Some(kept) = self.membership.kept() else { return Ok(()) };
         let mut kept = kept.clone();
         if kept.learn(secrets) {
@@ -267,10 +270,11 @@ impl Node {
             if let Some(pairing) = self.pairings.get(&id) {
                 let kept = self.membership.kept();
                 let epoch = kept.and_then(|kept| kept.instead_of(pairing.epoch?));
-                if let Some(Err(error)) = epoch.map(|epoch| self.agree_on(id, epoch)) {
+                let replaced = epoch.map_or(Ok(()), |epoch| self.agree_on(id, epoch));
+                self.refresh_secrets(&id).await;
+                if let Err(error) = replaced.and(self.agree(id).await) {
                     tracing::error!("another device of the realm cannot be kept: {error:#}");
                 }
-                self.refresh_secrets(&id).await;
             } else if let Some(member) = realm.members.get(&id) {
                 self.add_member(member).await;
             }
@@ -283,15 +287,17 @@ impl Node {
     /// Another device of the realm, which this one may never have met.
     async fn add_member(&mut self, member: &protocol::realm::Member) {
         let Some(kept) = self.membership.kept() else { return };
-        // Without a secret there is nothing to meet with; it comes with SECRETS.
-        let secret = kept.pair_secrets(&self.identity, &member.identity).into_iter().next();
-        let Some((epoch, secret)) = secret else { return };
+        // Without a secret there is nothing to meet with; it comes with SECRETS. The list may have forked, and what both have
+        // then is the oldest.
+        let mut secrets = kept.pair_secrets(&self.identity, &member.identity).into_iter();
+        let Some((epoch, secret)) = secrets.next() else { return };
+        let oldest = secrets.last().map(|(_, secret)| secret);
         let pairing = Pairing {
             public: member.identity,
             name: self.free_device_name(member.name.as_str(), &member.identity.id()),
             secret,
             epoch: Some(epoch),
-            previous: None,
+            previous: oldest,
             admit: None,
             addresses: Vec::new(),
             learned: Vec::new(),
@@ -352,6 +358,12 @@ impl Node {
             ControlError::refused(denied.to_string())
                 .hint("`syncctl device remove NAME --recovery-code -` asks for the code that was shown with the first pairing")
         })?;
+        if !kept.stays_with(&self.id, &link) {
+            let words = format!("{name} had added this device, which would go with it");
+            return Err(
+                ControlError::refused(words).hint("do it on a device that was not added by it, nor by one it added")
+            );
+        }
         let mut kept = kept.clone();
         kept.insert([link.as_bytes()]).map_err(|error| ControlError::internal(error.to_string()))?;
         kept.learn(&[EpochSecret { epoch: *link.hash().as_bytes(), secret }]);

@@ -68,8 +68,12 @@ impl Node {
         Ok(api::Done::said(format!("{} {}", self.device_name(&id), may_words(role))))
     }
 
-    /// The recovery code of this realm, if one was given.
+    /// The recovery code of this realm, if one was given. Not on a device that is out: it would choose the next secret.
     pub(super) fn recovery_code(&self, code: Option<&str>) -> Result<Option<RecoveryCode>, ControlError> {
+        if self.member_role(&self.id).is_none() {
+            return Err(ControlError::refused("this device was removed from your devices")
+                .hint("do it on one that is still among them, with the recovery code if need be"));
+        }
         let Some(code) = code else { return Ok(None) };
         let code: RecoveryCode = code.parse().map_err(|error| ControlError::bad_request(format!("{error}")))?;
         let is_right = self.membership.kept().is_some_and(|kept| kept.roster().is_recovered_by(&code));

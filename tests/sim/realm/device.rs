@@ -161,8 +161,9 @@ impl Device {
 
     /// What it dials another one with.
     #[must_use]
-    pub fn dials_with(&self, peer: &DeviceId) -> Option<Key> {
-        self.disk.known.get(peer).map(|known| known.key)
+    pub fn dials_with(&self, peer: &DeviceId) -> impl Iterator<Item = Key> + use<> {
+        let known = self.disk.known.get(peer).copied();
+        known.into_iter().flat_map(|known| [known.key].into_iter().chain(known.previous))
     }
 
     /// What it answers another one to.
@@ -243,7 +244,10 @@ impl Device {
         match message {
             Message::Heads(heads) => self.heads_told(from, heads, now),
             Message::Links(links) => self.links_told(from, &links),
-            Message::Secrets(told) => self.learn(&told.secrets),
+            Message::Secrets(told) => {
+                self.exchange.told_secrets(&from, &told.secrets);
+                self.learn(&told.secrets);
+            }
             _ => {}
         }
     }
@@ -264,16 +268,16 @@ impl Device {
         if heads.realm.map(RealmId) != Some(kept.realm().id) {
             return self.stranger_met(from, &heads, now);
         }
-        let is_member = kept.realm().members.contains_key(&from);
-        let epoch = kept.common_epoch(&heads.epochs).filter(|_| is_member);
         self.pass_on(from);
-        if let (Some(epoch), Some(known)) = (epoch, self.disk.known.get_mut(&from)) {
+        self.agree(from);
+    }
+
+    fn agree(&mut self, with: DeviceId) {
+        let epoch = self.disk.kept.as_ref().and_then(|kept| self.exchange.agreed(kept, &with));
+        if let (Some(epoch), Some(known)) = (epoch, self.disk.known.get_mut(&with)) {
             let key = Key::Epoch(*epoch.as_bytes());
             if known.key != key {
                 known.previous = Some(std::mem::replace(&mut known.key, key));
-                if self.flaw != Some(Flaw::AgreesSilently) {
-                    self.tell_heads(from);
-                }
             }
         }
     }
@@ -386,7 +390,9 @@ impl Device {
         if let (Some(epoch), Some(kept)) = (self.epochs().first(), &self.disk.kept) {
             let key = Key::Epoch(*epoch);
             for (id, member) in realm.members.iter().filter(|(id, _)| **id != self.id) {
-                let known = Known { public: member.identity, key, previous: None };
+                // The list may have forked: what both have then is the oldest.
+                let oldest = self.epochs().last().map(|epoch| Key::Epoch(*epoch)).filter(|oldest| *oldest != key);
+                let known = Known { public: member.identity, key, previous: oldest };
                 let known = self.disk.known.entry(*id).or_insert(known);
                 if let Key::Epoch(of) = known.key
                     && let Some(epoch) = kept.instead_of(LinkHash(of))
@@ -394,6 +400,9 @@ impl Device {
                     known.previous = Some(std::mem::replace(&mut known.key, Key::Epoch(*epoch.as_bytes())));
                 }
             }
+        }
+        if self.flaw != Some(Flaw::AgreesOnce) {
+            self.peers.clone().into_iter().for_each(|id| self.agree(id));
         }
         if self.flaw != Some(Flaw::Silent) || self.signed.last().is_some_and(|link| self.is_newest(link)) {
             self.tell_everybody();

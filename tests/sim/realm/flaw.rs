@@ -36,8 +36,8 @@ pub enum Flaw {
     Unsettled,
     /// The secret of a new epoch stays with its author.
     KeepsSecret,
-    /// Whoever begins to dial with another secret does not say so.
-    AgreesSilently,
+    /// What to dial with is only looked at when the other says something, not when a secret comes from elsewhere.
+    AgreesOnce,
 }
 
 /// All of them, as the command line names them.
@@ -56,7 +56,7 @@ pub const MUTANTS: [(&str, Flaw); 15] = [
     ("newest_only", Flaw::NewestOnly),
     ("unsettled", Flaw::Unsettled),
     ("keeps_secret", Flaw::KeepsSecret),
-    ("agrees_silently", Flaw::AgreesSilently),
+    ("agrees_once", Flaw::AgreesOnce),
 ];
 
 /// What a device with this flaw makes of a roster.

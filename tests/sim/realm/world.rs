@@ -9,7 +9,7 @@ use super::thief::{self, Thief};
 use crate::sim::check::Violation;
 use crate::sim::rng::{Rng, mix};
 use protocol::model::{DeviceId, FolderId, RealmId};
-use protocol::realm::{Author, Commit, Link, RecoveryCode, Refused, Role, Roster, Whom};
+use protocol::realm::{Author, Commit, Link, RecoveryCode, Role, Roster, Whom};
 use protocol::wire::identity::Identity;
 use protocol::wire::kdf::{Secret32, UnixSeconds};
 use protocol::wire::message::{EpochSecret, Heads, LinkBytes, Links, Message, Secrets};
@@ -181,7 +181,8 @@ impl World {
 
     fn meets(&self, one: usize, other: usize) -> bool {
         let dials = |from: &Device, to: &Device| {
-            from.dials_with(&to.id).is_some_and(|key| to.answers_to(&from.id).contains(&key))
+            let answers = to.answers_to(&from.id);
+            from.dials_with(&to.id).any(|key| answers.contains(&key))
         };
         let (one, other) = (&self.devices[one], &self.devices[other]);
         dials(one, other) || dials(other, one)
@@ -259,11 +260,7 @@ impl World {
         }
         for (from, refused) in std::mem::take(&mut self.devices[who].broken) {
             let Some(from) = self.number(&from) else { continue };
-            // Who is about to join cannot do with a link whose realm it has not heard of: one that came out of order, or the
-            // last one of a device that leaves.
-            let (ours, theirs) = (self.devices[who].realm_id(), self.devices[from].realm_id());
-            let is_early = refused == Refused::OtherRealm && ours != theirs;
-            if self.devices[from].thief.is_none() && !is_early && !self.network.is_wild() {
+            if self.devices[from].thief.is_none() && !self.network.is_wild() {
                 return violated("honest links are taken", format!("{who} refuses what {from} sent: {refused}"));
             }
             self.cut(pair(who, from));
@@ -351,8 +348,9 @@ impl World {
         let name = named(&format!("name {}", self.drawn));
         let device = &self.devices[by];
         let (Some(kept), None) = (&device.disk.kept, &device.thief) else { return Ok(()) };
-        // No device is asked to remove itself: it would choose the secret that it must not know.
-        if matches!(ask, Ask::Remove(who) | Ask::Disown(who) if who == by) {
+        // No device is asked to remove itself, and one that is out does nothing, not with the code either: it would choose the
+        // secret that it must not know.
+        if matches!(ask, Ask::Remove(who) | Ask::Disown(who) if who == by) || !device.is_member() {
             return Ok(());
         }
         let code = self.code(&kept.realm().id);
@@ -370,6 +368,7 @@ impl World {
             }
         };
         match link {
+            Ok(link) if !kept.stays_with(&device.id, &link) => self.note("denied: it would go with it"),
             Ok(link) => {
                 self.ledger.removes(&link);
                 self.devices[by].sign(link, begins.then_some(secret));

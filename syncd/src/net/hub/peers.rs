@@ -46,7 +46,8 @@ pub(super) struct Peer {
 impl Peer {
     fn new(own: &Own, config: PeerConfig) -> Self {
         let (keys, also) = keys_of(own, &config);
-        let pursuit = Pursuit::new(keys, config.typed.clone(), config.learned.clone(), own);
+        let mut pursuit = Pursuit::new(keys, config.typed.clone(), config.learned.clone(), own);
+        pursuit.before = config.before.as_ref().map(|secret| Arc::new(Keys::of_peer(&own.identity, &config, secret)));
         Self { config, pursuit, also, live: None, renewing: false, ahead_secs: None, doubt: None }
     }
 
@@ -163,9 +164,14 @@ impl Hub {
         if peer.config.secret == secret && peer.config.also == also {
             return;
         }
+        let is_new = peer.config.secret != secret;
         (peer.config.secret, peer.config.also) = (secret, also);
         let (keys, also) = keys_of(&self.parts.own, &peer.config);
-        (peer.pursuit.keys, peer.also) = (keys, also);
+        peer.also = also;
+        let before = std::mem::replace(&mut peer.pursuit.keys, keys);
+        if is_new {
+            peer.pursuit.before = Some(before);
+        }
         if peer.live.is_none() {
             peer.pursuit.stop();
             peer.pursuit.restart(Instant::now(), self.parts.own.tuning.relay_after);
@@ -255,7 +261,7 @@ impl Hub {
     }
 
     fn begin_session(&mut self, id: DeviceId, greeted: Greeted) {
-        let ahead = greeted.ahead_secs;
+        let (ahead, secret) = (greeted.ahead_secs, greeted.secret.clone());
         let addresses = self.announced();
         let start = Start { id: self.next_session(), greeted, liveness: self.parts.own.tuning.liveness };
         let (session, work) = session::run(start, self.parts.events.clone());
@@ -272,6 +278,9 @@ impl Hub {
                 peer.pursuit.retry_later(now, relay_after);
             }
             (peer.pursuit.last_error, peer.pursuit.misfit) = (None, None);
+            if secret == peer.config.secret {
+                peer.pursuit.before = None;
+            }
             peer.ahead_secs = Some(ahead);
             peer.renewing = false;
             peer.live = Some(session);

@@ -94,6 +94,7 @@ fn peer_config(own: u8, other: u8, addresses: &[SocketAddr]) -> PeerConfig {
     let public: PublicIdentity = identity(other).public();
     let secret = PairSecret::between(&identity(own), &public, &Secret32::new([0x77; 32])).expect("two devices");
     PeerConfig {
+        before: None,
         identity: public,
         secret,
         also: Vec::new(),

@@ -76,6 +76,7 @@ pub(super) async fn agree_and_connect(mut shows: Device, mut joins: Device) {
     assert_eq!(at_shows.identity.id(), joins.id());
     assert_eq!(at_joins.identity.id(), shows.id());
     let peer = |paired: Paired| PeerConfig {
+        before: None,
         identity: paired.identity,
         secret: paired.secret,
         also: Vec::new(),

@@ -192,6 +192,7 @@ impl<F: Fs> Device<F> {
     pub async fn connect<G: Fs>(&self, number: u8, other: &Device<G>, other_number: u8) {
         let secret = PairSecret::from_secret(Secret32::new([number ^ other_number; 32]));
         let peer = |id: u8, learned| PeerConfig {
+            before: None,
             identity: identity(id).public(),
             secret: secret.clone(),
             also: Vec::new(),
