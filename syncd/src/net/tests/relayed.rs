@@ -54,6 +54,24 @@ async fn two_devices_meet_at_a_relay_and_again_when_it_was_gone() {
     assert_eq!((at_a.via(), at_b.via()), (Via::Relay, Via::Relay));
 }
 
+/// One that heard of the next secret before the other did, which may be the one that speaks first, and may not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_brings_two_together_of_whom_one_dials_with_another_secret_by_now() {
+    let running = Running::on_loopback().await;
+    let link = running.relay.link.clone();
+    for (ahead, behind) in [(60, 61), (63, 62)] {
+        let mut early = Setup::new(ahead).peer(behind, &[]).relay(&link);
+        let next = PairSecret::between(&identity(ahead), &identity(behind).public(), &Secret32::new([0x78; 32]));
+        let peer = early.peers.last_mut().expect("one peer");
+        let old = std::mem::replace(&mut peer.secret, next.expect("two devices"));
+        (peer.before, peer.also) = (Some(old.clone()), vec![old]);
+        let mut late = Setup::new(behind).peer(ahead, &[]).relay(&link).start();
+        let mut early = early.start();
+        let (at_early, at_late) = tokio::join!(early.session(), late.session());
+        assert_eq!((at_early.via(), at_late.via()), (Via::Relay, Via::Relay));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_devices_pair_through_a_relay() {
     let running = Running::on_loopback().await;
