@@ -261,13 +261,18 @@ impl<'a> Judgement<'a> {
         let strayed = self.order.iter().filter(|number| !knew(number)).any(|number| {
             let link = &self.links[*number].link;
             let is_stranger = link.newcomer().is_some_and(|identity| !self.additions.contains_key(&identity.id()));
-            let by_admin = match link.signer() {
-                Signer::Recovery => true,
-                Signer::Device(signer) => self.stands(*number) && self.was_admin(&signer, *number),
-            };
-            is_stranger && by_admin
+            is_stranger && self.passed_for_addition(*number)
         });
         removed || strayed || self.has_lost_members_of(epoch)
+    }
+
+    /// Whether those who knew no more than a link that adds a device took that for a member.
+    fn passed_for_addition(&self, number: usize) -> bool {
+        let Signer::Device(signer) = self.links[number].link.signer() else {
+            return true;
+        };
+        let then = || Self::of(self.links, Some(&self.links[number].past)).role(&signer);
+        self.stands(number) && (self.was_admin(&signer, number) || then() == Some(Role::Admin))
     }
 
     /// Whether a device that its author took for a member was added by a link that, as is known now, has no effect.

@@ -285,7 +285,10 @@ impl<'a> Within<'a> {
             let was_admin = match link.signer() {
                 Signer::Recovery => true,
                 Signer::Device(signer) => {
-                    self.stands(*hash) && self.role(&signer, Some(&self.graph.past[hash])) == Some(Role::Admin)
+                    let past = &self.graph.past[hash];
+                    let then = Within::new(self.graph, past.clone());
+                    let was_one = then.role(&signer, None) == Some(Role::Admin) && !then.is_removed(&signer);
+                    self.stands(*hash) && (was_one || self.role(&signer, Some(past)) == Some(Role::Admin))
                 }
             };
             added(link).is_some_and(|device| !self.ages.contains_key(&device)) && was_admin

@@ -383,6 +383,26 @@ fn a_device_that_strayed_in_makes_a_new_epoch_due() {
     assert!(!world.realm().rotation_due);
 }
 
+/// A founder that was put back to an old state adds a device again as less: of two additions the first in order holds, and what
+/// that device has added by the other has no effect any more.
+#[test]
+fn who_was_added_before_its_adder_became_less_makes_a_new_epoch_due() {
+    let mut world = World::new();
+    let as_admin = world.say(Device(0), add(1, Admin));
+    world.say(Device(1), add(2, Full));
+    assert_eq!(world.members(), [0, 1, 2]);
+    let again = |text: u32| {
+        let device = device(1).public();
+        sign(&world.roster, Device(0), &[world.first], Op::Add { device, role: Reader, name: name(&text.to_string()) })
+    };
+    let first = (0..).map(again).find(|link| link.hash() < as_admin).expect("every other is");
+    world.take(&first);
+    assert_eq!((world.members(), world.role(1)), (vec![0, 1], Reader));
+    assert!(world.realm().rotation_due, "it may have got the secret");
+    world.say(Device(0), rotate(9));
+    assert!(!world.realm().rotation_due);
+}
+
 /// The author of the epoch knew it as a member and passed the secret on; what it could not know takes the addition back.
 #[test]
 fn a_device_whose_addition_lost_its_effect_makes_a_new_epoch_due() {
