@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 /// What this program can do beyond the first version.
-const CAPABILITIES: u32 = capability::ZSTD | capability::RUNS | capability::REALM;
+const CAPABILITIES: u32 = capability::ZSTD | capability::RUNS | capability::REALM | capability::TWINS;
 
 /// Everything the network needs to start.
 pub struct NetConfig {

@@ -1,11 +1,13 @@
 //! Identities that two devices run with at one time: one was restored, or stolen, while the first goes on. The network
-//! refuses the second of two; here a person hears of it, on the device that refuses and on the one that is refused.
+//! refuses the second of two; here a person hears of it, on the device that refuses, on the one that is refused and on the
+//! one that stays.
 
 use super::Node;
 use crate::control::NewEvent;
 use protocol::model::DeviceId;
 use protocol::wire::control as api;
 use protocol::wire::control::EventKind;
+use protocol::wire::message::{CloseCode, Message, capability};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -60,6 +62,19 @@ impl Node {
     pub(super) fn copy_came(&mut self, peer: DeviceId) {
         let words = words_of_a_peer(&self.device_name(&peer));
         self.copy_noted(peer, &words);
+        // The one that stays would hear of it nowhere else, and may be the true one.
+        if let Some(known) = self.peers.get(&peer)
+            && known.session.hello().capabilities & capability::TWINS != 0
+            && known.session.try_send(&Message::Twin).is_err()
+        {
+            known.session.close(CloseCode::BUSY);
+        }
+    }
+
+    /// A peer has refused another device that came with the identity of this one.
+    pub(super) fn twin_came(&mut self, peer: DeviceId) {
+        let words = words_of_a_twin(&self.device_name(&peer));
+        self.copy_noted(peer, &words);
     }
 
     /// A peer refuses this device, since another one is there with the same identity.
@@ -98,6 +113,14 @@ fn words_of_ours(name: &str) -> String {
         "{name} refuses this device: another one runs with the same identity, which was restored from a backup or copied. \
          Stop one of the two for good; to keep both, stop one, move the directory `keys` out of its home, start it and pair \
          it as a new device. Not `syncctl realm leave`: that would shut both out"
+    )
+}
+
+fn words_of_a_twin(name: &str) -> String {
+    format!(
+        "another device runs with the identity of this one, which was restored from a backup or copied: {name} has refused it. \
+         Stop one of the two for good; to keep both, stop one, move the directory `keys` out of its home, start it and pair \
+         it as a new device. If it is not yours, `syncctl realm leave` here shuts both out; then pair this device anew"
     )
 }
 

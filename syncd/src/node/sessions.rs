@@ -46,6 +46,7 @@ impl Node {
                 self.session_down(peer, session, &reason.to_string());
             }
             NetEvent::Copied { peer } => self.copy_came(peer),
+            NetEvent::Message { peer, message: Message::Twin, .. } => self.twin_came(peer),
             NetEvent::Message { session, peer, message: Message::Addresses(named), .. } => {
                 self.addresses_named(session, peer, &named.addresses).await;
             }

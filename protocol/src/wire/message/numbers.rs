@@ -16,6 +16,8 @@ pub mod kind {
     pub const LINKS: u8 = 0x06;
     /// [`super::Secrets`].
     pub const SECRETS: u8 = 0x08;
+    /// Another device has come with the receiver's identity.
+    pub const TWIN: u8 = 0x09;
     /// [`super::FolderOffer`]s.
     pub const FOLDERS: u8 = 0x10;
     /// [`super::IndexGet`].
@@ -64,4 +66,6 @@ pub mod capability {
     pub const RUNS: u32 = 8;
     /// The sender takes HEADS, LINKS and SECRETS.
     pub const REALM: u32 = 16;
+    /// The sender takes TWIN.
+    pub const TWINS: u32 = 32;
 }

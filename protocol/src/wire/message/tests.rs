@@ -94,6 +94,7 @@ fn samples() -> Vec<Message> {
         Message::Secrets(Secrets {
             secrets: vec![EpochSecret { epoch: [0x64; 32], secret: Secret32::new([0x65; 32]) }],
         }),
+        Message::Twin,
         Message::Folders(Folders { offers: vec![offer, passed_on] }),
         Message::IndexGet(IndexGet { folder: FOLDER, replica: REPLICA, from: Sequence(9), credit: 8 }),
         Message::Index(index()),

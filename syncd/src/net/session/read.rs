@@ -165,6 +165,7 @@ fn route(inner: &Inner, req: u32, message: Message) -> Result<Step, End> {
         Message::Heads(_)
         | Message::Links(_)
         | Message::Secrets(_)
+        | Message::Twin
         | Message::Folders(_)
         | Message::IndexGet(_)
         | Message::Index(_)
