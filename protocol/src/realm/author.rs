@@ -125,15 +125,16 @@ impl Roster {
     /// When the author may not, or the device cannot join.
     pub fn add(&self, author: Author<'_>, newcomer: Newcomer, time: UnixSeconds) -> Result<Link, Denied> {
         let desk = Desk::of(self, author);
-        desk.is_admin()?;
         let id = newcomer.identity.id();
         let judgement = &desk.judgement;
         let live = judgement.additions().keys().filter(|id| !judgement.removals().contains_key(*id)).count();
         match () {
             () if judgement.removals().contains_key(&id) => Err(Denied::Removed),
+            // Also to one that could not add it: there is nothing left to do.
             () if judgement.additions().contains_key(&id) => Err(Denied::AlreadyMember),
-            () if live >= MEMBERS_MAX => Err(Denied::TooManyDevices),
+            () if live >= MEMBERS_MAX => desk.is_admin().and(Err(Denied::TooManyDevices)),
             () => {
+                desk.is_admin()?;
                 let Newcomer { identity: device, role, name } = newcomer;
                 desk.link(Op::Add { device, role, name }, &[], time)
             }

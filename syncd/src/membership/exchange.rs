@@ -85,9 +85,14 @@ impl Exchange {
     /// What a peer lacks, by what it said last and what it was sent since; from now on it counts as sent.
     pub fn owed(&mut self, kept: &Kept, own: &DeviceId, peer: &DeviceId) -> Vec<Message> {
         let realm = kept.realm();
-        let Some(told) = self.told.get_mut(peer).filter(|told| told.realm.map(RealmId) == Some(realm.id)) else {
-            return Vec::new();
-        };
+        let Some(told) = self.told.get_mut(peer) else { return Vec::new() };
+        if told.realm.map(RealmId) != Some(realm.id) {
+            // One that was taken in and does not know it, whoever did that, gets all of it.
+            if !realm.members.contains_key(peer) || kept.taking(own, peer, told) != Taking::In {
+                return Vec::new();
+            }
+            *told = Heads { realm: Some(*realm.id.as_bytes()), ..Heads::default() };
+        }
         let known: Vec<LinkHash> = told.heads.iter().map(|hash| LinkHash(*hash)).collect();
         let links: Vec<LinkBytes> =
             kept.roster().links_after(&known).map(|link| LinkBytes(link.as_bytes().to_vec())).collect();

@@ -182,9 +182,6 @@ impl Node {
                 return Ok(());
             }
         }
-        // All of it: the other has nothing in common with us yet.
-        let realm = self.membership.kept().map(|kept| *kept.realm().id.as_bytes());
-        self.realm.exchange.heard(id, Heads { realm, ..Heads::default() });
         self.pass_on(&id);
         Ok(())
     }

@@ -322,8 +322,6 @@ impl Device {
             Err(Denied::AlreadyMember) => {}
             Err(_) => return,
         }
-        let realm = self.realm_id().map(|id| *id.as_bytes());
-        self.exchange.heard(from, Heads { realm, ..Heads::default() });
         self.pass_on(from);
     }
 

@@ -67,6 +67,7 @@ fn run_in(world: &mut World, story: &Story) -> Result<Summary, Violation> {
     }
     let stranded = settle(world)?;
     agree(world)?;
+    joined(world)?;
     let mutual = mutual(world);
     same_keys(world, &mutual)?;
     for who in 0..world.devices.len() {
@@ -170,6 +171,23 @@ fn agree(world: &World) -> Result<(), Violation> {
         let current = *ours.epoch().link.as_bytes();
         if left.epochs().contains(&current) != right.epochs().contains(&current) {
             return violated("members hold the same secret", format!("of {one} and {other} one lacks it"));
+        }
+    }
+    Ok(())
+}
+
+/// Who is taken in by one that it is connected to, and belongs to nobody else, joins it.
+fn joined(world: &World) -> Result<(), Violation> {
+    let honest = |who: &usize| world.devices[*who].thief.is_none();
+    let all = (0..world.devices.len()).filter(honest);
+    for (by, who) in all.flat_map(|by| (0..world.devices.len()).filter(honest).map(move |who| (by, who))) {
+        let (one, other) = (&world.devices[by], &world.devices[who]);
+        let has_both = |realm: &Realm| [one.id, other.id].iter().all(|id| realm.members.contains_key(id));
+        let is_taken = one.view().is_some_and(|realm| has_both(&realm));
+        let is_alone = |realm: Realm| realm.members.keys().all(|id| *id == one.id || *id == other.id);
+        let is_free = other.realm_id() != one.realm_id() && other.view().is_none_or(is_alone);
+        if by != who && is_taken && is_free && world.network.has(by.min(who), by.max(who)) {
+            return violated("who is taken in joins", format!("{by} has {who}, which is on its own"));
         }
     }
     Ok(())
