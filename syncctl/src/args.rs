@@ -361,7 +361,7 @@ pub enum FolderCommand {
         /// All your devices, also those that you pair later.
         #[arg(long, conflicts_with = "devices")]
         all: bool,
-        /// These and no others. With no device: this one alone.
+        /// These, this device, and no others. Without a name: this device alone.
         #[arg(long, conflicts_with = "all")]
         only: bool,
     },

@@ -160,7 +160,6 @@ impl Device {
     }
 
     /// What it dials another one with.
-    #[must_use]
     pub fn dials_with(&self, peer: &DeviceId) -> impl Iterator<Item = Key> + use<> {
         let known = self.disk.known.get(peer).copied();
         known.into_iter().flat_map(|known| [known.key].into_iter().chain(known.previous))
