@@ -42,8 +42,14 @@ impl Node {
     pub(super) fn may_add(&self) -> Result<(), ControlError> {
         match self.member_role(&self.id) {
             None | Some(Role::Admin) => Ok(()),
-            Some(Role::Full | Role::Reader) => Err(ControlError::refused("this device may not add devices")
-                .hint("pair on one that may: `syncctl device list` shows what each may do")),
+            Some(Role::Full | Role::Reader) => {
+                let words = ControlError::refused("this device may not add devices");
+                let mut members = self.membership.kept().into_iter().flat_map(|kept| kept.realm().members.values());
+                Err(match members.any(|member| member.role == Role::Admin) {
+                    true => words.hint("pair on one that may: `syncctl device list` shows what each may do"),
+                    false => words.hint("none of your devices may any more: `syncctl realm leave` here begins anew"),
+                })
+            }
         }
     }
 

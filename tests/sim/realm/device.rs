@@ -159,6 +159,13 @@ impl Device {
         self.thief.is_none() && self.view().is_some_and(|realm| realm.members.contains_key(&self.id))
     }
 
+    /// Whether it pairs with others: alone, or as an admin.
+    #[must_use]
+    pub fn may_add(&self) -> bool {
+        let own = self.view().and_then(|realm| realm.members.get(&self.id).map(|member| member.role));
+        own.is_none_or(|role| role == Role::Admin)
+    }
+
     /// What it dials another one with.
     pub fn dials_with(&self, peer: &DeviceId) -> impl Iterator<Item = Key> + use<> {
         let known = self.disk.known.get(peer).copied();

@@ -176,7 +176,8 @@ fn agree(world: &World) -> Result<(), Violation> {
     Ok(())
 }
 
-/// Who is taken in by one that it is connected to, and belongs to nobody else, joins it.
+/// Who is taken in by one that it is connected to, and belongs to nobody else, joins it. One that is left behind alone in a realm
+/// without an admin has to leave that first, which its words say.
 fn joined(world: &World) -> Result<(), Violation> {
     let honest = |who: &usize| world.devices[*who].thief.is_none();
     let all = (0..world.devices.len()).filter(honest);
@@ -186,7 +187,7 @@ fn joined(world: &World) -> Result<(), Violation> {
         let is_taken = one.view().is_some_and(|realm| has_both(&realm));
         let is_alone = |realm: Realm| realm.members.keys().all(|id| *id == one.id || *id == other.id);
         let is_free = other.realm_id() != one.realm_id() && other.view().is_none_or(is_alone);
-        if by != who && is_taken && is_free && world.network.has(by.min(who), by.max(who)) {
+        if by != who && is_taken && is_free && other.may_add() && world.network.has(by.min(who), by.max(who)) {
             return violated("who is taken in joins", format!("{by} has {who}, which is on its own"));
         }
     }

@@ -307,7 +307,8 @@ impl World {
         let apart = shows.realm_id() != types.realm_id() && is_bound(shows, types) && is_bound(types, shows);
         let removed = |one: &Device, other: &Device| one.view().is_some_and(|realm| realm.removed.contains(&other.id));
         let refused = [(shows, types), (types, shows)].into_iter().any(|(one, other)| removed(one, other));
-        if by == who || apart || refused || !self.network.joins(by, who) || shows.thief.is_some() {
+        let may_add = [shows, types].into_iter().all(Device::may_add);
+        if by == who || apart || refused || !may_add || !self.network.joins(by, who) || shows.thief.is_some() {
             return Ok(());
         }
         if self.devices[by].disk.kept.is_none() {
