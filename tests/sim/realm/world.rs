@@ -338,7 +338,7 @@ impl World {
         let epoch = *genesis.hash().as_bytes();
         kept.learn(&[EpochSecret { epoch, secret: secret.clone() }]);
         device.wallet.insert(epoch, secret);
-        device.disk.kept = Some(kept);
+        device.keep(kept);
         self.codes.insert(genesis.realm(), number);
         self.ledger.signed(&genesis);
     }
