@@ -60,10 +60,12 @@ fn near<const N: usize>(world: &World, names: [&str; N]) -> [Device; N] {
     })
 }
 
-/// Three devices of one realm, each connected to the others.
+/// Three devices of one realm, which the first has founded, each connected to the others.
 fn met(world: &World) -> [Device; 3] {
     let [a, b, c] = near(world, ["a", "b", "c"]);
     pair(&a, &b);
+    // It would found one of its own to pair with the third.
+    until("the second is in the first's realm", || (b.json(&["realm", "show"])["devices"] == 2).then_some(()));
     pair(&b, &c);
     for (one, other) in [(&a, &b), (&b, &c), (&a, &c)] {
         meet(one, other);

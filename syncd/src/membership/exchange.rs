@@ -3,7 +3,7 @@
 //! randomness: the node runs it over sessions and the simulator over a network that it makes up.
 
 use super::{Kept, insert, roster_of};
-use protocol::limits::LINKS_PER_MESSAGE_MAX;
+use protocol::limits::{LINKS_PER_MESSAGE_MAX, ROSTER_EPOCHS_HELD_MAX};
 use protocol::model::{DeviceId, LinkHash, RealmId};
 use protocol::realm::{Link, Op, Refused, Role, Roster};
 use protocol::wire::message::{EpochSecret, Heads, LinkBytes, Links, Message, Secrets};
@@ -67,10 +67,15 @@ impl Exchange {
 
     /// A peer tells secrets: it has them, and need not be told.
     pub fn told_secrets(&mut self, peer: &DeviceId, secrets: &[EpochSecret]) {
-        let epochs = || secrets.iter().map(|secret| secret.epoch);
-        self.holds.entry(*peer).or_default().extend(epochs());
-        if let Some(told) = self.told.get_mut(peer) {
-            told.epochs.extend(epochs());
+        let holds = self.holds.entry(*peer).or_default();
+        let told = self.told.get_mut(peer).map(|told| &mut told.epochs);
+        for epochs in [holds].into_iter().chain(told) {
+            for secret in secrets {
+                // No honest device has more to tell.
+                if epochs.len() < 2 * ROSTER_EPOCHS_HELD_MAX && !epochs.contains(&secret.epoch) {
+                    epochs.push(secret.epoch);
+                }
+            }
         }
     }
 
