@@ -174,7 +174,7 @@ fn a_folder_kept_to_oneself_is_offered_to_nobody() {
     a.put("f", "later");
     noticed(&a, "f", 1);
     assert_eq!(b.get("f").as_deref(), Some(&b"before"[..]));
-    a.ok(&["folder", "share", FOLDER, "b", "--only"]);
+    a.ok(&["folder", "share", FOLDER, "b", "a", "--only"]);
     settled(&[&a, &b]);
     assert_same(&[&a, &b], 0);
     assert_eq!(offered_by(&c), [""; 0]);

@@ -265,7 +265,17 @@ impl FolderConfig {
             }
         }
         let mut folder = Self::new(NO_ID, "", Path::new(""), [0; 16]);
-        let warnings = document::load(&document, &KEYS, path, &mut folder)?;
+        let mut warnings = document::load(&document, &KEYS, path, &mut folder)?;
+        // Who is in a folder was once said here, and has to be said in the realm's list: until then nobody else gets it.
+        if document.get("devices").is_some_and(|devices| devices.as_str() != Some("all")) {
+            folder.paused = true;
+            warnings.push(format!(
+                "{}: devices is no longer a setting, so the folder is paused: `syncctl folder share {} DEVICE --only` says who is \
+                 in it; then remove the line and `syncctl folder resume` it",
+                path.display(),
+                folder.name
+            ));
+        }
         if document.contains_key("path_bytes") {
             let text = document["path_bytes"].as_str().unwrap_or_default();
             folder.root = root_from_hex(text).map_err(|why| anyhow::anyhow!("{}: path_bytes {why}", path.display()))?;

@@ -224,6 +224,19 @@ fn folder_settings_fall_back_to_the_global_ones() {
 }
 
 #[test]
+fn a_folder_that_was_limited_in_its_file_rests_until_that_is_said_in_the_list() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("f.toml");
+    folder(b"/a").save(&path).unwrap();
+    let plain = std::fs::read_to_string(&path).unwrap();
+    for (line, rests) in [("devices = \"all\"\n", false), ("devices = []\n", true), ("devices = [\"sd1x\"]\n", true)] {
+        std::fs::write(&path, format!("{line}{plain}")).unwrap();
+        let (read, warnings) = FolderConfig::load(&path).unwrap();
+        assert_eq!((read.paused, warnings.concat().contains("folder share")), (rests, rests), "{line}");
+    }
+}
+
+#[test]
 fn comments_in_a_folder_file_survive_and_a_broken_one_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("f.toml");

@@ -49,12 +49,12 @@ impl Node {
         others: Option<bool>,
     ) -> Result<bool, ControlError> {
         let kept = self.membership.kept().ok_or_else(|| {
-            ControlError::refused("this device has not been paired yet")
-                .hint("`syncctl pair show` pairs it with another")
+            ControlError::refused("this device has not been paired yet").hint("`syncctl pair` pairs it with another")
         })?;
         // Who says that everyone is out does not mean itself.
         let own = others.filter(|is_in| !is_in).map(|_| (Whom::Device(self.id), true));
         let named = devices.iter().map(|device| (Whom::Device(*device), is_in));
+        let named = named.filter(|said| own.is_none_or(|own| said.0 != own.0));
         let who: Vec<(Whom, bool)> =
             others.map(|is_in| (Whom::Everyone, is_in)).into_iter().chain(own).chain(named).collect();
         let mut kept = kept.clone();
