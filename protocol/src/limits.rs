@@ -51,6 +51,10 @@ pub const NAME_LEN_MAX: usize = 64;
 pub const PARTIAL_RANGES_MAX: usize = 1024;
 /// Addresses in one ADDRESSES message.
 pub const ADDRESSES_MAX: usize = 16;
+/// Addresses of one member that another one passes on.
+pub const WHEREABOUTS_ADDRESSES_MAX: usize = 4;
+/// Addresses that one end of a punch names: what a relay sees of it, what its router may make of that, and a few of IPv6.
+pub const PUNCH_ADDRESSES_MAX: usize = 6;
 
 /// Requests a device may have open at one peer.
 pub const REQUESTS_OPEN_MAX: usize = 64;
@@ -103,6 +107,10 @@ pub const BEACON_WINDOW_SECS: u64 = 300;
 pub const BEACON_LEN_MAX: usize = 12 + 8 * PEERS_MAX;
 /// Seconds of one relay token epoch.
 pub const RELAY_EPOCH_SECS: u64 = 6 * 3600;
+/// Seconds of one epoch of a rendezvous: a day, begun at another time for each pair.
+pub const RENDEZVOUS_EPOCH_SECS: u64 = 24 * 3600;
+/// Addresses in one note of a rendezvous.
+pub const RENDEZVOUS_ADDRESSES_MAX: usize = 16;
 /// Longest host name in a link (RFC 1035).
 pub const HOST_LEN_MAX: usize = 253;
 /// Longest invite or relay link in bytes.

@@ -47,6 +47,11 @@ pub enum Command {
     /// Paired devices.
     #[command(subcommand)]
     Device(DeviceCommand),
+    /// Show how each device is reached, why not better, and what was tried.
+    Net {
+        #[command(subcommand)]
+        command: Option<NetCommand>,
+    },
     /// The realm: all your devices, which trust each other.
     #[command(subcommand)]
     Realm(RealmCommand),
@@ -232,6 +237,27 @@ pub enum DeviceCommand {
         #[arg(long)]
         yes: bool,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum NetCommand {
+    /// Let strangers on the internet help to find devices, or not (the default).
+    ///
+    /// On: devices leave word for each other in BitTorrent's public table (DHT), sealed, at places that only they can compute, and
+    /// ask the router for a port. Strangers there see this address, and that something is left. Off: none of them is ever contacted.
+    Internet {
+        /// on or off.
+        switch: Switch,
+    },
+}
+
+/// On or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// On.
+    On,
+    /// Off.
+    Off,
 }
 
 #[derive(Debug, Subcommand)]

@@ -31,6 +31,8 @@ fn the_contract_parses() {
             "device remove nas --recovery-code -",
             "Device(Remove { device: \"nas\", disown: false, recovery_code: Some(\"-\"), yes: false })",
         ),
+        ("net", "Net { command: None }"),
+        ("net internet on", "Net { command: Some(Internet { switch: On }) }"),
         ("realm show", "Realm(Show)"),
         ("realm leave --yes", "Realm(Leave { yes: true })"),
         ("identity backup f", "Identity(Backup { file: \"f\", passphrase_file: None })"),

@@ -4,7 +4,7 @@
 
 use super::kdf::{Secret32, UnixSeconds};
 use crate::limits::{
-    ADDRESSES_MAX, CHUNK_LEN_MAX, CHUNKS_PER_FILE_MAX, DECLINED_MAX, FILES_PER_REQUEST_MAX, FOLDERS_MAX,
+    CHUNK_LEN_MAX, CHUNKS_PER_FILE_MAX, DECLINED_MAX, FILES_PER_REQUEST_MAX, FOLDERS_MAX,
     INDEX_BYTES_MAX, INDEX_CREDIT_MAX, INDEX_ROWS_MAX, MANIFEST_CHUNKS_MAX, MESSAGE_LEN_MAX, NAME_LEN_MAX,
     PARTIAL_RANGES_MAX, REQUEST_BYTES_MAX, WORDS_LEN_MAX,
 };
@@ -19,12 +19,14 @@ use std::net::SocketAddr;
 mod bounded;
 mod join;
 mod numbers;
+mod reach;
 mod realm;
 #[cfg(test)]
 mod tests;
 
 pub use join::{JoinError, Joined, Joiner};
 pub use numbers::{capability, kind};
+pub use reach::{Addresses, Punch, Whereabout, Whereabouts};
 pub use realm::{EpochSecret, Heads, LinkBytes, Links, Secrets};
 
 /// Why bytes from a peer are not a message. The session ends with CLOSE(protocol).
@@ -335,14 +337,6 @@ pub enum ChunkErrorCode {
     Unreadable,
 }
 
-/// ADDRESSES: where the sender can be reached, best first.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Addresses {
-    /// At most `ADDRESSES_MAX`. IPv6 scopes do not travel.
-    #[serde(deserialize_with = "list::<_, _, ADDRESSES_MAX>")]
-    pub addresses: Vec<SocketAddr>,
-}
-
 /// PAIR_SECRET: 32 random bytes that enter the pair secret.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PairRandom(pub Secret32);
@@ -378,6 +372,10 @@ pub enum Message {
     ChunkErr(ChunkErrorCode),
     Cancel,
     Addresses(Addresses),
+    PunchSyn(Punch),
+    PunchAck(Punch),
+    PunchGo(u8),
+    Whereabouts(Whereabouts),
     PairAccept,
     PairSecret(PairRandom),
     PairDone([u8; 32]),
@@ -409,6 +407,10 @@ impl Message {
             Self::ChunkErr(body) => (kind::CHUNK_ERR, bytes(body)),
             Self::Cancel => (kind::CANCEL, Vec::new()),
             Self::Addresses(body) => (kind::ADDRESSES, bytes(body)),
+            Self::PunchSyn(body) => (kind::PUNCH_SYN, bytes(body)),
+            Self::PunchAck(body) => (kind::PUNCH_ACK, bytes(body)),
+            Self::PunchGo(attempt) => (kind::PUNCH_GO, bytes(attempt)),
+            Self::Whereabouts(body) => (kind::WHEREABOUTS, bytes(body)),
             Self::PairAccept => (kind::PAIR_ACCEPT, Vec::new()),
             Self::PairSecret(body) => (kind::PAIR_SECRET, bytes(body)),
             Self::PairDone(body) => (kind::PAIR_DONE, bytes(body)),
@@ -445,6 +447,10 @@ impl Message {
             kind::CHUNK_ERR => Self::ChunkErr(parse(number, body)?),
             kind::CANCEL => parse(number, body).map(|()| Self::Cancel)?,
             kind::ADDRESSES => Self::Addresses(parse(number, body)?),
+            kind::PUNCH_SYN => Self::PunchSyn(parse(number, body)?),
+            kind::PUNCH_ACK => Self::PunchAck(parse(number, body)?),
+            kind::PUNCH_GO => Self::PunchGo(parse(number, body)?),
+            kind::WHEREABOUTS => Self::Whereabouts(parse(number, body)?),
             kind::PAIR_ACCEPT => parse(number, body).map(|()| Self::PairAccept)?,
             kind::PAIR_SECRET => Self::PairSecret(parse(number, body)?),
             kind::PAIR_DONE => Self::PairDone(parse(number, body)?),
@@ -482,8 +488,9 @@ pub const fn body_len_max(number: u8) -> usize {
     match number {
         kind::HELLO | kind::CLOSE | kind::INDEX_GET | kind::DIGEST | kind::CHUNK_ERR | kind::ADDRESSES => SMALL,
         kind::RUN | kind::PAIR_SECRET | kind::PAIR_DONE => SMALL,
+        kind::PUNCH_SYN | kind::PUNCH_ACK | kind::PUNCH_GO => SMALL,
         kind::HEADS | kind::SECRETS => 2 * SMALL,
-        kind::MANIFEST_GET => PATH,
+        kind::MANIFEST_GET | kind::WHEREABOUTS => PATH,
         kind::FOLDERS => FOLDERS_MAX * 128,
         kind::INDEX => INDEX_BYTES_MAX + SMALL,
         kind::MANIFEST => MANIFEST_CHUNKS_MAX * 40 + SMALL,

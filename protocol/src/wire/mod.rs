@@ -15,3 +15,4 @@ mod noise;
 pub mod pair;
 pub mod pairing;
 pub mod relay;
+pub mod rendezvous;

@@ -99,6 +99,12 @@ impl PairSecret {
         kdf_secret("lan", &[self.0.expose(), &[direction.byte()]])
     }
 
+    /// Key of what is left in a public table in `direction`, see [`super::rendezvous`].
+    #[must_use]
+    pub fn rendezvous_key(&self, direction: Direction) -> Secret32 {
+        kdf_secret("dht", &[self.0.expose(), &[direction.byte()]])
+    }
+
     /// Pre-shared key 0 of the handshake.
     #[must_use]
     pub fn psk(&self) -> Secret32 {

@@ -94,13 +94,20 @@ const fn role_of(device: &DeviceStatus) -> &'static str {
     }
 }
 
+/// How a device is reached, for people.
+pub const fn via_word(via: Via) -> &'static str {
+    match via {
+        Via::Lan => "LAN",
+        Via::Direct => "direct",
+        Via::Relay => "relay",
+    }
+}
+
 fn path_of(device: &DeviceStatus) -> String {
     let way = match device.via {
         _ if device.paused => "paused",
         _ if !device.connected => "not connected",
-        Some(Via::Lan) => "LAN",
-        Some(Via::Direct) => "direct",
-        Some(Via::Relay) => "relay",
+        Some(via) => via_word(via),
         None => "connected",
     };
     match &device.address {

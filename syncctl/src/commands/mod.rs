@@ -9,6 +9,7 @@ mod files;
 mod folder;
 mod generate;
 mod identity;
+mod net;
 mod pair;
 mod passphrase;
 mod realm;
@@ -79,6 +80,7 @@ async fn dispatch(command: Command, context: &Context) -> Result {
         Command::Ping { wait } => daemon::ping(context, wait).await,
         Command::Pair(pair) => pair::run(context, pair).await,
         Command::Device(command) => device::run(context, command).await,
+        Command::Net { command } => net::run(context, command).await,
         Command::Realm(command) => realm::run(context, command).await,
         Command::Folder(command) => folder::run(context, command).await,
         Command::Status { watch: true, .. } => status::watch(context).await,

@@ -3,7 +3,7 @@
 use protocol::wire::control::{
     Change, Config, ControlError, Counts, DeviceFolder, DeviceRole, DeviceStatus, Done, EventKind, FileVersion,
     FolderDevice, FolderMode, FolderState, FolderStatus, Hold, HoldKind, Identity, IgnoreVerdict, JoinPreview, Log,
-    LogEntry, Named, Offer, Offers, PairingEvent, PathText, Ping, PreviewKind, PreviewPath, Problem, Progress,
+    LogEntry, Named, NetDevice, NetPath, NetStatus, NetTried, Offer, Offers, PairingEvent, PathText, Ping, PreviewKind, PreviewPath, Problem, Progress,
     Restored, Setting, Status, VersionKind, Versions, Via, WaitReason, Waited,
 };
 use std::collections::BTreeMap;
@@ -169,6 +169,7 @@ impl Node {
 
 fn files(request: Request) {
     match request {
+        Request::Net { reply } => drop(reply.send(Ok(net()))),
         Request::Wait { wait, reply } => {
             tokio::spawn(async move {
                 if wait.folder.as_deref() == Some("slow") {
@@ -219,6 +220,57 @@ fn files(request: Request) {
             _ = reply.send(Ok(setting(&set.key, set.value.as_deref().unwrap_or("the default"))));
         }
         other => panic!("not scripted: {other:?}"),
+    }
+}
+
+fn net() -> NetStatus {
+    let tried = |way: &str, ago_s: u64, words: Option<&str>| NetTried {
+        way: way.into(),
+        at_ms: now_ms() - ago_s * 1000,
+        words: words.map(Into::into),
+    };
+    let path = NetPath {
+        via: Via::Relay,
+        address: "203.0.113.7:28731".into(),
+        since_ms: now_ms() - 7_200_000,
+        rtt_us: Some(8_340),
+        received_bps: 1_200_000,
+        sent_bps: 0,
+        received_bytes: 5_000_000,
+        sent_bytes: 700,
+    };
+    let nas = NetDevice {
+        id: "sd1nas".into(),
+        name: "nas".into(),
+        paused: false,
+        path: Some(path),
+        why: Some("no direct way has led there yet: below is what was tried".into()),
+        hint: Some("forward a port".into()),
+        next_try_s: Some(70),
+        tried: vec![
+            tried("hole punching", 7_190, Some("nothing came through")),
+            tried("10.0.0.2:28730", 7_195, Some("nothing answers there")),
+        ],
+    };
+    let phone = NetDevice {
+        id: "sd1phone".into(),
+        name: "evil\u{1b}[31m".into(),
+        path: None,
+        why: Some("it is being sought".into()),
+        hint: None,
+        next_try_s: Some(5),
+        tried: vec![tried("192.0.2.1:28730", 60, None)],
+        ..nas.clone()
+    };
+    NetStatus {
+        listen: vec!["0.0.0.0:28730".into()],
+        lan: true,
+        internet: true,
+        router: Some("PCP gives 198.51.100.4:28730".into()),
+        table: None,
+        seen_at: vec!["198.51.100.4".into()],
+        relays: vec!["203.0.113.7:28731".into()],
+        devices: vec![nas, phone],
     }
 }
 

@@ -15,6 +15,7 @@ use keys::{Key, Kind};
 use protocol::limits::{NAME_LEN_MAX, RELAYS_MAX};
 use protocol::wire::control as api;
 use protocol::wire::control::{ControlError, ErrorCode, PathText};
+use protocol::wire::relay::Endpoint;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,8 @@ use std::path::{Path, PathBuf};
 pub const DEFAULT_PORT: u16 = 28730;
 /// Most addresses to listen on.
 const LISTEN_MAX: usize = 16;
+/// Most nodes to enter a table by.
+const INTERNET_NODES_MAX: usize = 16;
 /// A week: longer and a file system without events would look dead.
 const SCAN_INTERVAL_S: std::ops::RangeInclusive<u64> = 10..=7 * 24 * 3600;
 /// A hundred years.
@@ -79,6 +82,10 @@ pub struct Settings {
     pub lan: Lan,
     /// Links of relays to use.
     pub relays: Vec<String>,
+    /// Whether strangers on the internet help: a public table in which devices find each other, and ports of the router.
+    pub internet: bool,
+    /// Nodes to enter that table by; none: the well-known ones.
+    pub internet_nodes: Vec<String>,
     /// Bytes of content per second to all peers together; `None`: no limit.
     pub rate_limit_up: Option<u64>,
     /// Bytes of content per second from all peers together; `None`: no limit.
@@ -106,6 +113,8 @@ impl Settings {
             listen: vec![(Ipv4Addr::UNSPECIFIED, DEFAULT_PORT).into(), (Ipv6Addr::UNSPECIFIED, DEFAULT_PORT).into()],
             lan: Lan::Always,
             relays: Vec::new(),
+            internet: false,
+            internet_nodes: Vec::new(),
             rate_limit_up: None,
             rate_limit_down: None,
             versions_days: 30,
@@ -140,7 +149,7 @@ fn join<T: ToString>(items: &[T]) -> String {
 
 type Own = Key<Settings>;
 
-const KEYS: [Own; 12] = [
+const KEYS: [Own; 14] = [
     Own::new(
         "name",
         Kind::Text,
@@ -194,6 +203,33 @@ const KEYS: [Own; 12] = [
                 return Err("must be links without blanks, as `syncd relay` prints them".to_owned());
             }
             s.relays = relays;
+            Ok(())
+        },
+    ),
+    Own::new(
+        "internet",
+        Kind::Text,
+        "on: devices find each other in BitTorrent's public table and ask the router for a port; off: neither is ever contacted",
+        |s| Some(keys::on_off_word(s.internet)),
+        |s, text| {
+            s.internet = keys::on_off(text)?;
+            Ok(())
+        },
+    ),
+    Own::new(
+        "internet_nodes",
+        Kind::List,
+        "HOST:PORT of nodes to enter the public table by; none: the well-known ones",
+        |s| Some(join(&s.internet_nodes)),
+        |s, text| {
+            let nodes: Vec<String> = keys::list(text).map(str::to_owned).collect();
+            if nodes.len() > INTERNET_NODES_MAX {
+                return Err(format!("must be at most {INTERNET_NODES_MAX} nodes"));
+            }
+            if let Some(wrong) = nodes.iter().find(|node| node.parse::<Endpoint>().is_err()) {
+                return Err(format!("must be nodes such as router.example.org:6881, not {wrong}"));
+            }
+            s.internet_nodes = nodes;
             Ok(())
         },
     ),

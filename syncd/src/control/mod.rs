@@ -61,6 +61,11 @@ pub enum Request {
         /// The answer.
         reply: Reply<api::Done>,
     },
+    /// How devices are reached.
+    Net {
+        /// The answer.
+        reply: Reply<api::NetStatus>,
+    },
     /// The realm that this device is in.
     Realm {
         /// The answer.

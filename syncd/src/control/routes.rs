@@ -101,6 +101,7 @@ fn devices() -> Router<Shared> {
         .route("/devices/resume", act(|| DeviceAction::Resume))
         .route("/devices/role", post(device_role))
         .route("/devices/remove", post(device_remove))
+        .route("/net", get(net))
         .route("/realm", get(realm))
         .route("/realm/leave", post(leave_realm))
 }
@@ -166,6 +167,10 @@ async fn device_list(State(s): State<Shared>) -> Answer<api::Devices> {
 async fn device_rename(State(s): State<Shared>, Body(r): Body<api::DeviceRename>) -> Answer<api::Done> {
     let action = DeviceAction::Rename(r.name);
     ask(&s, |reply| Request::Device { device: r.device, action, reply }).await
+}
+
+async fn net(State(s): State<Shared>) -> Answer<api::NetStatus> {
+    ask(&s, |reply| Request::Net { reply }).await
 }
 
 async fn realm(State(s): State<Shared>) -> Answer<api::RealmStatus> {

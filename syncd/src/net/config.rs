@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 /// What this program can do beyond the first version.
-const CAPABILITIES: u32 = capability::ZSTD | capability::RUNS | capability::REALM | capability::TWINS;
+const CAPABILITIES: u32 = capability::ZSTD | capability::RUNS | capability::REALM | capability::TWINS | capability::PUNCH | capability::WHEREABOUTS;
 
 /// Everything the network needs to start.
 pub struct NetConfig {
@@ -29,6 +29,8 @@ pub struct NetConfig {
     pub lan: LanMode,
     /// Relays to wait at, best first; the first two are used.
     pub relays: Vec<RelayLink>,
+    /// Whether strangers on the internet help to find devices.
+    pub internet: Internet,
     /// Paired devices.
     pub peers: Vec<PeerConfig>,
     /// Times and ports.
@@ -55,6 +57,15 @@ pub enum LanMode {
     Off,
     /// Beacons while some expected device is not connected.
     On,
+}
+
+/// Help of strangers: a public table in which paired devices leave word for each other, and a port of the router.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Internet {
+    /// The switch.
+    pub on: bool,
+    /// Nodes to enter the table by, `HOST:PORT`; empty: the well-known ones.
+    pub nodes: Vec<String>,
 }
 
 /// A paired device.

@@ -6,6 +6,7 @@ use super::greet::{Asked, Greeted, Path, ask};
 use super::keys::Keys;
 use protocol::wire::knock::Context;
 use protocol::wire::relay::Endpoint;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,25 +27,67 @@ pub(super) struct Reached {
     pub(super) permit: Option<OwnedSemaphorePermit>,
 }
 
+/// A way to a device.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Route {
+    /// Its address.
+    Address(SocketAddr),
+    /// A name that was to be looked up.
+    Name(Endpoint),
+    /// Waiting for it at a relay.
+    Relay(Endpoint),
+    /// Both dial at one moment.
+    Punch,
+    /// Both dial at moments that their clocks agree on.
+    Clock,
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => write!(f, "{address}"),
+            Self::Name(name) => write!(f, "{name}"),
+            Self::Relay(relay) => write!(f, "relay {relay}"),
+            Self::Punch => f.write_str("hole punching"),
+            Self::Clock => f.write_str("hole punching by the clock"),
+        }
+    }
+}
+
 /// A device not reached.
 pub(super) struct Missed {
-    /// Why, for people.
+    /// Why, for people; of several ways, the last one.
     pub(super) words: String,
+    /// What was tried, and why each failed.
+    pub(super) tried: Vec<(Route, String)>,
     /// It had answered our knock before it was lost: of an invite that is one of few runs.
     pub(super) answered: bool,
 }
 
 impl Missed {
-    pub(super) fn unanswered(words: impl Into<String>) -> Self {
-        Self { words: words.into(), answered: false }
+    pub(super) fn unanswered(route: Route, words: impl Into<String>) -> Self {
+        let words = words.into();
+        Self { tried: vec![(route, words.clone())], words, answered: false }
     }
 
     fn unsought() -> Self {
-        Self::unanswered("it is no longer sought")
+        Self { words: "it is no longer sought".to_owned(), tried: Vec::new(), answered: false }
     }
 
-    pub(super) fn answered(words: impl Into<String>) -> Self {
-        Self { words: words.into(), answered: true }
+    pub(super) fn answered(route: Route, words: impl Into<String>) -> Self {
+        Self { answered: true, ..Self::unanswered(route, words) }
+    }
+
+    /// Goes on from `earlier`: this is the last word, and both were tried.
+    fn after(mut self, mut earlier: Self) -> Self {
+        earlier.tried.append(&mut self.tried);
+        Self { tried: earlier.tried, ..self }
+    }
+
+    /// The same with the way in its words.
+    fn placed(route: Route, words: &str, answered: bool) -> Self {
+        let placed = format!("{route}: {words}");
+        Self { words: placed, tried: vec![(route, words.to_owned())], answered }
     }
 }
 
@@ -86,13 +129,14 @@ impl Routes {
         self.addresses.is_empty() && self.typed.is_empty()
     }
 
-    /// All addresses, LAN first, then IPv6, then IPv4. The error names what could not be looked up.
-    async fn resolve(&self) -> (Vec<SocketAddr>, Option<String>) {
-        let (mut all, mut error) = (Vec::new(), None);
+    /// All addresses, LAN first, then IPv6, then IPv4; and what could not be looked up.
+    async fn resolve(&self) -> (Vec<SocketAddr>, Missed) {
+        let mut all = Vec::new();
+        let mut missed = Missed { words: "no address is known".to_owned(), tried: Vec::new(), answered: false };
         for endpoint in &self.typed {
             match resolve(endpoint).await {
                 Ok(addresses) => all.extend(addresses),
-                Err(words) => error = Some(words),
+                Err(words) => missed = Missed::unanswered(Route::Name(endpoint.clone()), words).after(missed),
             }
         }
         all.sort_by_key(SocketAddr::is_ipv4);
@@ -102,7 +146,7 @@ impl Routes {
                 ordered.push(*address);
             }
         }
-        (ordered, error)
+        (ordered, missed)
     }
 }
 
@@ -119,8 +163,7 @@ pub(super) async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, Stri
 
 /// Reaches the device behind `keys`, or says why not.
 pub(super) async fn dial(own: Arc<Own>, keys: Arc<Keys>, routes: Routes, gate: Gate) -> Result<Reached, Missed> {
-    let (addresses, error) = gate.unless_stopped(routes.resolve()).await?;
-    let nothing = Missed::unanswered(error.unwrap_or_else(|| "no address is known".to_owned()));
+    let (addresses, nothing) = gate.unless_stopped(routes.resolve()).await?;
     match keys.context {
         Context::Pairing => one_by_one(&own, &keys, addresses, &gate, nothing).await,
         Context::Session | Context::Relay => race(&own, &keys, addresses, &gate, nothing).await,
@@ -138,16 +181,16 @@ async fn one_by_one(
         let permit = gate.pass().await?;
         missed = match one_run(own, keys, address, gate).await {
             Ok(greeted) => return Ok(Reached { greeted, permit: Some(permit) }),
-            Err(error) if error.answered => return Err(error),
-            Err(error) => error,
+            Err(error) if error.answered => return Err(error.after(missed)),
+            Err(error) => error.after(missed),
         };
     }
     Err(missed)
 }
 
 async fn one_run(own: &Own, keys: &Keys, address: SocketAddr, gate: &Gate) -> Result<Greeted, Missed> {
-    let asked = gate.unless_stopped(one_ask(own, keys, address)).await?.map_err(Missed::unanswered)?;
-    asked.finish(own).await.map_err(|error| Missed::answered(format!("{address}: {error:#}")))
+    let asked = gate.unless_stopped(one_ask(own, keys, address)).await??;
+    asked.finish(own).await.map_err(|error| Missed::placed(Route::Address(address), &format!("{error:#}"), true))
 }
 
 async fn race(
@@ -157,7 +200,7 @@ async fn race(
     gate: &Gate,
     mut missed: Missed,
 ) -> Result<Reached, Missed> {
-    let mut running = JoinSet::new();
+    let mut running: JoinSet<Result<Box<Asked>, Missed>> = JoinSet::new();
     let mut waiting = addresses.into_iter().peekable();
     let mut next_at = Instant::now();
     while waiting.peek().is_some() || !running.is_empty() {
@@ -169,10 +212,10 @@ async fn race(
                 missed = match asked {
                     Ok(Ok(asked)) => match pass(own, asked, gate).await {
                         Ok(reached) => return Ok(reached),
-                        Err(missed) => missed,
+                        Err(error) => error.after(missed),
                     },
-                    Ok(Err(words)) => Missed::unanswered(words),
-                    Err(_) => Missed::unanswered("an attempt stopped"),
+                    Ok(Err(error)) => error.after(missed),
+                    Err(_) => Missed { words: "an attempt stopped".to_owned(), ..missed },
                 };
             }
             () = sleep_until(next_at), if waiting.peek().is_some() => {
@@ -190,20 +233,23 @@ async fn race(
 async fn connect(own: &Own, address: SocketAddr) -> Result<TcpStream, String> {
     match timeout(own.tuning.connect_wait, TcpStream::connect(address)).await {
         Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) => Err(format!("{address}: {error}")),
-        Err(_) => Err(format!("{address}: nothing answers there")),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("nothing answers there".to_owned()),
     }
 }
 
-async fn one_ask(own: &Own, keys: &Keys, address: SocketAddr) -> Result<Box<Asked>, String> {
-    let stream = connect(own, address).await?;
+async fn one_ask(own: &Own, keys: &Keys, address: SocketAddr) -> Result<Box<Asked>, Missed> {
+    let missed = |words: String| Missed::placed(Route::Address(address), &words, false);
+    let stream = connect(own, address).await.map_err(missed)?;
     let asked = ask(stream, Path::direct(address), own, keys).await;
-    asked.map(Box::new).map_err(|error| format!("{address}: {error:#}"))
+    asked.map(Box::new).map_err(|error| missed(format!("{error:#}")))
 }
 
 /// Sends message 3, unless another handshake with the same device is doing so.
 async fn pass(own: &Own, asked: Box<Asked>, gate: &Gate) -> Result<Reached, Missed> {
     let permit = gate.pass().await?;
-    let greeted = asked.finish(own).await.map_err(|error| Missed::answered(format!("{error:#}")))?;
+    let route = Route::Address(asked.address());
+    let lost = |error: anyhow::Error| Missed::placed(route, &format!("{error:#}"), true);
+    let greeted = asked.finish(own).await.map_err(lost)?;
     Ok(Reached { greeted, permit: Some(permit) })
 }

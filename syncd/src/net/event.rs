@@ -1,5 +1,6 @@
 //! What the network reports: sessions that come and go, messages, pairing, copied identities, wrong clocks.
 
+use super::dial::Route;
 use super::session::{Session, SessionId};
 use protocol::model::DeviceId;
 use protocol::wire::handshake::CheckNumber;
@@ -8,6 +9,7 @@ use protocol::wire::message::{CloseCode, Message};
 use protocol::wire::pair::PairSecret;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, SystemTime};
 use tokio::sync::oneshot;
 
 /// One report. Of one session, `SessionUp` comes first and `SessionDown` last; two sessions of one peer may overlap
@@ -184,6 +186,34 @@ pub struct PeerStatus {
     pub last_error: Option<String>,
     /// Seconds that its clock was ahead of ours when last met.
     pub clock_ahead_secs: Option<i64>,
+    /// What was tried lately to reach it, each way once, the latest first.
+    pub tried: Vec<Tried>,
+    /// How long until it is tried again, while it is sought and nothing is under way.
+    pub next_try: Option<Duration>,
+}
+
+/// How this device looks from outside.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outside {
+    /// The port that a router maps to ours.
+    pub mapped: Option<SocketAddr>,
+    /// What came of asking the router, in words.
+    pub router: Option<String>,
+    /// How the last visit to the public table ended, in words.
+    pub table: Option<String>,
+    /// The address that the table sees us at.
+    pub seen: Option<IpAddr>,
+}
+
+/// A way that was tried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tried {
+    /// Which.
+    pub route: Route,
+    /// When that ended.
+    pub at: SystemTime,
+    /// Why it failed, in words; `None`: it led there.
+    pub words: Option<String>,
 }
 
 /// A present session, as people are shown it.
@@ -195,4 +225,8 @@ pub struct Connected {
     pub via: Via,
     /// The other end of the connection: the device's, or the relay's.
     pub address: SocketAddr,
+    /// The last round trip that was timed.
+    pub rtt: Option<Duration>,
+    /// When it began.
+    pub since: SystemTime,
 }

@@ -105,6 +105,11 @@ pub(super) async fn ask(mut stream: TcpStream, path: Path, own: &Own, keys: &Key
 }
 
 impl Asked {
+    /// Where it was asked.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.path.address
+    }
+
     /// Sends message 3 and exchanges HELLO: from here on the responder knows that we are there.
     pub(super) async fn finish(self, own: &Own) -> Result<Greeted> {
         let Self { mut stream, secret, path, initiator, reply } = self;

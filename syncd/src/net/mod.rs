@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 
 mod address;
 mod backoff;
+mod changes;
 mod channel;
 mod config;
 mod dial;
@@ -34,15 +35,19 @@ mod keys;
 mod lan;
 mod pairing;
 mod park;
+mod portmap;
+mod punch;
 mod pursuit;
 mod rate;
+mod rendezvous;
 mod session;
 #[cfg(test)]
 mod tests;
 
 pub use address::plausible;
-pub use config::{About, LanMode, Liveness, NetConfig, PeerConfig, Tuning};
-pub use event::{Connected, DownReason, InviteId, NetEvent, PairingEvent, PairingSide, PeerStatus, Via};
+pub use config::{About, Internet, LanMode, Liveness, NetConfig, PeerConfig, Tuning};
+pub use dial::Route;
+pub use event::{Connected, DownReason, InviteId, NetEvent, Outside, PairingEvent, PairingSide, PeerStatus, Tried, Via};
 pub use session::{DataSink, Replies, Reply, Session, SessionEnded, SessionId, SinkError, TrySendError};
 
 pub(crate) use config::{random, unix_now};
@@ -108,7 +113,7 @@ impl Net {
             tracker: tracker.clone(),
         };
         let relays = watch::Sender::new(config.relays.clone());
-        let hub = Hub::new(parts, config.relays, config.peers);
+        let hub = Hub::new(parts, config.relays, config.internet, config.peers);
         tracker.spawn(door.run(listeners, stop.clone()));
         tracker.spawn(hub.run(config.lan));
         Ok(Self { commands, own, listening: listening.into(), relays, stop, tracker })
@@ -182,6 +187,16 @@ impl Net {
         self.tell(Command::SetLan(mode)).await;
     }
 
+    /// Lets strangers help, or no longer.
+    pub async fn set_internet(&self, internet: Internet) {
+        self.tell(Command::SetInternet(internet)).await;
+    }
+
+    /// How this device looks from outside.
+    pub async fn outside(&self) -> Outside {
+        self.query(Command::Outside).await.unwrap_or_default()
+    }
+
     /// Tries everything again at once and checks that sessions live: after waking up, or in a new network.
     pub async fn retry(&self) {
         self.tell(Command::Retry).await;
@@ -243,17 +258,29 @@ async fn stretch(code: InviteCode) -> Result<PairSecret> {
 }
 
 fn listen(address: SocketAddr, all: &[SocketAddr]) -> Result<TcpListener> {
-    let bind = || -> std::io::Result<TcpListener> {
+    let open = |address: SocketAddr, shared: bool| -> std::io::Result<Socket> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         // On Windows this would let another program take the port over.
         #[cfg(unix)]
         socket.set_reuse_address(true)?;
+        // Connections that are made from this port (`punch`) need it, and it would let a second daemon of this user listen
+        // beside us: an unshared socket sees first whether one does.
+        #[cfg(unix)]
+        socket.set_reuse_port(shared)?;
         if address.is_ipv6() {
             // Alone, [::] serves both families; beside an IPv4 listener it keeps to its own.
             socket.set_only_v6(all.iter().any(SocketAddr::is_ipv4))?;
         }
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
+        Ok(socket)
+    };
+    let bind = || -> std::io::Result<TcpListener> {
+        // A port that the system picks is free.
+        if address.port() != 0 {
+            open(address, false)?;
+        }
+        let socket = open(address, true)?;
         socket.listen(BACKLOG)?;
         TcpListener::from_std(socket.into())
     };

@@ -2,7 +2,7 @@
 //! and runs the ordinary handshake once the relay has spliced the two. The relay sees nothing of it but bytes.
 
 use super::config::{Own, random, unix_now};
-use super::dial::{Gate, Missed, Reached, resolve};
+use super::dial::{Gate, Missed, Reached, Route, resolve};
 use super::door::{Admitted, DoorHandle};
 use super::event::Via;
 use super::greet::{Asked, Heard, Path, ask, hear, read_knock, tune};
@@ -34,8 +34,9 @@ pub(super) struct Stay {
 impl Stay {
     /// Waits until the counterpart came and was greeted, or says why that failed.
     pub(super) async fn run(self) -> Result<Reached, Missed> {
-        let missed = |error: anyhow::Error| Missed::unanswered(format!("relay {}: {error:#}", self.link.at));
-        let lost = |error: anyhow::Error| Missed::answered(format!("through relay {}: {error:#}", self.link.at));
+        let route = || Route::Relay(self.link.at.clone());
+        let missed = |error: anyhow::Error| Missed::unanswered(route(), format!("relay {}: {error:#}", self.link.at));
+        let lost = |error: anyhow::Error| Missed::answered(route(), format!("through relay {}: {error:#}", self.link.at));
         let (stream, path) = self.gate.unless_stopped(self.meet()).await?.map_err(missed)?;
         if self.keys.initiates_at_relay() {
             let (asked, permit) = self.gate.unless_stopped(self.speak(stream, path)).await?.map_err(lost)?;

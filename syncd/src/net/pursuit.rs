@@ -1,24 +1,28 @@
 //! How one counterpart, a paired device or the other end of an invite, is sought: its addresses, when to dial next,
 //! and where to wait for it. The hub owns one per counterpart; the attempts themselves are tasks.
 
-use super::address::is_within_reach;
+use super::address::{is_within_reach, plausible};
 use super::backoff::Backoff;
 use super::config::{Own, random, unix_now};
-use super::dial::{Gate, Missed, Reached, Routes, dial};
+use super::dial::{Gate, Missed, Reached, Route, Routes, dial};
 use super::door::DoorHandle;
+use super::event::Tried;
 use super::keys::{Keys, Who};
 use super::lan::Interface;
 use super::park::Stay;
+use super::punch::{Aim, Tries, Volley, WORDS};
+use super::session::Session;
 use protocol::limits::{ADDRESSES_MAX, RELAY_EPOCH_SECS};
 use protocol::wire::kdf::UnixSeconds;
 use protocol::wire::knock::Context;
+use protocol::wire::message::Message;
 use protocol::wire::pair::{Direction, relay_epoch};
 use protocol::wire::relay::{Endpoint, RelayLink};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::Semaphore;
+use std::time::{Duration, SystemTime};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -32,12 +36,20 @@ const SEEN_MAX: usize = 4;
 const SEEN_KEEP: Duration = Duration::from_secs(300);
 /// The larger id leaves a LAN sighting to the smaller one for so long.
 const LAN_PATIENCE: Duration = Duration::from_secs(2);
+/// What was found in a public table counts for so long: a device that is still sought is found again by then.
+const WORD_KEEP: Duration = Duration::from_secs(2 * 3600);
+/// Ways that are remembered with what came of them.
+const TRIED_MAX: usize = 24;
+/// The other end may ask for punches this often.
+const PUNCHES_APART: Duration = Duration::from_secs(1);
 
 /// Which attempt an outcome belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Attempt {
     Dial,
     Park(Place),
+    Punch,
+    Clock,
 }
 
 /// A relay, by its place in the list, and a token: of which epoch, and whether of the secret before.
@@ -74,6 +86,9 @@ pub(super) struct Means<'a> {
     pub(super) relays: &'a [RelayLink],
     /// Networks that we are in.
     pub(super) near: &'a [Interface],
+    pub(super) listening: &'a [SocketAddr],
+    /// The relayed session over which a punch can be arranged.
+    pub(super) relayed: Option<Session>,
     pub(super) attempts: &'a mut JoinSet<Outcome>,
 }
 
@@ -107,6 +122,15 @@ pub(super) struct Pursuit {
     relays_from: Instant,
     unit: Duration,
     pub(super) last_error: Option<String>,
+    /// What became of each way, the latest first.
+    tried: Vec<Tried>,
+    /// Where it said in a public table that it can be met, and until when that counts.
+    word: Option<(Vec<SocketAddr>, Instant)>,
+    /// A dial by the clock is under way.
+    by_clock: bool,
+    punches: Tries,
+    /// Leads to the punch that is under way, and when that began.
+    punching: Option<(mpsc::Sender<Message>, Instant)>,
     /// Why the other end, when it came to us, could not be let in: says more than its silence when we go there.
     pub(super) misfit: Option<String>,
 }
@@ -131,6 +155,11 @@ impl Pursuit {
             relays_from: now + own.tuning.relay_after,
             unit: own.tuning.backoff_unit,
             last_error: None,
+            tried: Vec::new(),
+            word: None,
+            by_clock: false,
+            punches: Tries::new(now),
+            punching: None,
             misfit: None,
         }
     }
@@ -145,8 +174,24 @@ impl Pursuit {
         let mut learned: Vec<SocketAddr> =
             self.learned.iter().filter(|address| is_within_reach(address.ip(), near)).copied().collect();
         learned.sort_by_key(SocketAddr::is_ipv4);
-        let addresses = fresh.chain(self.proven.iter().copied()).chain(learned).collect();
+        let word = self.word(now).into_iter().flatten().copied();
+        let addresses = fresh.chain(self.proven.iter().copied()).chain(learned).chain(word).collect();
         Routes { addresses, typed: self.typed.clone() }
+    }
+
+    fn word(&self, now: Instant) -> Option<&Vec<SocketAddr>> {
+        self.word.as_ref().filter(|(_, until)| *until > now).map(|(addresses, _)| addresses)
+    }
+
+    /// It left word in a public table.
+    pub(super) fn found(&mut self, addresses: &[SocketAddr], near: &[Interface], now: Instant) {
+        let mut addresses = plausible(addresses, None);
+        addresses.retain(|address| is_within_reach(address.ip(), near));
+        let is_news = self.word(now) != Some(&addresses);
+        self.word = Some((addresses, now + WORD_KEEP));
+        if is_news {
+            self.dials.reset(now);
+        }
     }
 
     /// Dialled with success at `address`.
@@ -162,6 +207,7 @@ impl Pursuit {
         self.dials.reset(now);
         self.relays_from = now + relay_after;
         self.waits.values_mut().for_each(|wait| wait.backoff.reset(now));
+        self.punches = Tries::new(now);
     }
 
     /// A session ended soon after it began: tries again, but not at once.
@@ -212,6 +258,71 @@ impl Pursuit {
             self.dialled = self.dialled.wrapping_add(1);
         }
         self.park(wanted == Wanted::Anyhow && now >= self.relays_from, now, &mut means);
+        if wanted == Wanted::Anyhow && self.keys.context == Context::Session && !self.by_clock {
+            self.dial_by_clock(now, &mut means);
+        }
+        if self.leads() && self.punching.is_none() && self.punches.next() <= now && means.relayed.is_some() {
+            let number = self.punches.number();
+            self.punch(now, &mut means, move |aim| aim.lead(number));
+        }
+    }
+
+    fn dial_by_clock(&mut self, now: Instant, means: &mut Means<'_>) {
+        let Some(addresses) = self.word(now).filter(|addresses| !addresses.is_empty()).cloned() else { return };
+        let volley = self.volley(means);
+        let (who, attempt, round) = (self.keys.who, Attempt::Clock, self.round);
+        means.attempts.spawn(async move {
+            let result = volley.fire_by_the_clock(addresses).await.map(Box::new);
+            Outcome { who, attempt, round, result }
+        });
+        self.by_clock = true;
+    }
+
+    /// The smaller id arranges punches.
+    fn leads(&self) -> bool {
+        self.keys.context == Context::Session && self.keys.out == Direction::Low
+    }
+
+    fn punch<F>(&mut self, now: Instant, means: &mut Means<'_>, work: impl FnOnce(Aim) -> F)
+    where
+        F: Future<Output = Result<Reached, Missed>> + Send + 'static,
+    {
+        let Some(session) = means.relayed.clone() else { return };
+        let (words_to, words) = mpsc::channel(WORDS);
+        // The relay that the session goes through is there; it knows both ends' routers already.
+        let mut relays: Vec<RelayLink> = means.relays.iter().take(RELAYS_USED).cloned().collect();
+        let through = session.address();
+        relays.sort_by_key(|relay| relay.at.host() != through.ip().to_string() || relay.at.port() != through.port());
+        let aim = Aim { volley: self.volley(means), session, relays, words };
+        let (who, attempt, round, work) = (self.keys.who, Attempt::Punch, self.round, work(aim));
+        means.attempts.spawn(async move { Outcome { who, attempt, round, result: work.await.map(Box::new) } });
+        self.punching = Some((words_to, now));
+    }
+
+    fn volley(&self, means: &Means<'_>) -> Volley {
+        Volley {
+            own: Arc::clone(means.own),
+            keys: Arc::clone(&self.keys),
+            listening: means.listening.to_vec(),
+            near: means.near.to_vec(),
+            door: means.door.clone(),
+            gate: Gate { one: Arc::clone(&self.one), stop: self.stop.clone() },
+        }
+    }
+
+    /// The other end speaks of a punch: it asks for one, or answers.
+    pub(super) fn punch_word(&mut self, message: Message, now: Instant, mut means: Means<'_>) {
+        match (message, &self.punching) {
+            (Message::PunchSyn(punch), punching) => {
+                let apart = punching.as_ref().is_none_or(|(_, begun)| now - *begun >= PUNCHES_APART);
+                if !self.leads() && apart {
+                    self.punch(now, &mut means, move |aim: Aim| aim.follow(punch));
+                }
+            }
+            // Words that nobody waits for are of a punch that is over.
+            (word, Some((words_to, _))) => drop(words_to.try_send(word)),
+            (_, None) => {}
+        }
     }
 
     fn park(&mut self, wanted: bool, now: Instant, means: &mut Means<'_>) {
@@ -252,7 +363,21 @@ impl Pursuit {
         if round != self.round {
             return;
         }
+        for (route, words) in missed.map_or(&[][..], |missed| &missed.tried) {
+            self.note(route.clone(), Some(words.clone()));
+        }
         let backoff = match attempt {
+            Attempt::Clock => {
+                self.by_clock = false;
+                None
+            }
+            Attempt::Punch => {
+                self.punching = None;
+                if missed.is_some() {
+                    self.punches.failed(now);
+                }
+                None
+            }
             Attempt::Dial => {
                 self.dialling = false;
                 Some(&mut self.dials)
@@ -264,7 +389,10 @@ impl Pursuit {
         };
         if let Some(missed) = missed {
             tracing::debug!(words = missed.words, "an attempt to connect failed");
-            self.last_error = Some(missed.words.clone());
+            // That a better way failed is no trouble while there is one.
+            if !matches!(attempt, Attempt::Punch | Attempt::Clock) {
+                self.last_error = Some(missed.words.clone());
+            }
             if let Some(backoff) = backoff {
                 // A beacon may have asked for an earlier dial while this one ran.
                 if backoff.next() <= now {
@@ -274,19 +402,42 @@ impl Pursuit {
         }
     }
 
+    /// Remembers what became of a way.
+    pub(super) fn note(&mut self, route: Route, words: Option<String>) {
+        self.tried.retain(|tried| tried.route != route);
+        self.tried.insert(0, Tried { route, at: SystemTime::now(), words });
+        self.tried.truncate(TRIED_MAX);
+    }
+
+    pub(super) fn tried(&self) -> &[Tried] {
+        &self.tried
+    }
+
+    /// When we dial next, unless that is under way.
+    pub(super) fn next_dial(&self) -> Option<Instant> {
+        (self.dials() && !self.dialling).then(|| self.dials.next())
+    }
+
     /// Stops all attempts that the other end does not know of yet.
     pub(super) fn stop(&mut self) {
-        if self.dialling || !self.waits.is_empty() {
+        if self.dialling || self.by_clock || self.punching.is_some() || !self.waits.is_empty() {
             self.stop.cancel();
             self.stop = CancellationToken::new();
             self.round += 1;
-            self.dialling = false;
+            (self.dialling, self.by_clock) = (false, false);
+            self.punching = None;
             self.waits.clear();
         }
     }
 
     /// When [`Self::advance`] has something to do again.
-    pub(super) fn wake_at(&self, wanted: Wanted, relays: usize, near: &[Interface]) -> Option<Instant> {
+    pub(super) fn wake_at(
+        &self,
+        wanted: Wanted,
+        relays: usize,
+        relayed: bool,
+        near: &[Interface],
+    ) -> Option<Instant> {
         let now = Instant::now();
         if wanted == Wanted::No {
             return None;
@@ -297,7 +448,8 @@ impl Pursuit {
             let idle = self.waits.values().filter(|wait| !wait.running).map(|wait| wait.backoff.next()).min();
             if self.relays_from > now { self.relays_from } else { idle.unwrap_or(now + Duration::from_secs(60)) }
         });
-        dial.into_iter().chain(parks).min()
+        let punch = (relayed && self.leads() && self.punching.is_none()).then(|| self.punches.next());
+        dial.into_iter().chain(parks).chain(punch).min()
     }
 }
 

@@ -2,8 +2,11 @@
 //! person typed is kept apart and never touched here. Invariant: at most `LEARNED_MAX`, and what was met last stays.
 
 use super::Node;
+use crate::keys::Pairing;
 use crate::net::{SessionId, Via, plausible};
+use protocol::limits::WHEREABOUTS_ADDRESSES_MAX;
 use protocol::model::DeviceId;
+use protocol::wire::message::{Message, Whereabout, Whereabouts, capability};
 use std::net::SocketAddr;
 
 /// Addresses remembered of a device.
@@ -32,23 +35,96 @@ fn with_named(learned: &[String], addresses: &[SocketAddr]) -> Vec<String> {
     all
 }
 
+/// The best of what was learned, to pass on.
+fn known(learned: &[String]) -> Vec<SocketAddr> {
+    learned.iter().filter_map(|address| address.parse().ok()).take(WHEREABOUTS_ADDRESSES_MAX).collect()
+}
+
+/// What is remembered once another member has named `addresses` of it: they fill what room there is, behind all that was learned
+/// at first hand.
+fn with_heard(learned: &[String], addresses: &[SocketAddr]) -> Vec<String> {
+    let mut all = learned.to_vec();
+    for address in addresses.iter().map(ToString::to_string) {
+        if all.len() < LEARNED_MAX && !all.contains(&address) {
+            all.push(address);
+        }
+    }
+    all
+}
+
 impl Node {
+    /// A member hears where the others are, and the others where it is: two that never met find each other by the third.
+    pub(super) fn tell_whereabouts(&self, id: &DeviceId) {
+        self.tell_of_others(id);
+        for other in self.peers.keys().filter(|other| *other != id) {
+            self.pass_whereabouts(other, self.pairings.get(id));
+        }
+    }
+
+    /// Where the others are.
+    pub(super) fn tell_of_others(&self, id: &DeviceId) {
+        let others = self.pairings.all().iter().filter(|pairing| pairing.id() != *id);
+        self.pass_whereabouts(id, others);
+    }
+
+    fn pass_whereabouts<'a>(&self, to: &DeviceId, of: impl IntoIterator<Item = &'a Pairing>) {
+        let Some(peer) = self.peers.get(to) else { return };
+        let takes = peer.session.hello().capabilities & capability::WHEREABOUTS != 0;
+        if !takes || self.member_role(to).is_none() {
+            return;
+        }
+        let devices: Vec<Whereabout> = of
+            .into_iter()
+            .filter(|pairing| self.member_role(&pairing.id()).is_some())
+            .map(|pairing| Whereabout { device: pairing.id(), addresses: known(&pairing.learned) })
+            .filter(|whereabout| !whereabout.addresses.is_empty())
+            .collect();
+        if !devices.is_empty() {
+            // Hints: the next session brings them again.
+            let _ = peer.session.try_send(&Message::Whereabouts(Whereabouts { devices }));
+        }
+    }
+
+    /// A member says where others are.
+    pub(super) async fn whereabouts_told(&mut self, from: &DeviceId, whereabouts: &Whereabouts) {
+        if self.member_role(from).is_none() {
+            return;
+        }
+        for Whereabout { device, addresses } in &whereabouts.devices {
+            let connected = self.peers.contains_key(device);
+            if connected || *device == self.id || self.member_role(device).is_none() {
+                continue;
+            }
+            let Some(pairing) = self.pairings.get(device) else { continue };
+            let learned = with_heard(&pairing.learned, &plausible(addresses, None));
+            self.remember(device, learned).await;
+        }
+    }
+
     /// A peer says where it can be reached: with that it is found again at another address or port.
     pub(super) async fn addresses_named(&mut self, session: SessionId, id: DeviceId, named: &[SocketAddr]) {
         let Some(on) = self.peers.get(&id).and_then(|peer| peer.session(session)) else { return };
         let seen = Some(on.address().ip()).filter(|_| on.via() != Via::Relay);
         let Some(pairing) = self.pairings.get(&id) else { return };
         let learned = with_named(&pairing.learned, &plausible(named, seen));
-        if learned == pairing.learned {
-            return;
+        if self.remember(&id, learned).await {
+            self.tell_whereabouts(&id);
         }
-        if let Err(error) = self.pairings.update(&id, |pairing| pairing.learned = learned) {
+    }
+
+    /// Saves what is known of a device's addresses and goes by it; whether that is news.
+    async fn remember(&mut self, id: &DeviceId, learned: Vec<String>) -> bool {
+        if self.pairings.get(id).is_none_or(|pairing| learned == pairing.learned) {
+            return false;
+        }
+        if let Err(error) = self.pairings.update(id, |pairing| pairing.learned = learned) {
             tracing::warn!("the addresses of a device are not saved: {error:#}");
-            return;
+            return false;
         }
-        if let Some(config) = self.pairings.get(&id).map(|pairing| self.peer_config(pairing)) {
-            self.net.set_addresses(id, config.typed, config.learned).await;
+        if let Some(config) = self.pairings.get(id).map(|pairing| self.peer_config(pairing)) {
+            self.net.set_addresses(*id, config.typed, config.learned).await;
         }
+        true
     }
 }
 
@@ -84,6 +160,14 @@ mod tests {
             &[9, 1, 2, 3, 4, 5, 6, 8],
         );
         check("more were kept before", &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10], &[1], &[1, 2, 3, 4, 5, 6, 7, 8]);
+    }
+
+    #[test]
+    fn what_others_say_comes_last_and_only_where_there_is_room() {
+        let heard = |learned: &[u16], heard: &[u16]| with_heard(&words(learned), &addresses(heard));
+        assert_eq!(heard(&[1], &[2, 1, 3]), words(&[1, 2, 3]));
+        assert_eq!(heard(&[1, 2, 3, 4, 5, 6, 7], &[8, 9]), words(&[1, 2, 3, 4, 5, 6, 7, 8]));
+        assert_eq!(heard(&[], &[]), words(&[]));
     }
 
     #[test]

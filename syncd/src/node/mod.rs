@@ -10,6 +10,7 @@ mod log;
 mod outside;
 mod pairing;
 mod preview;
+mod reach;
 mod realm;
 mod renewal;
 mod requests;
@@ -26,7 +27,7 @@ use crate::disk::fs::RealFs;
 use crate::home::{Home, HomeLock};
 use crate::keys::{self, Pairing, Pairings};
 use crate::membership::{Kept, Membership};
-use crate::net::{About, LanMode, Net, NetConfig, NetEvent, PeerConfig, Tuning};
+use crate::net::{About, Internet, LanMode, Net, NetConfig, NetEvent, PeerConfig, Tuning};
 use crate::transfer::Transfer;
 use anyhow::{Context, Result};
 use folders::Slot;
@@ -310,11 +311,16 @@ fn net_config(
         },
         listen: if listen.is_empty() { settings.listen.clone() } else { listen.to_vec() },
         lan: lan_mode(settings),
+        internet: internet(settings),
         relays: parse_relays(settings.relays.iter().map(String::as_str))
             .map_err(|error| anyhow::anyhow!("config.toml: relays: {error}"))?,
         peers: pairings.all().iter().map(|pairing| peer_config(pairing, kept, identity)).collect(),
         tuning: Tuning::default(),
     })
+}
+
+fn internet(settings: &Settings) -> Internet {
+    Internet { on: settings.internet, nodes: settings.internet_nodes.clone() }
 }
 
 const fn lan_mode(settings: &Settings) -> LanMode {

@@ -82,6 +82,7 @@ impl Node {
         for id in peers {
             self.tell_heads(&id);
             self.pass_on(&id);
+            self.tell_of_others(&id);
         }
     }
 

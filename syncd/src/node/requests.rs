@@ -35,6 +35,7 @@ impl Node {
                 let result = self.device_action(&device, action).await;
                 answer(reply, result);
             }
+            Request::Net { reply } => self.net_request(reply),
             Request::Realm { reply } => answer(reply, Ok(self.realm_status())),
             Request::LeaveRealm { reply } => {
                 let left = self.leave_realm().await;
@@ -107,6 +108,7 @@ impl Node {
         match set.key.as_str() {
             "relays" => self.net.set_relays(relays(&setting.value)?).await,
             "name" => self.net.set_name(&self.config.settings().name),
+            "internet" | "internet_nodes" => self.net.set_internet(super::internet(self.config.settings())).await,
             "lan" => self.net.set_lan(super::lan_mode(self.config.settings())).await,
             "rate_limit_up" | "rate_limit_down" => {
                 let settings = self.config.settings();

@@ -50,6 +50,9 @@ impl Node {
             NetEvent::Message { session, peer, message: Message::Addresses(named), .. } => {
                 self.addresses_named(session, peer, &named.addresses).await;
             }
+            NetEvent::Message { peer, message: Message::Whereabouts(whereabouts), .. } => {
+                self.whereabouts_told(&peer, &whereabouts).await;
+            }
             NetEvent::Message {
                 peer,
                 message: message @ (Message::Heads(_) | Message::Links(_) | Message::Secrets(_)),
@@ -100,6 +103,7 @@ impl Node {
     fn start_over(&mut self, id: &DeviceId) {
         self.part_folders(id);
         self.realm_begins(id);
+        self.tell_whereabouts(id);
         self.offer_to(id);
         self.meet(id);
     }

@@ -152,7 +152,7 @@ impl Node {
             folders: Vec::new(),
             received_bytes: wire.0,
             sent_bytes: wire.1,
-            rtt_ms: None,
+            rtt_ms: session.and_then(crate::net::Session::rtt).map(|rtt| rtt.as_millis() as u64),
             clock_ahead_s: skew,
             role: self.member_role(&id).map(super::realm::role_word),
             problem: self.realm_problem(&id),

@@ -27,6 +27,8 @@ use tokio_util::sync::CancellationToken;
 const QUEUE: usize = 256;
 /// Orders that wait for one connection: a machine never has more than a few for it.
 const ORDERS: usize = 8;
+/// Who asked how it looks from here may stay for so long.
+const OBSERVED: Duration = Duration::from_secs(60);
 /// A client that takes no word for so long is gone.
 const STUCK: Duration = Duration::from_secs(10);
 /// Sources whose knocks are counted; over that the count starts afresh.
@@ -307,6 +309,10 @@ impl Visit {
         let reply = JoinReply { status, observed: self.from, idle_secs, rate: limits.rate };
         let Ok((message, parked)) = joining.reply(&reply) else { return };
         let told = timeout(STUCK, stream.write_all(&message)).await;
+        if request == JoinRequest::Observe && matches!(told, Ok(Ok(()))) {
+            // As long as its connection stays, a client's router keeps what the client was told.
+            drain(&mut stream, Instant::now() + OBSERVED).await;
+        }
         if matches!(request, JoinRequest::Join { .. }) && status == JoinStatus::Waiting {
             if matches!(told, Ok(Ok(()))) {
                 self.stay(stream, parked, taken).await;

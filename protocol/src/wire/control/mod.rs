@@ -17,6 +17,7 @@
 //! | `POST devices/pause`, `resume` | `DeviceRef` | `Done` |
 //! | `POST devices/remove` | `DeviceRemove` | `Done` |
 //! | `POST devices/role` | `DeviceSetRole` | `Done` |
+//! | `GET net` | | `NetStatus` |
 //! | `GET realm` | | `RealmStatus` |
 //! | `POST realm/leave` | | `Done` |
 //! | `GET folders` | | `Folders` |
@@ -49,6 +50,7 @@ mod error;
 mod event;
 mod file;
 mod folder;
+mod net;
 mod pairing;
 mod path;
 mod realm;
@@ -69,6 +71,7 @@ pub use folder::{
     FolderAction, FolderAdd, FolderDevice, FolderJoin, FolderMode, FolderRef, FolderSet, FolderShare, FolderState,
     FolderStatus, Folders, Hold, HoldKind, JoinPreview, Offer, Offers, PreviewKind, PreviewPath,
 };
+pub use net::{NetDevice, NetPath, NetStatus, NetTried};
 pub use pairing::{PairAnswer, PairJoin, PairShow, PairingEvent};
 pub use path::PathText;
 pub use realm::RealmStatus;

@@ -46,6 +46,14 @@ pub mod kind {
     pub const CANCEL: u8 = 0x23;
     /// Where the sender can be reached.
     pub const ADDRESSES: u8 = 0x30;
+    /// [`super::Punch`]: asks the larger device id to get ready for a punch.
+    pub const PUNCH_SYN: u8 = 0x31;
+    /// [`super::Punch`]: ready, and where to aim.
+    pub const PUNCH_ACK: u8 = 0x32;
+    /// Now.
+    pub const PUNCH_GO: u8 = 0x33;
+    /// [`super::Whereabouts`].
+    pub const WHEREABOUTS: u8 = 0x34;
     /// The person on the sending side agreed to pair.
     pub const PAIR_ACCEPT: u8 = 0x48;
     /// [`super::PairRandom`]: from the showing side, after both agreed.
@@ -68,4 +76,8 @@ pub mod capability {
     pub const REALM: u32 = 16;
     /// The sender takes TWIN.
     pub const TWINS: u32 = 32;
+    /// The sender takes PUNCH_SYN, PUNCH_ACK and PUNCH_GO.
+    pub const PUNCH: u32 = 64;
+    /// The sender takes WHEREABOUTS.
+    pub const WHEREABOUTS: u32 = 128;
 }

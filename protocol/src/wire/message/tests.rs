@@ -1,8 +1,8 @@
 //! Every message comes back as it was; its bytes are frozen; whatever breaks a rule is refused.
 
 use super::*;
-use crate::limits::CHUNKS_PER_FILE_MAX;
-use crate::model::{ChunkHash, Content, Entry, Event, FileContent, Mode, Mtime};
+use crate::limits::{ADDRESSES_MAX, CHUNKS_PER_FILE_MAX, PEERS_MAX, PUNCH_ADDRESSES_MAX};
+use crate::model::{ChunkHash, Content, DeviceId, Entry, Event, FileContent, Mode, Mtime};
 use crate::wire::frame::{FLAG_MORE, Frame};
 use proptest::prelude::*;
 
@@ -120,7 +120,13 @@ fn samples() -> Vec<Message> {
         Message::ChunkGet(chunk_get()),
         Message::ChunkErr(ChunkErrorCode::Busy),
         Message::Cancel,
-        Message::Addresses(Addresses { addresses }),
+        Message::Addresses(Addresses { addresses: addresses.clone() }),
+        Message::PunchSyn(Punch { attempt: 1, addresses: addresses.clone() }),
+        Message::PunchAck(Punch { attempt: 1, addresses: addresses.clone() }),
+        Message::PunchGo(1),
+        Message::Whereabouts(Whereabouts {
+            devices: vec![Whereabout { device: DeviceId([0x66; 32]), addresses }],
+        }),
         Message::PairAccept,
         Message::PairSecret(PairRandom(Secret32::new([9; 32]))),
         Message::PairDone([8; 32]),
@@ -171,6 +177,10 @@ fn long_lists_and_texts_are_refused() {
     check_refused("escape in a name", &named("\u{1b}[2J".into()), MessageError::Malformed);
     let addresses = vec![SocketAddr::from(([1, 2, 3, 4], 5)); ADDRESSES_MAX + 1];
     check_refused("addresses", &Message::Addresses(Addresses { addresses }), MessageError::Malformed);
+    let addresses = vec![SocketAddr::from(([1, 2, 3, 4], 5)); PUNCH_ADDRESSES_MAX + 1];
+    check_refused("aims", &Message::PunchSyn(Punch { attempt: 0, addresses }), MessageError::Malformed);
+    let aims = vec![Whereabout { device: DeviceId([0; 32]), addresses: Vec::new() }; PEERS_MAX + 1];
+    check_refused("devices", &Message::Whereabouts(Whereabouts { devices: aims }), MessageError::Malformed);
     let items = vec![chunk_get().items[0].clone(); FILES_PER_REQUEST_MAX + 1];
     check_refused("items", &Message::ChunkGet(ChunkGet { folder: FOLDER, items }), MessageError::Malformed);
     let rows: Vec<Row> = (0..=INDEX_ROWS_MAX).map(|i| row(&i.to_string())).collect();

@@ -2,15 +2,19 @@
 //! or a value that it owns. It never waits for the receiver of events: sessions and pairings report for themselves.
 
 use super::address::announced;
-use super::config::{LanMode, Own, PeerConfig};
+use super::changes;
+use super::config::{Internet, LanMode, Own, PeerConfig};
 use super::door::{Arrival, DoorHandle, Entry, Keyring};
-use super::event::{InviteId, NetEvent, PeerStatus};
+use super::event::{InviteId, NetEvent, Outside, PeerStatus};
 use super::keys::{Keys, Who};
 use super::lan::{Interface, Lan, Seen, Sought, interfaces};
+use super::dial::Route;
 use super::pursuit::{Attempt, Means, Outcome, Wanted};
-use super::session::{Ended, SessionId};
+use super::session::{Ended, PunchWord, SessionId};
+use help::Help;
 use invites::Invite;
 use peers::Peer;
+use protocol::limits::ADDRESSES_MAX;
 use protocol::model::DeviceId;
 use protocol::wire::message::CloseCode;
 use protocol::wire::pair::PairSecret;
@@ -19,17 +23,18 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+mod help;
 mod invites;
 mod peers;
 
-/// How often interfaces and clocks are looked at.
-const WATCH: Duration = Duration::from_secs(10);
+/// How often interfaces and clocks are looked at: a machine that wakes up does not say so.
+const WATCH: Duration = Duration::from_secs(4);
 /// The wall clock ran on so much further than ours: the machine slept.
 const SLEPT: Duration = Duration::from_secs(30);
 /// After waking, or in a new network, a session has so long to show that it lives.
@@ -49,6 +54,8 @@ pub(super) enum Command {
     SetAddresses { peer: DeviceId, typed: Vec<Endpoint>, learned: Vec<SocketAddr> },
     SetRelays(Vec<RelayLink>),
     SetLan(LanMode),
+    SetInternet(Internet),
+    Outside(oneshot::Sender<Outside>),
     Retry,
     OpenInvite { secret: PairSecret, lives: Duration, reply: oneshot::Sender<Option<InviteId>> },
     JoinInvite { request: JoinRequest, reply: oneshot::Sender<Option<InviteId>> },
@@ -90,8 +97,12 @@ pub(super) struct Hub {
     pairings: JoinSet<Option<InviteId>>,
     sought: watch::Sender<Arc<Sought>>,
     sightings: (mpsc::Sender<Seen>, mpsc::Receiver<Seen>),
+    punches: (mpsc::Sender<PunchWord>, mpsc::Receiver<PunchWord>),
+    help: Help,
     lan: Option<CancellationToken>,
     bursts: u64,
+    /// Counts changes of network.
+    changes: u64,
     calls: u64,
     last_id: u64,
     interfaces: Vec<Interface>,
@@ -99,7 +110,12 @@ pub(super) struct Hub {
 }
 
 impl Hub {
-    pub(super) fn new(parts: Parts, relays: Vec<RelayLink>, peers: Vec<PeerConfig>) -> Self {
+    pub(super) fn new(
+        parts: Parts,
+        relays: Vec<RelayLink>,
+        internet: Internet,
+        peers: Vec<PeerConfig>,
+    ) -> Self {
         let mut hub = Self {
             relays,
             peers: BTreeMap::new(),
@@ -109,8 +125,11 @@ impl Hub {
             pairings: JoinSet::new(),
             sought: watch::Sender::new(Arc::default()),
             sightings: mpsc::channel(64),
+            punches: mpsc::channel(64),
+            help: Help::new(internet),
             lan: None,
             bursts: 0,
+            changes: 0,
             calls: 0,
             last_id: 0,
             interfaces: interfaces(),
@@ -124,6 +143,9 @@ impl Hub {
     /// Runs until it is told to stop, or nobody is left to tell it.
     pub(super) async fn run(mut self, lan: LanMode) {
         self.set_lan(lan);
+        self.help.start(&self.parts.tracker, &self.parts.stop);
+        let news = Arc::new(Notify::new());
+        self.parts.tracker.spawn(changes::report(Arc::clone(&news), self.parts.stop.clone()));
         let mut watch_at = Instant::now() + WATCH;
         let goodbye = loop {
             self.advance();
@@ -157,6 +179,9 @@ impl Hub {
                     }
                 }
                 Some(seen) = self.sightings.1.recv() => self.seen(&seen),
+                Some(word) = self.punches.1.recv() => self.punch_word(word),
+                Some(helped) = self.help.next() => self.helped(helped),
+                () = news.notified() => watch_at = Instant::now(),
                 () = sleep_until(wake) => {}
             }
             if Instant::now() >= watch_at {
@@ -192,6 +217,14 @@ impl Hub {
             Command::SetAddresses { peer, typed, learned } => self.set_addresses(peer, typed, learned),
             Command::SetRelays(relays) => self.set_relays(relays),
             Command::SetLan(mode) => self.set_lan(mode),
+            Command::SetInternet(internet) => {
+                self.help.internet = internet;
+                self.burst();
+            }
+            Command::Outside(reply) => {
+                // As below.
+                let _ = reply.send(self.help.outside.clone());
+            }
             Command::Retry => self.start_over(now),
             Command::OpenInvite { secret, lives, reply } => {
                 // Whoever asked may have left; the invite then expires.
@@ -216,7 +249,12 @@ impl Hub {
 
     fn announced(&self) -> Vec<SocketAddr> {
         let ips: Vec<IpAddr> = self.interfaces.iter().map(|interface| interface.ip).collect();
-        announced(&self.parts.listening, &ips)
+        let mut all = announced(&self.parts.listening, &ips);
+        if let Some(mapped) = self.help.outside.mapped.filter(|mapped| !all.contains(mapped)) {
+            all.insert(0, mapped);
+            all.truncate(ADDRESSES_MAX);
+        }
+        all
     }
 
     fn set_relays(&mut self, relays: Vec<RelayLink>) {
@@ -272,6 +310,7 @@ impl Hub {
             calls: self.calls,
         };
         self.sought.send_replace(Arc::new(sought));
+        self.ask_for_help();
     }
 
     /// Beacons start over: somebody new is sought, or the network changed.
@@ -285,12 +324,14 @@ impl Hub {
         self.expire_invites(now);
         self.renew_sessions(now);
         for peer in self.peers.values_mut() {
-            let wanted = peer.wanted();
+            let (wanted, relayed) = (peer.wanted(), peer.relayed().cloned());
             let means = Means {
                 own: &self.parts.own,
                 door: &self.parts.door,
                 relays: &self.relays,
                 near: &self.interfaces,
+                listening: &self.parts.listening,
+                relayed,
                 attempts: &mut self.attempts,
             };
             peer.pursuit.advance(wanted, now, means);
@@ -302,6 +343,8 @@ impl Hub {
                 door: &self.parts.door,
                 relays: &invite.relays,
                 near: &self.interfaces,
+                listening: &self.parts.listening,
+                relayed: None,
                 attempts: &mut self.attempts,
             };
             invite.pursuit.advance(wanted, now, means);
@@ -311,10 +354,11 @@ impl Hub {
     fn wake_at(&self) -> Instant {
         let now = Instant::now();
         let relays = self.relays.len();
-        let peers =
-            self.peers.values().filter_map(|peer| peer.pursuit.wake_at(peer.wanted(), relays, &self.interfaces));
+        let peers = self.peers.values().filter_map(|peer| {
+            peer.pursuit.wake_at(peer.wanted(), relays, peer.relayed().is_some(), &self.interfaces)
+        });
         let invites = self.invites.values().flat_map(|invite| {
-            let pursuit = invite.pursuit.wake_at(invite.wanted(), invite.relays.len(), &self.interfaces);
+            let pursuit = invite.pursuit.wake_at(invite.wanted(), invite.relays.len(), false, &self.interfaces);
             pursuit.into_iter().chain(invite.is_open().then_some(invite.until))
         });
         peers.chain(invites).min().unwrap_or(now + IDLE).min(now + IDLE)
@@ -337,8 +381,15 @@ impl Hub {
         match result {
             Ok(reached) => {
                 let address = reached.greeted.address;
-                if attempt == Attempt::Dial {
-                    pursuit.reached(address);
+                match attempt {
+                    Attempt::Dial => {
+                        pursuit.reached(address);
+                        pursuit.note(Route::Address(address), None);
+                    }
+                    Attempt::Punch => pursuit.note(Route::Punch, None),
+                    Attempt::Clock => pursuit.note(Route::Clock, None),
+                    // The session says so itself.
+                    Attempt::Park(_) => {}
                 }
                 self.greeted(who, reached.greeted);
                 drop(reached.permit);
@@ -346,6 +397,25 @@ impl Hub {
             Err(missed) if missed.answered => self.run_lost(who, &missed.words),
             Err(_) => {}
         }
+    }
+
+    /// A peer speaks of a punch, over a session that is up.
+    fn punch_word(&mut self, (peer, session, message): PunchWord) {
+        let Some(peer) = self.peers.get_mut(&peer) else { return };
+        let relayed = peer.relayed().filter(|relayed| relayed.id() == session).cloned();
+        if relayed.is_none() {
+            return;
+        }
+        let means = Means {
+            own: &self.parts.own,
+            door: &self.parts.door,
+            relays: &self.relays,
+            near: &self.interfaces,
+            listening: &self.parts.listening,
+            relayed,
+            attempts: &mut self.attempts,
+        };
+        peer.pursuit.punch_word(message, Instant::now(), means);
     }
 
     fn seen(&mut self, seen: &Seen) {
@@ -382,6 +452,7 @@ impl Hub {
     }
 
     fn start_over(&mut self, now: Instant) {
+        self.changes += 1;
         for peer in self.peers.values_mut() {
             peer.pursuit.restart(now, self.parts.own.tuning.relay_after);
             if let Some(session) = peer.session() {

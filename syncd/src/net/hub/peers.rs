@@ -10,7 +10,7 @@ use crate::net::pursuit::{Pursuit, Wanted};
 use crate::net::session::{self, Ended, Session, SessionId, Start};
 use protocol::limits::PEERS_MAX;
 use protocol::model::DeviceId;
-use protocol::wire::message::{Addresses, CloseCode, Message};
+use protocol::wire::message::{Addresses, CloseCode, Message, capability};
 use protocol::wire::pair::PairSecret;
 use protocol::wire::relay::Endpoint;
 use std::net::SocketAddr;
@@ -60,6 +60,12 @@ impl Peer {
         self.live.as_ref()
     }
 
+    /// The present session, if a relay passes it on and the peer knows of punches.
+    pub(super) fn relayed(&self) -> Option<&Session> {
+        let knows = |session: &&Session| session.hello().capabilities & capability::PUNCH != 0;
+        self.live.as_ref().filter(|session| session.via() == Via::Relay).filter(knows)
+    }
+
     pub(super) fn wanted(&self) -> Wanted {
         match &self.live {
             _ if self.config.paused => Wanted::No,
@@ -87,6 +93,11 @@ impl Peer {
             paused: self.config.paused,
             last_error: self.pursuit.misfit.clone().or_else(|| self.pursuit.last_error.clone()),
             clock_ahead_secs: self.ahead_secs,
+            tried: self.pursuit.tried().to_vec(),
+            next_try: (self.wanted() != Wanted::No)
+                .then(|| self.pursuit.next_dial())
+                .flatten()
+                .map(|at| at.saturating_duration_since(Instant::now())),
         }
     }
 }
@@ -264,7 +275,7 @@ impl Hub {
         let (ahead, secret) = (greeted.ahead_secs, greeted.secret.clone());
         let addresses = self.announced();
         let start = Start { id: self.next_session(), greeted, liveness: self.parts.own.tuning.liveness };
-        let (session, work) = session::run(start, self.parts.events.clone());
+        let (session, work) = session::run(start, self.parts.events.clone(), self.punches.0.clone());
         self.sessions.spawn(work);
         // The queue of a new session has room; without our addresses the peer keeps those it knows.
         let _ = session.try_send(&Message::Addresses(Addresses { addresses }));

@@ -43,7 +43,8 @@ pub(in crate::net) fn interfaces() -> Vec<Interface> {
         };
         Interface { ip: listed.ip(), index: listed.index.unwrap_or(0), prefix_len }
     };
-    let mut all: Vec<Interface> = listed.iter().map(entry).collect();
+    // An interface that is down keeps its addresses, and nobody is reached by them.
+    let mut all: Vec<Interface> = listed.iter().filter(|listed| listed.is_oper_up()).map(entry).collect();
     all.sort_unstable();
     all.dedup();
     all

@@ -47,6 +47,9 @@ pub(super) struct Desk {
     serving: BTreeMap<u32, CancellationToken>,
     urgent: VecDeque<Urgent>,
     pongs: usize,
+    /// The PING whose answer is timed, and when it was sealed.
+    timed: Option<(u32, Instant)>,
+    last_ping: u32,
     /// When the oldest of the present run of requests was opened.
     busy_since: Option<Instant>,
     probe: Option<(Instant, Instant)>,
@@ -153,6 +156,18 @@ impl Desk {
         if !self.urgent.contains(&Urgent::Ping) {
             self.urgent.push_back(Urgent::Ping);
         }
+    }
+
+    /// A PING is sealed; its number. One whose answer never came is timed no longer.
+    pub(super) fn ping_leaves(&mut self, now: Instant) -> u32 {
+        self.last_ping = self.last_ping.wrapping_add(1);
+        self.timed = Some((self.last_ping, now));
+        self.last_ping
+    }
+
+    /// The peer answered a PING: how long that took, unless another was sent since.
+    pub(super) fn ping_answered(&mut self, req: u32, now: Instant) -> Option<Duration> {
+        self.timed.take_if(|(timed, _)| *timed == req).map(|(_, sealed)| now - sealed)
     }
 
     pub(super) fn pong(&mut self, req: u32) {

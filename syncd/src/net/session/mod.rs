@@ -13,9 +13,9 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::Instant;
+use std::time::{Duration, SystemTime};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 mod desk;
@@ -24,6 +24,9 @@ mod run;
 mod write;
 
 pub(super) use run::{Ended, Start, run};
+
+/// A word about a punch, of which peer and session.
+pub(super) type PunchWord = (DeviceId, SessionId, Message);
 
 /// Control messages that wait to be written; a sender waits beyond that.
 const CONTROL_QUEUE: usize = 32;
@@ -113,6 +116,8 @@ struct Inner {
     started: Instant,
     /// Nanoseconds after `started` when the last bytes came.
     heard_ns: AtomicU64,
+    /// The last round trip that was timed.
+    rtt: watch::Sender<Option<Duration>>,
     /// The reader waits for our own consumer: silence is not the peer's.
     held: AtomicBool,
     /// Bytes read from and written to the connection, with all that encryption and framing add.
@@ -202,8 +207,25 @@ impl Session {
         self.0.ended.is_cancelled()
     }
 
+    /// The last round trip that was timed: a PING at the start, and whenever nothing else was to say for a minute.
+    #[must_use]
+    pub fn rtt(&self) -> Option<Duration> {
+        *self.0.rtt.borrow()
+    }
+
+    /// Times a round trip now; `None` when nothing comes back within `wait`.
+    pub(super) async fn measure_rtt(&self, wait: Duration) -> Option<Duration> {
+        let mut rtt = self.0.rtt.subscribe();
+        rtt.mark_unchanged();
+        self.0.desk().ping();
+        self.0.urgent.notify_one();
+        timeout(wait, rtt.changed()).await.ok()?.ok()?;
+        *rtt.borrow()
+    }
+
     pub(super) fn connected(&self) -> Connected {
-        Connected { session: self.0.id, via: self.0.via, address: self.0.address }
+        let since = SystemTime::now().checked_sub(self.age()).unwrap_or(SystemTime::UNIX_EPOCH);
+        Connected { session: self.0.id, via: self.0.via, address: self.0.address, rtt: self.rtt(), since }
     }
 
     pub(super) fn age(&self) -> Duration {
@@ -336,6 +358,7 @@ impl Inner {
             ended: CancellationToken::new(),
             started: Instant::now(),
             heard_ns: AtomicU64::new(0),
+            rtt: watch::Sender::new(None),
             held: AtomicBool::new(false),
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),

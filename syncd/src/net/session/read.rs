@@ -3,7 +3,7 @@
 //! the peer.
 
 use super::desk::TooMany;
-use super::{Inner, Reply};
+use super::{Inner, PunchWord, Reply};
 use crate::net::event::{DownReason, NetEvent};
 use bytes::Bytes;
 use protocol::wire::frame::{FLAG_END, Frame, Opener};
@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// After CLOSE the peer has so long to close its side.
 const LINGER: Duration = Duration::from_millis(300);
@@ -25,6 +25,7 @@ pub(super) struct Reader {
     pub(super) opener: Opener,
     pub(super) joiner: Joiner,
     pub(super) events: mpsc::Sender<NetEvent>,
+    pub(super) punches: mpsc::Sender<PunchWord>,
 }
 
 /// What a frame asks for.
@@ -32,6 +33,8 @@ enum Step {
     Nothing,
     Answer(mpsc::Sender<Reply>, Reply),
     Event(u32, Message),
+    /// Of the hub's business.
+    Punch(Message),
 }
 
 /// The end of a session, and what the peer is told.
@@ -77,6 +80,8 @@ impl Reader {
                         let event = NetEvent::Message { session: inner.id, peer: inner.peer, req, message };
                         deliver(&inner, &self.events, event).await;
                     }
+                    // Where too many wait, this one is lost, and with it one try.
+                    Step::Punch(message) => drop(self.punches.try_send((inner.peer, inner.id, message))),
                 }
                 if inner.ended.is_cancelled() {
                     return Ok(());
@@ -147,7 +152,12 @@ fn route(inner: &Inner, req: u32, message: Message) -> Result<Step, End> {
             inner.urgent.notify_one();
             Ok(Step::Nothing)
         }
-        Message::Pong => Ok(Step::Nothing),
+        Message::Pong => {
+            if let Some(rtt) = inner.desk().ping_answered(req, Instant::now()) {
+                inner.rtt.send_replace(Some(rtt));
+            }
+            Ok(Step::Nothing)
+        }
         Message::Close(code) => Err((None, DownReason::ClosedByPeer(code))),
         Message::Cancel => {
             inner.desk().cancel(req);
@@ -162,6 +172,7 @@ fn route(inner: &Inner, req: u32, message: Message) -> Result<Step, End> {
         Message::Hello(_) | Message::PairAccept | Message::PairSecret(_) | Message::PairDone(_) => {
             Err(broken("a message came out of place"))
         }
+        Message::PunchSyn(_) | Message::PunchAck(_) | Message::PunchGo(_) => Ok(Step::Punch(message)),
         Message::Heads(_)
         | Message::Links(_)
         | Message::Secrets(_)
@@ -173,6 +184,7 @@ fn route(inner: &Inner, req: u32, message: Message) -> Result<Step, End> {
         | Message::Digest(_)
         | Message::Run(_)
         | Message::Partial(_)
-        | Message::Addresses(_) => Ok(Step::Event(req, message)),
+        | Message::Addresses(_)
+        | Message::Whereabouts(_) => Ok(Step::Event(req, message)),
     }
 }

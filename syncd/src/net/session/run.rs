@@ -2,7 +2,7 @@
 
 use super::read::Reader;
 use super::write::Writer;
-use super::{CONTROL_QUEUE, DATA_QUEUE, Inner, Session, SessionId};
+use super::{CONTROL_QUEUE, DATA_QUEUE, Inner, PunchWord, Session, SessionId};
 use crate::net::channel::Channel;
 use crate::net::config::Liveness;
 use crate::net::event::{DownReason, NetEvent};
@@ -39,14 +39,18 @@ impl Drop for Guard {
 pub(in crate::net) fn run(
     start: Start,
     events: mpsc::Sender<NetEvent>,
+    punches: mpsc::Sender<PunchWord>,
 ) -> (Session, impl Future<Output = Ended> + Send + 'static) {
     let (control_tx, control) = mpsc::channel(CONTROL_QUEUE);
     let (data_tx, data) = mpsc::channel(DATA_QUEUE);
     let inner = Arc::new(Inner::new(&start, control_tx, data_tx));
     let Channel { read, write, sealer, opener, joiner } = start.greeted.channel;
-    let mut reader = Reader { inner: Arc::clone(&inner), stream: read, opener, joiner, events: events.clone() };
+    let mut reader =
+        Reader { inner: Arc::clone(&inner), stream: read, opener, joiner, events: events.clone(), punches };
     let writer = Writer { inner: Arc::clone(&inner), stream: write, sealer, control, data };
     let session = Session(Arc::clone(&inner));
+    // So that the round trip is known from the start.
+    inner.desk().ping();
     let announced = session.clone();
     (session, async move {
         let mut writing = Guard(tokio::spawn(writer.run()));

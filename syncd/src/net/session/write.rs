@@ -107,7 +107,7 @@ impl Writer {
         loop {
             let Some(urgent) = self.inner.desk().next_urgent() else { break };
             let (message, req) = match urgent {
-                Urgent::Ping => (Message::Ping, 0),
+                Urgent::Ping => (Message::Ping, self.inner.desk().ping_leaves(Instant::now())),
                 Urgent::Pong(req) => (Message::Pong, req),
                 Urgent::Cancel(req) => (Message::Cancel, req),
                 Urgent::Abandon(req) => (Message::ChunkErr(ChunkErrorCode::Unreadable), req),

@@ -80,6 +80,7 @@ impl Setup {
             hello,
             listen: self.listen,
             lan: self.lan,
+            internet: Internet::default(),
             relays: self.relays,
             peers: self.peers,
             tuning: self.tuning,

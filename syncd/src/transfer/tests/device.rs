@@ -2,7 +2,7 @@
 
 use super::path;
 use crate::disk::fs::{Fs, RealFs};
-use crate::net::{About, LanMode, Net, NetConfig, NetEvent, PeerConfig, Session, SessionId, Tuning};
+use crate::net::{About, Internet, LanMode, Net, NetConfig, NetEvent, PeerConfig, Session, SessionId, Tuning};
 use crate::store::Store;
 use crate::transfer::{Compression, Folder, Notice, Transfer};
 use protocol::limits::INLINE_CHUNKS_MAX;
@@ -245,6 +245,7 @@ fn start_net(number: u8) -> (Net, mpsc::Receiver<NetEvent>) {
         hello: about,
         listen: vec!["127.0.0.1:0".parse().expect("an address")],
         lan: LanMode::Off,
+        internet: Internet::default(),
         relays: Vec::new(),
         peers: Vec::new(),
         tuning: Tuning { backoff_unit: Duration::from_millis(50), ..Tuning::default() },

@@ -1,0 +1,383 @@
+//! A punch: two devices that are connected through a relay dial each other at one moment, from the ports that they listen
+//! on, so that the router before each takes the other's opening for an answer to its own (SPEC 15). The relayed session
+//! carries the appointment only. What comes of it is an ordinary connection with an ordinary handshake.
+//! Invariant: nothing but addresses that the other device named is dialled, each once per try, and at most a few.
+
+use super::address::{is_within_reach, plausible};
+use super::config::{Own, random, unix_now};
+use super::dial::{Gate, Missed, Reached, Route, resolve};
+use super::door::DoorHandle;
+use super::greet::{Path, ask, hear, read_knock, tune};
+use super::keys::Keys;
+use super::lan::Interface;
+use super::session::Session;
+use anyhow::{Context as _, Result, anyhow, bail};
+use protocol::limits::PUNCH_ADDRESSES_MAX;
+use protocol::wire::message::{Message, Punch};
+use protocol::wire::pair::Direction;
+use protocol::wire::relay::{JoinRequest, JoinStatus, JoiningClient, MESSAGE_2_LEN, RelayLink};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+/// Words of the other end that wait for a punch.
+pub(super) const WORDS: usize = 4;
+/// The other end has so long for each of its words.
+const WORD_WAIT: Duration = Duration::from_secs(10);
+/// A round trip is timed for so long at most.
+const RTT_WAIT: Duration = Duration::from_secs(3);
+/// Connecting goes on for so long: three SYNs of an ordinary kernel (RFC 6298: 1 s, then 2 s).
+const CONNECT_WAIT: Duration = Duration::from_secs(4);
+/// The larger id waits so long, and two round trips, for the knock of the smaller one before it knocks itself: that one's
+/// listener may have taken the connection.
+const KNOCK_PATIENCE: Duration = Duration::from_secs(1);
+/// Tries before the first long wait, and the pause between them.
+const TRIES: u32 = 3;
+const PAUSE: Duration = Duration::from_secs(2);
+/// Without anybody to carry an appointment both dial whenever their clocks show a multiple of this...
+const SLOT: Duration = Duration::from_secs(30);
+/// ...for so long, four SYNs, so that clocks may differ by some seconds...
+const SLOT_WAIT: Duration = Duration::from_secs(8);
+/// ...and the larger id waits so long for the knock.
+const SLOT_PATIENCE: Duration = Duration::from_secs(2);
+/// Waits after that: ten minutes, doubled up to six hours.
+const REST: Duration = Duration::from_secs(600);
+const REST_MAX: Duration = Duration::from_secs(6 * 3600);
+
+/// When to try the next punch.
+pub(super) struct Tries {
+    failed: u32,
+    next: Instant,
+}
+
+impl Tries {
+    pub(super) const fn new(now: Instant) -> Self {
+        Self { failed: 0, next: now }
+    }
+
+    pub(super) const fn next(&self) -> Instant {
+        self.next
+    }
+
+    /// Which try the next one is.
+    pub(super) fn number(&self) -> u8 {
+        u8::try_from(self.failed % 256).expect("a remainder of 256 fits")
+    }
+
+    pub(super) fn failed(&mut self, now: Instant) {
+        self.failed = self.failed.saturating_add(1);
+        let wait = match self.failed.checked_sub(TRIES) {
+            None => PAUSE,
+            Some(rests) => REST.saturating_mul(1 << rests.min(10)).min(REST_MAX),
+        };
+        self.next = now + wait;
+    }
+}
+
+/// What dialling from the port that we listen on needs.
+#[derive(Clone)]
+pub(super) struct Volley {
+    pub(super) own: Arc<Own>,
+    pub(super) keys: Arc<Keys>,
+    pub(super) listening: Vec<SocketAddr>,
+    pub(super) near: Vec<Interface>,
+    pub(super) door: DoorHandle,
+    pub(super) gate: Gate,
+}
+
+/// What a punch needs.
+pub(super) struct Aim {
+    pub(super) volley: Volley,
+    /// The relayed session that carries the appointment.
+    pub(super) session: Session,
+    /// Relays that may tell how we look from outside, the best first.
+    pub(super) relays: Vec<RelayLink>,
+    /// What the other end says about this punch.
+    pub(super) words: mpsc::Receiver<Message>,
+}
+
+/// How we look from outside; while it is held the router keeps what it has made of our port.
+struct View {
+    aims: Vec<SocketAddr>,
+    _observed_on: Option<TcpStream>,
+}
+
+impl Aim {
+    /// Makes the appointment, as the smaller id, and keeps it.
+    pub(super) async fn lead(mut self, attempt: u8) -> Result<Reached, Missed> {
+        let gate = self.volley.gate.clone();
+        let appointment = async {
+            let view = self.look().await?;
+            self.say(Message::PunchSyn(Punch { attempt, addresses: view.aims.clone() })).await?;
+            let targets = loop {
+                match self.word().await? {
+                    Message::PunchAck(punch) if punch.attempt == attempt => break punch.addresses,
+                    _ => {}
+                }
+            };
+            // Both are ready: from here on it is a matter of half a round trip.
+            let rtt = self.session.measure_rtt(RTT_WAIT).await.or(self.session.rtt()).unwrap_or_default();
+            self.say(Message::PunchGo(attempt)).await?;
+            sleep(rtt / 2).await;
+            Ok((view, targets, rtt))
+        };
+        let ready = gate.unless_stopped(appointment).await?;
+        self.fire(ready).await
+    }
+
+    /// Keeps the appointment that the other end makes, as the larger id.
+    pub(super) async fn follow(mut self, punch: Punch) -> Result<Reached, Missed> {
+        let gate = self.volley.gate.clone();
+        let appointment = async {
+            let view = self.look().await;
+            let aims = view.as_ref().map(|view| view.aims.clone()).unwrap_or_default();
+            self.say(Message::PunchAck(Punch { attempt: punch.attempt, addresses: aims })).await?;
+            let view = view?;
+            while !matches!(self.word().await?, Message::PunchGo(attempt) if attempt == punch.attempt) {}
+            Ok((view, punch.addresses, self.session.rtt().unwrap_or_default()))
+        };
+        let ready = gate.unless_stopped(appointment).await?;
+        self.fire(ready).await
+    }
+
+    async fn say(&self, message: Message) -> Result<()> {
+        self.session.send(message).await.context("the relayed session ended")
+    }
+
+    async fn word(&mut self) -> Result<Message> {
+        let word = timeout(WORD_WAIT, self.words.recv()).await.context("the other device does not answer")?;
+        word.context("the other device began anew")
+    }
+
+    /// Finds out how we look from outside.
+    async fn look(&self) -> Result<View> {
+        let mut failure = anyhow!("no relay is there to say how this device looks from outside");
+        let Volley { own, listening, near, .. } = &self.volley;
+        let local = local_for(listening, &IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let mut observed = None;
+        for relay in &self.relays {
+            let Some(local) = local else { break };
+            match observe(own, relay, local).await {
+                Ok(found) => {
+                    observed = Some(found);
+                    break;
+                }
+                Err(error) => failure = error.context(format!("relay {}", relay.at)),
+            }
+        }
+        let (seen, observed_on) = observed.map_or((None, None), |(seen, stream)| (Some(seen), Some(stream)));
+        let aims = aims(seen, listening, near);
+        if aims.is_empty() {
+            return Err(failure);
+        }
+        Ok(View { aims, _observed_on: observed_on })
+    }
+
+    async fn fire(self, ready: Result<(View, Vec<SocketAddr>, Duration)>) -> Result<Reached, Missed> {
+        let (view, named, rtt) = ready.map_err(|error| Missed::unanswered(Route::Punch, format!("{error:#}")))?;
+        let fired = self.volley.fire(&named, CONNECT_WAIT, KNOCK_PATIENCE + 2 * rtt, Route::Punch).await;
+        drop(view);
+        fired
+    }
+}
+
+impl Volley {
+    /// Dials `named` when the clock says so, as the other end does: both found the other's addresses and nobody is between them.
+    pub(super) async fn fire_by_the_clock(self, named: Vec<SocketAddr>) -> Result<Reached, Missed> {
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.gate.unless_stopped(sleep(until_slot(since_1970))).await?;
+        self.fire(&named, SLOT_WAIT, SLOT_PATIENCE, Route::Clock).await
+    }
+
+    /// Dials everything that may be the other end, at once, for `wait`. The larger id waits for the other's knock for `patience`.
+    async fn fire(
+        self,
+        named: &[SocketAddr],
+        wait: Duration,
+        patience: Duration,
+        route: Route,
+    ) -> Result<Reached, Missed> {
+        let targets = self.targets(named);
+        if targets.is_empty() {
+            let words = "the other device knows no address where it could be met";
+            return Err(Missed::unanswered(route, words));
+        }
+        let (volley, mut running) = (Arc::new(self), JoinSet::new());
+        for (target, local) in targets {
+            let volley = Arc::clone(&volley);
+            running.spawn(async move {
+                volley.meet(target, local, wait, patience).await.map_err(|error| format!("{target}: {error:#}"))
+            });
+        }
+        let mut failures = Vec::new();
+        while let Some(met) = volley.gate.unless_stopped(running.join_next()).await? {
+            match met {
+                Ok(Ok(reached)) => return Ok(reached),
+                Ok(Err(words)) => failures.push(words),
+                Err(_) => failures.push("an attempt stopped".to_owned()),
+            }
+        }
+        failures.sort();
+        Err(Missed::unanswered(route, format!("nothing came through ({})", failures.join("; "))))
+    }
+
+    /// The addresses worth dialling, each with the one to dial from.
+    fn targets(&self, named: &[SocketAddr]) -> Vec<(SocketAddr, SocketAddr)> {
+        let fits = |address: &SocketAddr| is_within_reach(address.ip(), &self.near);
+        let targets = plausible(named, None).into_iter().filter(fits).take(PUNCH_ADDRESSES_MAX);
+        targets.filter_map(|target| Some((target, local_for(&self.listening, &target.ip())?))).collect()
+    }
+
+    /// One connection, and the handshake on it. The smaller id speaks first, whoever dialled.
+    async fn meet(
+        &self,
+        target: SocketAddr,
+        local: SocketAddr,
+        wait: Duration,
+        patience: Duration,
+    ) -> Result<Reached> {
+        let socket = socket_at(local)?;
+        let connected = timeout(wait, socket.connect(target)).await;
+        let mut stream = connected.context("no answer")?.context("connecting")?;
+        tune(&stream);
+        if self.keys.out == Direction::High
+            && let Some(knock) = read_knock(&mut stream, patience).await
+        {
+            let admitted = self.door.admit(knock, Some(self.keys.who)).await.context("somebody else knocked")?;
+            let heard = hear(&mut stream, &knock, &self.own, &admitted.keys).await?;
+            let greeted = heard.finish(stream, Path::direct(target), &self.own, admitted.refuse).await?;
+            return Ok(Reached { greeted, permit: None });
+        }
+        let asked = ask(stream, Path::direct(target), &self.own, &self.keys).await?;
+        let permit = self.gate.pass().await.map_err(|missed| anyhow!(missed.words))?;
+        let greeted = asked.finish(&self.own).await?;
+        Ok(Reached { greeted, permit: Some(permit) })
+    }
+}
+
+/// How long until the next moment that all clocks agree on.
+fn until_slot(since_1970: Duration) -> Duration {
+    let slot_ns = SLOT.as_nanos();
+    let left = slot_ns - since_1970.as_nanos() % slot_ns;
+    Duration::from_nanos(u64::try_from(left).expect("less than a slot"))
+}
+
+/// The address to dial from, for `remote`'s family: where we listen.
+pub(super) fn local_for(listening: &[SocketAddr], remote: &IpAddr) -> Option<SocketAddr> {
+    let reachable = |address: &&SocketAddr| !address.ip().is_loopback();
+    let same = |address: &&SocketAddr| address.is_ipv4() == remote.is_ipv4();
+    let own = listening.iter().filter(reachable).find(same).copied();
+    // [::] alone serves both families.
+    let dual = listening.iter().find(|address| address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+    own.or_else(|| dual.map(|address| SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port())))
+}
+
+/// A socket that dials from the port that we listen on.
+fn socket_at(local: SocketAddr) -> Result<TcpSocket> {
+    let socket = if local.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.context("a socket")?;
+    socket.set_reuseaddr(true).context("a shared port")?;
+    #[cfg(unix)]
+    socket.set_reuseport(true).context("a shared port")?;
+    socket.bind(local).context("dialling from the port that this device listens on")?;
+    Ok(socket)
+}
+
+/// Asks a relay how we look from outside, from the port that we listen on. The connection is kept: many routers make
+/// something else of the port once it is closed.
+async fn observe(own: &Own, link: &RelayLink, local: SocketAddr) -> Result<(SocketAddr, TcpStream)> {
+    let addresses = resolve(&link.at).await.map_err(|words| anyhow!(words))?;
+    let address = addresses.into_iter().find(SocketAddr::is_ipv4).context("it has no IPv4 address")?;
+    let connecting = timeout(own.tuning.connect_wait, socket_at(local)?.connect(address)).await;
+    let mut stream = connecting.context("nothing answers there")?.context("connecting")?;
+    let work = async {
+        let (joining, opening) = JoiningClient::start(link, JoinRequest::Observe, unix_now(), &random())?;
+        stream.write_all(&opening).await.context("sending")?;
+        let mut reply = [0; MESSAGE_2_LEN];
+        stream.read_exact(&mut reply).await.context("it does not know our access key, or is no relay")?;
+        let (reply, _) = joining.read_reply(&reply)?;
+        match reply.status {
+            JoinStatus::Waiting => Ok(reply.observed),
+            status => bail!("it does not tell: {status:?}"),
+        }
+    };
+    let observed = timeout(own.tuning.handshake_wait, work).await.context("it does not answer")??;
+    Ok((observed, stream))
+}
+
+/// What the other end is told to aim at: how we look from outside, the same address with our own port (a router that forwards
+/// it, or keeps ports), and addresses of ours that mean the same everywhere.
+fn aims(seen: Option<SocketAddr>, listening: &[SocketAddr], near: &[Interface]) -> Vec<SocketAddr> {
+    let kept = |seen: SocketAddr| Some(SocketAddr::new(seen.ip(), local_for(listening, &seen.ip())?.port()));
+    let own = near.iter().map(|interface| interface.ip).filter(|ip| is_global(*ip));
+    let own = own.filter_map(|ip| Some(SocketAddr::new(ip, local_for(listening, &ip)?.port())));
+    let mut aims: Vec<SocketAddr> = Vec::new();
+    for address in seen.into_iter().chain(seen.and_then(kept)).chain(own) {
+        if !aims.contains(&address) && aims.len() < PUNCH_ADDRESSES_MAX {
+            aims.push(address);
+        }
+    }
+    aims
+}
+
+/// Means the same machine from everywhere.
+pub(super) fn is_global(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => {
+            let shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;
+            !(v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_unspecified() || shared)
+        }
+        IpAddr::V6(v6) => v6.segments()[0] & 0xe000 == 0x2000,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().expect("an address")
+    }
+
+    fn check(name: &str, seen: Option<&str>, listening: &[&str], near: &[&str], expected: &[&str]) {
+        let listening: Vec<SocketAddr> = listening.iter().map(|text| address(text)).collect();
+        let interface = |ip: &&str| Interface { ip: ip.parse().expect("an address"), index: 1, prefix_len: 24 };
+        let near: Vec<Interface> = near.iter().map(interface).collect();
+        let expected: Vec<SocketAddr> = expected.iter().map(|text| address(text)).collect();
+        assert_eq!(aims(seen.map(address), &listening, &near), expected, "{name}");
+    }
+
+    #[test]
+    fn what_the_other_end_aims_at() {
+        let both = ["0.0.0.0:28730", "[::]:28730"];
+        let mapped = ["198.51.100.7:40000", "198.51.100.7:28730"];
+        check("behind a router", Some("198.51.100.7:40000"), &both, &["192.168.1.5"], &mapped);
+        check("a router that keeps ports", Some("198.51.100.7:28730"), &both, &["10.0.0.5"], &["198.51.100.7:28730"]);
+        check("unseen, with IPv6", None, &both, &["10.0.0.5", "2001:db8::5", "fe80::1"], &["[2001:db8::5]:28730"]);
+        check("on both families at once", None, &["[::]:5000"], &["203.0.113.9"], &["203.0.113.9:5000"]);
+        check("nothing outside", None, &["127.0.0.1:5000"], &["127.0.0.1", "203.0.113.9"], &[]);
+        check("a carrier's private range", None, &both, &["100.64.3.4"], &[]);
+    }
+
+    #[test]
+    fn slots_are_the_same_for_all() {
+        let left = |ms| until_slot(Duration::from_millis(ms)).as_millis();
+        assert_eq!([left(0), left(1), left(29_999), left(30_000), left(1_771_200_010_000)], [30_000, 29_999, 1, 30_000, 20_000]);
+    }
+
+    #[test]
+    fn three_tries_then_ever_longer_rests() {
+        let now = Instant::now();
+        let mut tries = Tries::new(now);
+        let mut waits = Vec::new();
+        for _ in 0..10 {
+            tries.failed(now);
+            waits.push((tries.next() - now).as_secs());
+        }
+        assert_eq!(waits, [2, 2, 600, 1200, 2400, 4800, 9600, 19_200, 21_600, 21_600]);
+    }
+}
