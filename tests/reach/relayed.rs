@@ -1,0 +1,71 @@
+//! Two devices that only a relay brings together: how fast it is, and what happens when it is gone.
+
+use crate::devices::{Relay, are_connected, arrives, by_relay, device, moved, pair_by_link, send, share_something};
+use crate::hub::Wire;
+use crate::lab::{Home, Lab};
+use crate::nat::{Kind, Nat};
+use std::time::{Duration, Instant};
+use tests::harness::{Device, World, assert_same, settle, within};
+
+/// Two devices behind routers that let nobody in.
+fn pair(world: &World, homes: [&Home; 2], links: &[&str]) -> [Device; 2] {
+    let settings = by_relay(links);
+    let [a, b] = [("a", homes[0]), ("b", homes[1])].map(|(name, home)| device(world, name, &home.host, &settings));
+    pair_by_link(&a, &b);
+    share_something(&a, &b);
+    assert!(are_connected(&a, &b, "relay"));
+    [a, b]
+}
+
+#[test]
+fn a_relay_that_dies_in_a_transfer_is_replaced_by_the_next() {
+    const LARGE: usize = 24 * 1024 * 1024;
+    let Some(lab) = Lab::new("a_relay_that_dies_in_a_transfer_is_replaced_by_the_next") else { return };
+    let world = World::new();
+    let homes = ["a", "b"].map(|role| lab.home(role, Nat::silent(Kind::Symmetric), Some(Wire::limited(5, 24))));
+    let mut relays = ["one", "two"].map(|name| Relay::start(&world, name, lab.site(name, None)));
+    let links = relays.each_ref().map(|relay| relay.link.clone());
+    let [a, b] = pair(&world, homes.each_ref(), &links.each_ref().map(String::as_str));
+    homes[1].host.count();
+    let before = relays.each_ref().map(Relay::carried);
+    let content = send(&a, "large", 3, LARGE);
+    assert!(moved(&homes[1].host, 4 << 20, Duration::from_secs(60)).is_some(), "the transfer does not begin");
+    let carried = [0, 1].map(|at| relays[at].carried() - before[at]);
+    let used = usize::from(carried[1] > carried[0]);
+    relays[used].device.kill();
+    let died = Instant::now();
+    let resumed = moved(&homes[1].host, 1 << 20, Duration::from_secs(60)).expect("the transfer goes on");
+    assert!(b.get("large").is_none(), "the transfer was over before the relay died");
+    arrives(&b, "large", &content, Duration::from_secs(60));
+    let all = died.elapsed();
+    settle(&[&a, &b]);
+    assert_same(&[&a, &b], 0);
+    let other = relays[1 - used].carried() - before[1 - used];
+    assert!(other > 1 << 20, "only {other} bytes went through the relay that is left");
+    println!("through the other relay after {resumed:.1?}, whole after {all:.1?}");
+}
+
+/// The slower of two links is what counts, and a relay between them costs little of it.
+#[test]
+fn through_a_relay_files_move_as_fast_as_the_slower_link() {
+    const MBIT: [u64; 2] = [40, 20];
+    const LARGE: usize = 24 * 1024 * 1024;
+    let Some(lab) = Lab::new("through_a_relay_files_move_as_fast_as_the_slower_link") else { return };
+    let world = World::new();
+    let home = |role, mbit| lab.home(role, Nat::silent(Kind::Symmetric), Some(Wire::limited(10, mbit)));
+    let homes = [home("a", MBIT[0]), home("b", MBIT[1])];
+    let relay = Relay::start(&world, "relay", lab.site("relay", None));
+    let [a, b] = pair(&world, homes.each_ref(), &[&relay.link]);
+    for (from, to, seed) in [(&a, &b, 1), (&b, &a, 2)] {
+        let content = send(from, &format!("from {}", from.name()), seed, LARGE);
+        let name = format!("from {}", from.name());
+        let begins = within(Duration::from_secs(60), || (to.traffic().0 > 1 << 20).then(|| to.traffic().0));
+        let (begun, missing) = (Instant::now(), LARGE as u64 - begins.expect("the transfer begins").min(LARGE as u64));
+        arrives(to, &name, &content, Duration::from_secs(60));
+        let rate = missing as f64 * 8.0 / begun.elapsed().as_secs_f64() / 1e6;
+        println!("{name}: {rate:.1} Mbit/s of {}", MBIT[1]);
+        assert!(rate >= 0.9 * MBIT[1] as f64, "{name}: {rate:.1} Mbit/s where the slower link has {}", MBIT[1]);
+    }
+    settle(&[&a, &b]);
+    assert_same(&[&a, &b], 0);
+}
