@@ -44,7 +44,10 @@ fn words(net: &NetStatus) -> String {
         format!("relays        {}", list(&net.relays, "none")),
     ];
     if net.internet {
-        lines.push(format!("router        {}", net.router.as_deref().map_or("it is being asked for a port".into(), escape)));
+        lines.push(format!(
+            "router        {}",
+            net.router.as_deref().map_or("it is being asked for a port".into(), escape)
+        ));
         lines.push(format!("public table  {}", net.table.as_deref().map_or("not visited yet".into(), escape)));
     }
     if !net.seen_at.is_empty() {

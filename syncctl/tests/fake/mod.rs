@@ -3,8 +3,8 @@
 use protocol::wire::control::{
     Change, Config, ControlError, Counts, DeviceFolder, DeviceRole, DeviceStatus, Done, EventKind, FileVersion,
     FolderDevice, FolderMode, FolderState, FolderStatus, Hold, HoldKind, Identity, IgnoreVerdict, JoinPreview, Log,
-    LogEntry, Named, NetDevice, NetPath, NetStatus, NetTried, Offer, Offers, PairingEvent, PathText, Ping, PreviewKind, PreviewPath, Problem, Progress,
-    Restored, Setting, Status, VersionKind, Versions, Via, WaitReason, Waited,
+    LogEntry, Named, NetDevice, NetPath, NetStatus, NetTried, Offer, Offers, PairingEvent, PathText, Ping, PreviewKind,
+    PreviewPath, Problem, Progress, Restored, Setting, Status, VersionKind, Versions, Via, WaitReason, Waited,
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

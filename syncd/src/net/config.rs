@@ -15,7 +15,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 /// What this program can do beyond the first version.
-const CAPABILITIES: u32 = capability::ZSTD | capability::RUNS | capability::REALM | capability::TWINS | capability::PUNCH | capability::WHEREABOUTS;
+const CAPABILITIES: u32 = capability::ZSTD
+    | capability::RUNS
+    | capability::REALM
+    | capability::TWINS
+    | capability::PUNCH
+    | capability::WHEREABOUTS;
 
 /// Everything the network needs to start.
 pub struct NetConfig {

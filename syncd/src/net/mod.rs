@@ -47,7 +47,9 @@ mod tests;
 pub use address::plausible;
 pub use config::{About, Internet, LanMode, Liveness, NetConfig, PeerConfig, Tuning};
 pub use dial::Route;
-pub use event::{Connected, DownReason, InviteId, NetEvent, Outside, PairingEvent, PairingSide, PeerStatus, Tried, Via};
+pub use event::{
+    Connected, DownReason, InviteId, NetEvent, Outside, PairingEvent, PairingSide, PeerStatus, Tried, Via,
+};
 pub use session::{DataSink, Replies, Reply, Session, SessionEnded, SessionId, SinkError, TrySendError};
 
 pub(crate) use config::{random, unix_now};

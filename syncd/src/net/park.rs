@@ -36,7 +36,8 @@ impl Stay {
     pub(super) async fn run(self) -> Result<Reached, Missed> {
         let route = || Route::Relay(self.link.at.clone());
         let missed = |error: anyhow::Error| Missed::unanswered(route(), format!("relay {}: {error:#}", self.link.at));
-        let lost = |error: anyhow::Error| Missed::answered(route(), format!("through relay {}: {error:#}", self.link.at));
+        let lost =
+            |error: anyhow::Error| Missed::answered(route(), format!("through relay {}: {error:#}", self.link.at));
         let (stream, path) = self.gate.unless_stopped(self.meet()).await?.map_err(missed)?;
         if self.keys.initiates_at_relay() {
             let (asked, permit) = self.gate.unless_stopped(self.speak(stream, path)).await?.map_err(lost)?;

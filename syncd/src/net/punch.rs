@@ -234,13 +234,7 @@ impl Volley {
     }
 
     /// One connection, and the handshake on it. The smaller id speaks first, whoever dialled.
-    async fn meet(
-        &self,
-        target: SocketAddr,
-        local: SocketAddr,
-        wait: Duration,
-        patience: Duration,
-    ) -> Result<Reached> {
+    async fn meet(&self, target: SocketAddr, local: SocketAddr, wait: Duration, patience: Duration) -> Result<Reached> {
         let socket = socket_at(local)?;
         let connected = timeout(wait, socket.connect(target)).await;
         let mut stream = connected.context("no answer")?.context("connecting")?;
@@ -366,7 +360,10 @@ mod tests {
     #[test]
     fn slots_are_the_same_for_all() {
         let left = |ms| until_slot(Duration::from_millis(ms)).as_millis();
-        assert_eq!([left(0), left(1), left(29_999), left(30_000), left(1_771_200_010_000)], [30_000, 29_999, 1, 30_000, 20_000]);
+        assert_eq!(
+            [left(0), left(1), left(29_999), left(30_000), left(1_771_200_010_000)],
+            [30_000, 29_999, 1, 30_000, 20_000]
+        );
     }
 
     #[test]

@@ -431,13 +431,7 @@ impl Pursuit {
     }
 
     /// When [`Self::advance`] has something to do again.
-    pub(super) fn wake_at(
-        &self,
-        wanted: Wanted,
-        relays: usize,
-        relayed: bool,
-        near: &[Interface],
-    ) -> Option<Instant> {
+    pub(super) fn wake_at(&self, wanted: Wanted, relays: usize, relayed: bool, near: &[Interface]) -> Option<Instant> {
         let now = Instant::now();
         if wanted == Wanted::No {
             return None;

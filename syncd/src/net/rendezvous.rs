@@ -88,11 +88,7 @@ struct Table {
 }
 
 /// Looks and leaves word whenever it is time, until `stop`.
-pub(super) async fn run(
-    mut wanted: watch::Receiver<Arc<Wanted>>,
-    found: mpsc::Sender<Found>,
-    stop: CancellationToken,
-) {
+pub(super) async fn run(mut wanted: watch::Receiver<Arc<Wanted>>, found: mpsc::Sender<Found>, stop: CancellationToken) {
     let mut table = Table { found, nodes: Vec::new(), left: BTreeMap::new(), looks: 0, next: Instant::now() };
     let mut now_wanted = Arc::clone(&wanted.borrow_and_update());
     loop {
@@ -172,9 +168,10 @@ impl Table {
         let mut writing = JoinSet::new();
         for (_, secret, out) in &wanted.devices {
             let place = name(secret, out);
-            let due = self.left.get(&place).is_none_or(|left| {
-                now >= left.renew_at || (left.addresses != own && now - left.at >= CHANGED_APART)
-            });
+            let due = self
+                .left
+                .get(&place)
+                .is_none_or(|left| now >= left.renew_at || (left.addresses != own && now - left.at >= CHANGED_APART));
             if !due {
                 continue;
             }

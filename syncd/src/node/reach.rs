@@ -136,7 +136,8 @@ fn why(known: &Known, peer: &PeerStatus, status: &api::NetStatus) -> (Option<Str
         None if peer.tried.is_empty() && !known.has_addresses && status.relays.is_empty() => {
             let heard = if status.lan { "it is not heard in the local network" } else { "discovery (`lan`) is off" };
             let why = format!("no address of it is known, {heard}, and no relay is set");
-            let others = "use a relay: `syncctl config set relays LINK`; or let strangers help: `syncctl net internet on`";
+            let others =
+                "use a relay: `syncctl config set relays LINK`; or let strangers help: `syncctl net internet on`";
             (Some(why), Some(format!("{open}; or {others}")))
         }
         None => (peer.last_error.clone().or_else(|| Some("it is being sought".to_owned())), None),

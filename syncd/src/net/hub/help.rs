@@ -93,7 +93,9 @@ impl Hub {
         match helped {
             Helped::Router(Mapped::At(address, how)) => {
                 let usable = is_global(address.ip());
-                let words = if usable { format!("{how} gives {address}") } else {
+                let words = if usable {
+                    format!("{how} gives {address}")
+                } else {
                     format!("{how} gives {address}, which is private as well: another router is behind it")
                 };
                 outside.router = Some(words);

@@ -4,11 +4,11 @@
 use super::address::announced;
 use super::changes;
 use super::config::{Internet, LanMode, Own, PeerConfig};
+use super::dial::Route;
 use super::door::{Arrival, DoorHandle, Entry, Keyring};
 use super::event::{InviteId, NetEvent, Outside, PeerStatus};
 use super::keys::{Keys, Who};
 use super::lan::{Interface, Lan, Seen, Sought, interfaces};
-use super::dial::Route;
 use super::pursuit::{Attempt, Means, Outcome, Wanted};
 use super::session::{Ended, PunchWord, SessionId};
 use help::Help;
@@ -110,12 +110,7 @@ pub(super) struct Hub {
 }
 
 impl Hub {
-    pub(super) fn new(
-        parts: Parts,
-        relays: Vec<RelayLink>,
-        internet: Internet,
-        peers: Vec<PeerConfig>,
-    ) -> Self {
+    pub(super) fn new(parts: Parts, relays: Vec<RelayLink>, internet: Internet, peers: Vec<PeerConfig>) -> Self {
         let mut hub = Self {
             relays,
             peers: BTreeMap::new(),
@@ -354,9 +349,10 @@ impl Hub {
     fn wake_at(&self) -> Instant {
         let now = Instant::now();
         let relays = self.relays.len();
-        let peers = self.peers.values().filter_map(|peer| {
-            peer.pursuit.wake_at(peer.wanted(), relays, peer.relayed().is_some(), &self.interfaces)
-        });
+        let peers = self
+            .peers
+            .values()
+            .filter_map(|peer| peer.pursuit.wake_at(peer.wanted(), relays, peer.relayed().is_some(), &self.interfaces));
         let invites = self.invites.values().flat_map(|invite| {
             let pursuit = invite.pursuit.wake_at(invite.wanted(), invite.relays.len(), false, &self.interfaces);
             pursuit.into_iter().chain(invite.is_open().then_some(invite.until))

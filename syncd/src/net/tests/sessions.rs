@@ -323,6 +323,8 @@ async fn a_silent_peer_is_asked_and_then_given_up() {
     let (mut device, session, mut mute) = beside_a_mute(60, Duration::from_millis(1500)).await;
     assert_eq!(device.down(session.id()).await, DownReason::Silent);
     assert!(session.silent_for() >= Duration::from_millis(1500));
+    // The first one times the round trip, the second asks whether anybody is there.
+    assert!(matches!(mute.channel.recv().await, Ok(Message::Ping)));
     assert!(matches!(mute.channel.recv().await, Ok(Message::Addresses(_))));
     assert!(matches!(mute.channel.recv().await, Ok(Message::Ping)));
 }
