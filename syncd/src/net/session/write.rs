@@ -96,7 +96,7 @@ impl Writer {
             self.wait(wake, out).await?;
         }
         if !out.is_empty() {
-            self.write(out).await?;
+            self.write(out, pulse).await?;
             pulse.sent = Instant::now();
         }
         Ok(())
@@ -153,24 +153,37 @@ impl Writer {
         Ok(())
     }
 
-    async fn write(&mut self, mut out: &[u8]) -> Result<(), DownReason> {
+    /// A peer that takes nothing is found out here as well: where the network is gone this is where the writer stands.
+    async fn write(&mut self, mut out: &[u8], pulse: &mut Pulse) -> Result<(), DownReason> {
         let inner = Arc::clone(&self.inner);
+        let (mut moved, mut closing) = (Instant::now(), inner.closing.is_cancelled());
         while !out.is_empty() {
-            let patience = if inner.closing.is_cancelled() { GOODBYE } else { STUCK };
+            let wake = if closing { moved + GOODBYE } else { self.check(pulse)?.min(moved + STUCK) };
             let wrote = tokio::select! {
                 biased;
-                wrote = timeout(patience, self.stream.write(out)) => wrote,
+                wrote = self.stream.write(out) => wrote,
                 // Once more, with less patience: half a frame would make CLOSE unreadable.
-                () = inner.closing.cancelled(), if patience == STUCK => continue,
+                () = inner.closing.cancelled(), if !closing => {
+                    (moved, closing) = (Instant::now(), true);
+                    continue;
+                }
+                // What is urgent goes out with the next write; whether anybody is there is asked at once.
+                () = inner.urgent.notified(), if !closing => continue,
+                () = sleep_until(wake) => {
+                    let patience = if closing { GOODBYE } else { STUCK };
+                    if moved.elapsed() >= patience {
+                        return Err(DownReason::Silent);
+                    }
+                    continue;
+                }
             };
             match wrote {
-                Ok(Ok(len)) if len > 0 => {
+                Ok(len) if len > 0 => {
                     self.inner.sent.fetch_add(len as u64, Ordering::Relaxed);
-                    out = &out[len..];
+                    (out, moved) = (&out[len..], Instant::now());
                 }
-                Ok(Ok(_)) => return Err(DownReason::Cut("nothing can be written".to_owned())),
-                Ok(Err(error)) => return Err(DownReason::Cut(error.to_string())),
-                Err(_) => return Err(DownReason::Silent),
+                Ok(_) => return Err(DownReason::Cut("nothing can be written".to_owned())),
+                Err(error) => return Err(DownReason::Cut(error.to_string())),
             }
         }
         Ok(())
