@@ -4,6 +4,7 @@
 
 mod devices;
 mod hub;
+mod internet;
 mod lab;
 mod lab_tests;
 mod matrix;
