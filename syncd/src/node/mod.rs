@@ -100,6 +100,8 @@ struct Node {
     hub: EventHub,
     folders: BTreeMap<FolderId, Slot>,
     peers: BTreeMap<DeviceId, sessions::Peer>,
+    /// Bytes received from and sent to each device on sessions that are over.
+    carried: BTreeMap<DeviceId, (u64, u64)>,
     /// Indexes that a preview collects.
     previews: BTreeMap<(DeviceId, FolderId), mpsc::Sender<Index>>,
     /// To ourselves, from tasks that run beside the loop.
@@ -170,6 +172,7 @@ impl Daemon {
             hub,
             folders: BTreeMap::new(),
             peers: BTreeMap::new(),
+            carried: BTreeMap::new(),
             previews: BTreeMap::new(),
             errands,
             attempts: BTreeMap::new(),
