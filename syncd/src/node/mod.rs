@@ -149,8 +149,7 @@ impl Daemon {
         let asked = Arc::clone(&grants);
         let grant: crate::transfer::Grant = Arc::new(move |peer, folder| asked.allows(peer, folder));
         let transfer = Arc::new(Transfer::start(grant).context("the transfer threads cannot start")?);
-        let settings = config.settings();
-        transfer.set_limits(settings.rate_limit_up, settings.rate_limit_down);
+        transfer.set_limits(config.settings().rate_limit_up, config.settings().rate_limit_down);
         let router = Arc::new(Router::default());
         let (exit, notes) = Exit::new(Arc::clone(&router), Arc::clone(&transfer));
         let stop = CancellationToken::new();
