@@ -14,6 +14,8 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+/// Where TAP devices come from.
+pub const TUN: &str = "/dev/net/tun";
 /// Frames taken from one device before the other one is looked at.
 const FRAMES_AT_ONCE: usize = 64;
 /// Room for a frame: an Ethernet header and 1500 bytes, and then some.
@@ -95,7 +97,7 @@ impl Drop for Hub {
 fn tap(name: &str) -> File {
     let mut options = OpenOptions::new();
     options.read(true).write(true).custom_flags(libc::O_NONBLOCK);
-    let device = options.open("/dev/net/tun").expect("root opens it");
+    let device = options.open(TUN).expect("a lab is possible here");
     // SAFETY: all zeroes are a valid request of interface flags, without a name.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     assert!(name.len() < libc::IFNAMSIZ, "{name} is too long for an interface");

@@ -2,15 +2,16 @@
 //! dropped, also after a panic; what a killed run left behind is taken away by the next one.
 //! Invariant: no address and no packet of a lab is seen outside of it.
 
-use crate::hub::{Hub, Wire};
+use crate::hub::{Hub, TUN, Wire};
 use crate::nat::{Nat, Router};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Once;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use tests::harness::{is_root, skip};
 
@@ -26,13 +27,17 @@ pub struct Space {
 }
 
 impl Space {
-    /// A new one, with loopback and nothing else. `None` where that is not allowed.
-    pub fn new(role: &str) -> Option<Self> {
+    /// A new one, with loopback and nothing else.
+    pub fn new(role: &str) -> Self {
+        Self::try_new(role).unwrap_or_else(|| panic!("no namespace for {role}, where one was made before"))
+    }
+
+    fn try_new(role: &str) -> Option<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("{PREFIX}-{}-{count}-{role}", std::process::id());
         let added = Command::new("ip").args(["netns", "add", &name]).stderr(Stdio::null()).status();
-        if !is_root() || !added.is_ok_and(|status| status.success()) {
+        if !added.is_ok_and(|status| status.success()) {
             return None;
         }
         let space = Self { name };
@@ -133,6 +138,20 @@ impl Drop for Space {
     }
 }
 
+/// Whether labs can be made here; says so for a test when not.
+pub fn is_possible(test: &str) -> bool {
+    static POSSIBLE: OnceLock<bool> = OnceLock::new();
+    let possible = *POSSIBLE.get_or_init(|| {
+        sweep();
+        let tun = || OpenOptions::new().read(true).write(true).open(TUN).is_ok();
+        is_root() && tun() && Space::try_new("probe").is_some_and(|space| space.try_nft("add table ip probe\n"))
+    });
+    if !possible {
+        skip(test, "it needs root, ip, nft and /dev/net/tun");
+    }
+    possible
+}
+
 /// `ip`, which must succeed.
 fn ip(words: &str) {
     let done = Command::new("ip").args(words.split_whitespace()).output().expect("ip starts");
@@ -141,16 +160,13 @@ fn ip(words: &str) {
 
 /// Namespaces of processes that are gone: a test run that was killed cannot clean up.
 fn sweep() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        for entry in std::fs::read_dir(NAMES).into_iter().flatten().flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let maker = name.strip_prefix(PREFIX).and_then(|rest| rest.trim_start_matches('-').split('-').next());
-            if maker.is_some_and(|maker| !std::path::Path::new("/proc").join(maker).exists()) {
-                drop(Space { name });
-            }
+    for entry in std::fs::read_dir(NAMES).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let maker = name.strip_prefix(PREFIX).and_then(|rest| rest.trim_start_matches('-').split('-').next());
+        if maker.is_some_and(|maker| !Path::new("/proc").join(maker).exists()) {
+            drop(Space { name });
         }
-    });
+    }
 }
 
 /// What joins several namespaces into one network.
@@ -161,14 +177,14 @@ pub struct Switch {
 }
 
 impl Switch {
-    /// One with nothing plugged in. `None` where that is not allowed.
-    pub fn new(role: &str) -> Option<Self> {
-        let space = Space::new(role)?;
+    /// One with nothing plugged in.
+    pub fn new(role: &str) -> Self {
+        let space = Space::new(role);
         space.ip("link add switch type bridge");
         space.ip("link set switch up");
         // What is switched is not routed: no rule and no table of connections looks at it. Not there: nothing to turn off.
         let _ = space.inside(|| std::fs::write("/proc/sys/net/bridge/bridge-nf-call-iptables", "0"));
-        Some(Self { space, ports: AtomicU32::new(0) })
+        Self { space, ports: AtomicU32::new(0) }
     }
 
     /// Plugs a namespace in: its new interface `name` has `address`, and what leaves it goes over `wire`.
@@ -212,14 +228,9 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// An empty one. `None`, said aloud, where that is not allowed.
+    /// An empty one. `None`, said aloud, where that is not possible.
     pub fn new(test: &str) -> Option<Self> {
-        sweep();
-        let wan = Switch::new("wan");
-        if wan.is_none() {
-            skip(test, "it needs root, ip and nft");
-        }
-        Some(Self { wan: wan?, sites: AtomicU8::new(1) })
+        is_possible(test).then(|| Self { wan: Switch::new("wan"), sites: AtomicU8::new(1) })
     }
 
     /// A place with a public address, behind this wire.
@@ -227,7 +238,7 @@ impl Lab {
         let number = self.sites.fetch_add(1, Ordering::Relaxed);
         assert!(number < 255, "a lab has 254 addresses");
         let address = Ipv4Addr::new(203, 0, 113, number);
-        let space = Space::new(role).expect("where one namespace was made there is room for more");
+        let space = Space::new(role);
         let hub = self.wan.plug(&space, "wan", &format!("{address}/24"), wire);
         Site { space, address, _hub: hub }
     }
@@ -235,7 +246,7 @@ impl Lab {
     /// A device's place behind a router of this kind and this wire.
     pub fn home(&self, role: &str, nat: Nat, wire: Option<Wire>) -> Home {
         let router = self.site(&format!("{role}-router"), wire);
-        let host = Space::new(role).expect("where one namespace was made there is room for more");
+        let host = Space::new(role);
         let network = router.address.octets()[3];
         let (gateway, inside) = (Ipv4Addr::new(192, 168, network, 1), Ipv4Addr::new(192, 168, network, 2));
         ip(&format!("link add lan netns {} type veth peer name lan netns {}", host.name, router.space.name));

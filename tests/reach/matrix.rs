@@ -125,7 +125,7 @@ fn start<'a>(world: &World, relay: &Relay, number: usize, pair: &'a Pair) -> Run
 
 /// Starts all pairs, a few at a time.
 fn start_all<'a>(world: &World, relay: &Relay, pairs: &'a [Pair]) -> Vec<Running<'a>> {
-    const LANES: usize = 4;
+    const LANES: usize = 6;
     let numbered: Vec<(usize, &Pair)> = pairs.iter().enumerate().collect();
     std::thread::scope(|scope| {
         let lanes: Vec<_> = (0..LANES)

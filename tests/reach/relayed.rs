@@ -1,11 +1,13 @@
 //! Two devices that only a relay brings together: how fast it is, and what happens when it is gone.
 
-use crate::devices::{Relay, are_connected, arrives, by_relay, device, moved, pair_by_link, send, share_something};
+use crate::devices::{
+    Relay, are_connected, arrives, by_relay, device, moved, pace, pair_by_link, send, share_something,
+};
 use crate::hub::Wire;
 use crate::lab::{Home, Lab};
 use crate::nat::{Kind, Nat};
 use std::time::{Duration, Instant};
-use tests::harness::{Device, World, assert_same, settle, within};
+use tests::harness::{Device, World, assert_same, settle};
 
 /// Two devices behind routers that let nobody in.
 fn pair(world: &World, homes: [&Home; 2], links: &[&str]) -> [Device; 2] {
@@ -57,12 +59,10 @@ fn through_a_relay_files_move_as_fast_as_the_slower_link() {
     let relay = Relay::start(&world, "relay", lab.site("relay", None));
     let [a, b] = pair(&world, homes.each_ref(), &[&relay.link]);
     for (from, to, seed) in [(&a, &b, 1), (&b, &a, 2)] {
-        let content = send(from, &format!("from {}", from.name()), seed, LARGE);
-        let name = format!("from {}", from.name());
-        let begins = within(Duration::from_secs(60), || (to.traffic().0 > 1 << 20).then(|| to.traffic().0));
-        let (begun, missing) = (Instant::now(), LARGE as u64 - begins.expect("the transfer begins").min(LARGE as u64));
+        let (name, before) = (format!("from {}", from.name()), to.traffic().0);
+        let content = send(from, &name, seed, LARGE);
+        let rate = pace(to, before, LARGE, Duration::from_secs(60)) / 1e6;
         arrives(to, &name, &content, Duration::from_secs(60));
-        let rate = missing as f64 * 8.0 / begun.elapsed().as_secs_f64() / 1e6;
         println!("{name}: {rate:.1} Mbit/s of {}", MBIT[1]);
         assert!(rate >= 0.9 * MBIT[1] as f64, "{name}: {rate:.1} Mbit/s where the slower link has {}", MBIT[1]);
     }

@@ -14,6 +14,8 @@ const RELAY_WIRE: Wire = Wire::limited(10, 16);
 const HOME_WIRE: Wire = Wire::limited(10, 100);
 /// The relay carries no more content so soon after the direct way opened.
 const MOVES_WITHIN: Duration = Duration::from_secs(60);
+/// How long the direct way stays blocked in the long form.
+const LONG_BLOCKED: Duration = Duration::from_secs(140);
 /// Bytes that a relay carries in a second without a transfer: less than pings and searches are.
 const QUIET: u64 = 64 * 1024;
 
@@ -34,6 +36,11 @@ fn a_transfer_leaves_the_relay_when_the_direct_way_opens() {
     let before = (a.traffic().1, b.traffic().0);
     let content = send(&a, "large", 5, large);
     assert!(moved(&home.host, 8 << 20, Duration::from_secs(60)).is_some(), "the transfer does not begin");
+    if is_long() {
+        // By now the devices look for each other at long intervals.
+        let nothing: Option<()> = within(LONG_BLOCKED, || None);
+        assert!(nothing.is_none());
+    }
     home.router.space.open();
     let opened = Instant::now();
     let carried = relay.carried();
@@ -42,7 +49,7 @@ fn a_transfer_leaves_the_relay_when_the_direct_way_opens() {
     let at_switch = relay.carried();
     let quiet = moved(&relay.site.space, QUIET, Duration::from_secs(2));
     assert!(b.get("large").is_none() || quiet.is_none(), "the transfer was over before it could move");
-    arrives(&b, "large", &content, Duration::from_secs(120));
+    arrives(&b, "large", &content, Duration::from_secs(if is_long() { 400 } else { 120 }));
     let whole = opened.elapsed();
     settle(&[&a, &b]);
     assert_same(&[&a, &b], 0);

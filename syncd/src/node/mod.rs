@@ -101,6 +101,8 @@ struct Node {
     hub: EventHub,
     folders: BTreeMap<FolderId, Slot>,
     peers: BTreeMap<DeviceId, sessions::Peer>,
+    /// Bytes received from and sent to each device on sessions that are over.
+    carried: BTreeMap<DeviceId, (u64, u64)>,
     /// Indexes that a preview collects.
     previews: BTreeMap<(DeviceId, FolderId), mpsc::Sender<Index>>,
     /// To ourselves, from tasks that run beside the loop.
@@ -148,8 +150,7 @@ impl Daemon {
         let asked = Arc::clone(&grants);
         let grant: crate::transfer::Grant = Arc::new(move |peer, folder| asked.allows(peer, folder));
         let transfer = Arc::new(Transfer::start(grant).context("the transfer threads cannot start")?);
-        let settings = config.settings();
-        transfer.set_limits(settings.rate_limit_up, settings.rate_limit_down);
+        transfer.set_limits(config.settings().rate_limit_up, config.settings().rate_limit_down);
         let router = Arc::new(Router::default());
         let (exit, notes) = Exit::new(Arc::clone(&router), Arc::clone(&transfer));
         let stop = CancellationToken::new();
@@ -171,6 +172,7 @@ impl Daemon {
             hub,
             folders: BTreeMap::new(),
             peers: BTreeMap::new(),
+            carried: BTreeMap::new(),
             previews: BTreeMap::new(),
             errands,
             attempts: BTreeMap::new(),

@@ -31,8 +31,18 @@ pub(super) struct Peer {
 impl Peer {
     /// One of its sessions that are up.
     pub(super) fn session(&self, id: SessionId) -> Option<&Session> {
-        std::iter::once(&self.session).chain(&self.others).find(|live| live.id() == id)
+        self.sessions().find(|live| live.id() == id)
     }
+
+    fn sessions(&self) -> impl Iterator<Item = &Session> {
+        std::iter::once(&self.session).chain(&self.others)
+    }
+}
+
+/// Adds the bytes of a session.
+fn add(sum: &mut (u64, u64), session: &Session) {
+    let (received, sent) = session.wire_bytes();
+    *sum = (sum.0 + received, sum.1 + sent);
 }
 
 impl Node {
@@ -126,11 +136,19 @@ impl Node {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
-        peer.others.retain(|other| other.id() != session && !other.is_over());
+        let carried = self.carried.entry(id).or_default();
+        peer.others.retain(|other| {
+            let stays = other.id() != session && !other.is_over();
+            if !stays {
+                add(carried, other);
+            }
+            stays
+        });
         if peer.session.id() != session {
             return;
         }
         if let Some(other) = peer.others.pop() {
+            add(carried, &peer.session);
             peer.session = other.clone();
             self.router.set(id, other);
             self.start_over(&id);
@@ -147,8 +165,18 @@ impl Node {
     pub(super) fn part(&mut self, id: &DeviceId) {
         self.router.remove(id);
         self.part_folders(id);
-        self.peers.remove(id);
+        if let Some(peer) = self.peers.remove(id) {
+            let carried = self.carried.entry(*id).or_default();
+            peer.sessions().for_each(|session| add(carried, session));
+        }
         self.grant();
+    }
+
+    /// Bytes received from and sent to a device since this daemon started, whatever sessions they took.
+    pub(super) fn wire_bytes(&self, id: &DeviceId) -> (u64, u64) {
+        let mut sum = self.carried.get(id).copied().unwrap_or_default();
+        self.peers.get(id).into_iter().flat_map(Peer::sessions).for_each(|session| add(&mut sum, session));
+        sum
     }
 
     fn part_folders(&mut self, id: &DeviceId) {

@@ -136,7 +136,7 @@ impl Node {
     fn device_status(&self, pairing: &crate::keys::Pairing) -> api::DeviceStatus {
         let id = pairing.id();
         let session = self.peers.get(&id).map(|peer| &peer.session);
-        let wire = session.map(crate::net::Session::wire_bytes).unwrap_or_default();
+        let wire = self.wire_bytes(&id);
         let skew = self.skews.get(&id).copied();
         api::DeviceStatus {
             id: id.to_string(),
