@@ -192,6 +192,21 @@ pub enum DeviceCommand {
         #[arg(value_name = "HOST:PORT")]
         addresses: Vec<String>,
     },
+    /// Limit how fast file contents move to and from a device, in any network.
+    ///
+    /// RATE is an amount a second such as 500KB or 2MB; 0: no limit. What is not named stays as it is. The limits of all
+    /// devices together are settings: `rate_limit_up`, `rate_limit_down`, `rate_limit_lan`, `schedule`.
+    #[command(group = clap::ArgGroup::new("limits").required(true).multiple(true).args(["up", "down"]))]
+    Limit {
+        /// Name, id or a beginning of the id.
+        device: String,
+        /// What goes to it.
+        #[arg(long, value_name = "RATE")]
+        up: Option<String>,
+        /// What comes from it.
+        #[arg(long, value_name = "RATE")]
+        down: Option<String>,
+    },
     /// Disconnect from a device until resumed.
     Pause {
         /// Name, id or a beginning of the id.

@@ -23,6 +23,11 @@ fn the_contract_parses() {
         ("device rename nas store", "Device(Rename { device: \"nas\", name: \"store\" })"),
         ("device address nas a:1 b:2", "Device(Address { device: \"nas\", addresses: [\"a:1\", \"b:2\"] })"),
         ("device address nas", "Device(Address { device: \"nas\", addresses: [] })"),
+        ("device limit nas --up 5KB", "Device(Limit { device: \"nas\", up: Some(\"5KB\"), down: None })"),
+        (
+            "device limit nas --up 0 --down 1MB",
+            "Device(Limit { device: \"nas\", up: Some(\"0\"), down: Some(\"1MB\") })",
+        ),
         (
             "device remove nas --yes",
             "Device(Remove { device: \"nas\", disown: false, recovery_code: None, yes: true })",

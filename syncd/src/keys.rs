@@ -32,6 +32,16 @@ pub struct Keys {
     pub instance: [u8; 16],
 }
 
+/// How fast content may move to and from one device, in bytes a second; 0: no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeviceLimits {
+    /// To it.
+    pub up: u64,
+    /// From it.
+    pub down: u64,
+}
+
 /// What is kept of a paired device.
 #[derive(Clone)]
 pub struct Pairing {
@@ -53,6 +63,8 @@ pub struct Pairing {
     pub learned: Vec<String>,
     /// Not to be connected for now.
     pub paused: bool,
+    /// Its own limits.
+    pub limits: DeviceLimits,
     /// Unix milliseconds of the last session.
     pub last_seen_ms: Option<u64>,
 }
@@ -149,6 +161,8 @@ struct Stored {
     addresses: Vec<String>,
     learned: Vec<String>,
     paused: bool,
+    #[serde(default)]
+    limits: DeviceLimits,
     last_seen_ms: Option<u64>,
 }
 
@@ -276,6 +290,7 @@ impl Stored {
             addresses: pairing.addresses.clone(),
             learned: pairing.learned.clone(),
             paused: pairing.paused,
+            limits: pairing.limits,
             last_seen_ms: pairing.last_seen_ms,
         }
     }
@@ -291,6 +306,7 @@ impl Stored {
             addresses: self.addresses,
             learned: self.learned,
             paused: self.paused,
+            limits: self.limits,
             last_seen_ms: self.last_seen_ms,
         })
     }
@@ -433,6 +449,7 @@ mod tests {
             addresses: vec!["nas.local:28730".into()],
             learned: Vec::new(),
             paused: false,
+            limits: DeviceLimits { up: 5, down: 6 },
             last_seen_ms: None,
         };
         let mut pairings = Pairings::open(dir.path()).expect("no pairings yet");
@@ -440,7 +457,13 @@ mod tests {
         pairings.update(&other.id(), |pairing| pairing.paused = true).expect("saved");
         let read = Pairings::open(dir.path()).expect("read again");
         let found = read.get(&other.id()).expect("the pairing is there");
+        assert_eq!(found.limits, DeviceLimits { up: 5, down: 6 });
         assert!(found.paused && found.name == "nas" && *found.secret.secret().expose() == [9; 32]);
+        let text = std::fs::read_to_string(dir.path().join(PAIRINGS)).expect("it is there");
+        let (before, after) = text.split_once("\"limits\": {").expect("they are stored");
+        let (_, after) = after.split_once("},").expect("they end");
+        let older = parse_pairings(&format!("{before}{after}")).expect("a file from before there were limits");
+        assert_eq!(older[0].limits, DeviceLimits::default());
         pairings.remove(&other.id()).expect("saved");
         assert!(Pairings::open(dir.path()).expect("read again").all().is_empty());
     }

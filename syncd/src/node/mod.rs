@@ -6,6 +6,7 @@ mod copies;
 mod files;
 mod folders;
 mod holds;
+mod limits;
 mod log;
 mod outside;
 mod pairing;
@@ -106,6 +107,8 @@ struct Node {
     errands: mpsc::Sender<Errand>,
     attempts: BTreeMap<u64, pairing::Attempt>,
     skews: BTreeMap<DeviceId, i64>,
+    /// What holds content up now.
+    limits: crate::transfer::Limits,
     /// Identities that two devices run with.
     copies: copies::Copies,
     /// What was found wrong with indexes, and mended.
@@ -147,8 +150,6 @@ impl Daemon {
         let asked = Arc::clone(&grants);
         let grant: crate::transfer::Grant = Arc::new(move |peer, folder| asked.allows(peer, folder));
         let transfer = Arc::new(Transfer::start(grant).context("the transfer threads cannot start")?);
-        let settings = config.settings();
-        transfer.set_limits(settings.rate_limit_up, settings.rate_limit_down);
         let router = Arc::new(Router::default());
         let (exit, notes) = Exit::new(Arc::clone(&router), Arc::clone(&transfer));
         let stop = CancellationToken::new();
@@ -174,6 +175,7 @@ impl Daemon {
             errands,
             attempts: BTreeMap::new(),
             skews: BTreeMap::new(),
+            limits: crate::transfer::Limits::default(),
             copies: copies::Copies::default(),
             home_problems: Vec::new(),
             renewals: BTreeMap::new(),
@@ -181,6 +183,7 @@ impl Daemon {
             started: Instant::now(),
             stop: stop.clone(),
         };
+        node.keep_limits();
         node.start_folders()?;
         let listening = node.net.listening().to_vec();
         tracing::info!(device = %id.short(), folders = node.folders.len(), "running");
@@ -238,6 +241,7 @@ impl Node {
                 Some(event) = net_events.recv() => self.net_event(event).await,
                 Some(note) = notes.recv() => self.note(note),
                 Some(errand) = errands.recv() => self.errand(errand),
+                () = tokio::time::sleep(limits::next_look()) => self.keep_limits(),
                 _ = stopped.tick() => {
                     self.renew_due();
                     self.expire_copies();

@@ -100,6 +100,7 @@ impl Node {
                 devices: Vec::new(),
                 problems: problems.chain(self.copies.problems()).collect(),
                 offers: self.offers().len() as u64,
+                limits: self.limits_status(),
             },
         }
     }
@@ -143,6 +144,8 @@ impl Node {
             name: pairing.name.clone(),
             connected: session.is_some(),
             paused: pairing.paused,
+            limit_up: Some(pairing.limits.up).filter(|rate| *rate > 0),
+            limit_down: Some(pairing.limits.down).filter(|rate| *rate > 0),
             via: session.map(|session| via_word(session.via())),
             address: session.map(|session| session.address().to_string()),
             addresses: pairing.addresses.clone(),

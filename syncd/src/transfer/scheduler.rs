@@ -3,7 +3,7 @@
 
 use super::fetch::{Fetch, State};
 use super::layout::{Layout, Missing, Run};
-use super::pace::Pace;
+use super::limits::{Limits, Paces, Way, Whose};
 use super::worker::{Completion, Ending, Job, Spec};
 use super::{Folder, Grant, Notice};
 use crate::disk::fs::Fs;
@@ -55,8 +55,8 @@ pub(super) enum Told<F: Fs> {
     Ended(Arc<Plan>, Received, Ending),
     /// Nothing came for a while.
     Stalled(u64),
-    /// Bytes a second from all peers together.
-    Limit(Option<u64>),
+    /// How fast content may come.
+    Limit(Limits),
 }
 
 /// A content, the path that needs it, and where `sources` have it.
@@ -120,6 +120,7 @@ impl Received {
 struct Link {
     session: Session,
     device: DeviceId,
+    whose: Whose,
     relayed: bool,
     /// Bytes asked for and not come yet.
     bytes: u64,
@@ -143,7 +144,7 @@ pub(super) struct Scheduler<F: Fs> {
     grant: Grant,
     last_id: u64,
     /// How fast content is asked for.
-    pace: Pace,
+    paces: Paces,
     /// When it may be asked for again; `None`: nothing waits for that.
     due: Option<Instant>,
 }
@@ -169,7 +170,7 @@ pub(super) async fn run<F: Fs>(
         budget: Arc::new(Semaphore::new(BLOCK_BYTES_MAX)),
         grant,
         last_id: 0,
-        pace: Pace::unlimited(Instant::now()),
+        paces: Paces::free(Way::Down, Instant::now()),
         due: None,
     };
     let mut reports = Vec::new();
@@ -203,8 +204,8 @@ impl<F: Fs> Scheduler<F> {
             Told::Fetch(folder, wanted) => self.fetch(folder, wanted),
             Told::Cancel(folder, path) => self.cancel(folder, path),
             Told::SessionUp(session) => {
-                let (device, relayed) = (session.peer(), session.via() == Via::Relay);
-                let link = Link { device, relayed, session, bytes: 0, requests: 0, lists: 0 };
+                let (whose, relayed) = (Whose::of(&session), session.via() == Via::Relay);
+                let link = Link { device: whose.device, whose, relayed, session, bytes: 0, requests: 0, lists: 0 };
                 self.links.insert(link.session.id(), link);
             }
             Told::SessionDown(session) => self.session_down(session),
@@ -235,7 +236,7 @@ impl<F: Fs> Scheduler<F> {
             }
             Told::Ended(plan, received, ending) => self.ended(&plan, &received, ending),
             Told::Stalled(request) => self.stalled(request),
-            Told::Limit(rate) => self.pace.set(Instant::now(), rate),
+            Told::Limit(limits) => self.paces.set(Instant::now(), &limits),
         }
     }
 

@@ -79,6 +79,29 @@ pub struct Status {
     pub problems: Vec<Problem>,
     /// Folders that others offer and nobody has joined here.
     pub offers: u64,
+    /// What holds file contents up now, of all devices together.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// Limits that hold now for all devices together; those of single devices are with the devices.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Bytes a second to others; absent: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub up: Option<u64>,
+    /// Bytes a second from others; absent: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub down: Option<u64>,
+    /// No file content moves at all.
+    #[serde(default)]
+    pub paused: bool,
+    /// Whether this holds in the local network as well.
+    #[serde(default)]
+    pub lan: bool,
+    /// The rule of the schedule that says so; absent: none holds now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
 }
 
 impl Status {
@@ -214,6 +237,9 @@ pub struct Setting {
     pub words: String,
     /// Whether a change takes effect only after the daemon was restarted.
     pub restart: bool,
+    /// Which part of it holds now, where that depends on the time: the rule of a schedule, or `no rule holds now`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub now: Option<String>,
 }
 
 /// Changes one setting.
