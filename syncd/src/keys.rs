@@ -2,6 +2,10 @@
 //! Files are 0600 and replaced whole (write, fsync, rename, fsync of the directory): a crash leaves old or new.
 //! Nothing here is ever logged, and losing an index never touches it.
 
+mod relay;
+
+pub use relay::{OWN_KEY, RelayKeys};
+
 use anyhow::{Context, Result, bail};
 use protocol::model::{DeviceId, LinkHash};
 use protocol::realm::Role;
@@ -19,8 +23,6 @@ use zeroize::Zeroizing;
 const IDENTITY: &str = "identity";
 /// Name of the file with the pairings.
 const PAIRINGS: &str = "pairings";
-/// Name of a relay's file.
-const RELAY: &str = "relay";
 /// First line of all of them: a later format gets another.
 const FORMAT: &str = "syncd keys 1";
 
@@ -121,28 +123,6 @@ fn parse_identity(text: &str) -> Result<Keys> {
     let seed: [u8; 32] = unhex(lines.next().unwrap_or_default()).context("no seed")?;
     let instance: [u8; 16] = unhex(lines.next().unwrap_or_default()).context("no instance")?;
     Ok(Keys { identity: Identity::from_seed(&Secret32::new(seed)), instance })
-}
-
-/// A relay's own seed, and the key that lets its clients in; made on its first start.
-///
-/// # Errors
-/// When the file is open to others, damaged, or cannot be written.
-pub fn open_relay(keys: &Path) -> Result<(Secret32, Secret32)> {
-    let path = keys.join(RELAY);
-    let text = match read_private(&path)? {
-        Some(text) => text,
-        None => {
-            let mut bytes = Zeroizing::new([0u8; 64]);
-            getrandom::fill(bytes.as_mut_slice()).context("no randomness for a relay's key")?;
-            let text = Zeroizing::new(format!("{FORMAT}\n{}\n{}\n", hex(&bytes[..32]), hex(&bytes[32..])));
-            write_private(&path, text.as_bytes())?;
-            text
-        }
-    };
-    let mut lines = text.lines().skip(1);
-    let mut secret = || unhex(lines.next().unwrap_or_default()).map(Secret32::new);
-    let damaged = || format!("{} is damaged: remove it and give the new link to your devices", path.display());
-    Ok((secret().with_context(damaged)?, secret().with_context(damaged)?))
 }
 
 /// One pairing as it is stored.
