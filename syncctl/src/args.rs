@@ -173,6 +173,17 @@ pub enum RoleWord {
     Reader,
 }
 
+/// Whether a connection costs by the byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum MeteredWord {
+    /// It does.
+    Yes,
+    /// It does not.
+    No,
+    /// As the setting says.
+    Default,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum DeviceCommand {
     /// List paired devices: how they are reached, when last seen, in sync or what they lack.
@@ -196,7 +207,7 @@ pub enum DeviceCommand {
     ///
     /// RATE is an amount a second such as 500KB or 2MB; 0: no limit. What is not named stays as it is. The limits of all
     /// devices together are settings: `rate_limit_up`, `rate_limit_down`, `rate_limit_lan`, `schedule`.
-    #[command(group = clap::ArgGroup::new("limits").required(true).multiple(true).args(["up", "down"]))]
+    #[command(group = clap::ArgGroup::new("limits").required(true).multiple(true).args(["up", "down", "metered"]))]
     Limit {
         /// Name, id or a beginning of the id.
         device: String,
@@ -206,6 +217,10 @@ pub enum DeviceCommand {
         /// What comes from it.
         #[arg(long, value_name = "RATE")]
         down: Option<String>,
+        /// Whether the way to it costs by the byte, wherever it is: then only files up to the setting `metered_max` are
+        /// fetched from it. `default`: as the setting `metered` says.
+        #[arg(long)]
+        metered: Option<MeteredWord>,
     },
     /// Disconnect from a device until resumed.
     Pause {

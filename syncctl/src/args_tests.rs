@@ -23,11 +23,6 @@ fn the_contract_parses() {
         ("device rename nas store", "Device(Rename { device: \"nas\", name: \"store\" })"),
         ("device address nas a:1 b:2", "Device(Address { device: \"nas\", addresses: [\"a:1\", \"b:2\"] })"),
         ("device address nas", "Device(Address { device: \"nas\", addresses: [] })"),
-        ("device limit nas --up 5KB", "Device(Limit { device: \"nas\", up: Some(\"5KB\"), down: None })"),
-        (
-            "device limit nas --up 0 --down 1MB",
-            "Device(Limit { device: \"nas\", up: Some(\"0\"), down: Some(\"1MB\") })",
-        ),
         (
             "device remove nas --yes",
             "Device(Remove { device: \"nas\", disown: false, recovery_code: None, yes: true })",
@@ -91,7 +86,7 @@ fn check_parsed(rows: &[(&str, &str)]) {
 }
 
 #[test]
-fn devices_are_paired_and_given_roles() {
+fn devices_are_paired_given_roles_and_limited() {
     let rows = [
         (
             "pair --yes --json",
@@ -108,6 +103,18 @@ fn devices_are_paired_and_given_roles() {
         (
             "device role phone full --recovery-code -",
             "Device(Role { device: \"phone\", role: Full, recovery_code: Some(\"-\") })",
+        ),
+        (
+            "device limit nas --metered default",
+            "Device(Limit { device: \"nas\", up: None, down: None, metered: Some(Default) })",
+        ),
+        (
+            "device limit nas --up 5KB",
+            "Device(Limit { device: \"nas\", up: Some(\"5KB\"), down: None, metered: None })",
+        ),
+        (
+            "device limit nas --up 0 --down 1MB",
+            "Device(Limit { device: \"nas\", up: Some(\"0\"), down: Some(\"1MB\"), metered: None })",
         ),
         (
             "pair --timeout 5",
@@ -138,6 +145,8 @@ fn wrong_lines_are_refused() {
     let rows = [
         ("", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
         ("explode", ErrorKind::InvalidSubcommand),
+        ("device limit nas", ErrorKind::MissingRequiredArgument),
+        ("device limit nas --metered perhaps", ErrorKind::InvalidValue),
         ("folder", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
         ("folder add", ErrorKind::MissingRequiredArgument),
         ("identity", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),

@@ -26,7 +26,7 @@ fn commands_say_what_happened() {
         (
             "device limit nas --up 5KB",
             0,
-            "nas: Limit(DeviceLimit { device: \"nas\", up: Some(\"5KB\"), down: None })\n",
+            "nas: Limit(DeviceLimit { device: \"nas\", up: Some(\"5KB\"), down: None, metered: None })\n",
         ),
         ("device remove nas --yes", 0, "nas: Remove { recovery_code: None, disown: false }\n"),
         ("wait photos --timeout 9", 0, "in sync (3 s)\n"),

@@ -34,7 +34,7 @@ pub struct Keys {
     pub instance: [u8; 16],
 }
 
-/// How fast content may move to and from one device, in bytes a second; 0: no limit.
+/// How content may move to and from one device; rates in bytes a second, 0: no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DeviceLimits {
@@ -42,6 +42,8 @@ pub struct DeviceLimits {
     pub up: u64,
     /// From it.
     pub down: u64,
+    /// Whether the way to it costs by the byte; `None`: as the settings say.
+    pub metered: Option<bool>,
 }
 
 /// What is kept of a paired device.
@@ -410,7 +412,7 @@ mod tests {
         let bytes = std::fs::read(dir.path().join(IDENTITY_FILE)).expect("it is there");
         let file = KeyFile::new(IDENTITY_FILE, Zeroizing::new(bytes)).expect("its name");
         assert_eq!(device_of(&[file]), Some(own.identity.id()));
-        for name in [PAIRINGS, RELAY, "realm"] {
+        for name in [PAIRINGS, relay::RELAY, "realm"] {
             assert!(KeyFile::new(name, Zeroizing::default()).is_some(), "{name} can be in a backup");
         }
     }
@@ -429,7 +431,7 @@ mod tests {
             addresses: vec!["nas.local:28730".into()],
             learned: Vec::new(),
             paused: false,
-            limits: DeviceLimits { up: 5, down: 6 },
+            limits: DeviceLimits { up: 5, down: 6, metered: Some(true) },
             last_seen_ms: None,
         };
         let mut pairings = Pairings::open(dir.path()).expect("no pairings yet");
@@ -437,7 +439,7 @@ mod tests {
         pairings.update(&other.id(), |pairing| pairing.paused = true).expect("saved");
         let read = Pairings::open(dir.path()).expect("read again");
         let found = read.get(&other.id()).expect("the pairing is there");
-        assert_eq!(found.limits, DeviceLimits { up: 5, down: 6 });
+        assert_eq!(found.limits, DeviceLimits { up: 5, down: 6, metered: Some(true) });
         assert!(found.paused && found.name == "nas" && *found.secret.secret().expose() == [9; 32]);
         let text = std::fs::read_to_string(dir.path().join(PAIRINGS)).expect("it is there");
         let (before, after) = text.split_once("\"limits\": {").expect("they are stored");

@@ -201,3 +201,49 @@ fn a_schedule_holds_at_its_time_and_ends_by_itself() {
     assert_eq!(limits, serde_json::json!({ "up": 1_000_000_000, "paused": false, "lan": true, "rule": "up=1gb" }));
     settle(&[&a, &b]);
 }
+
+/// What waits for a connection that does not cost by the byte.
+fn waiting(device: &Device, path: &str) -> Option<Value> {
+    let folder = device.folder();
+    let problems = folder["problems"].as_array().expect("a list of problems");
+    problems.iter().find(|problem| problem["path"] == path && problem["code"] == "metered").cloned()
+}
+
+/// Loopback counts as a local network: there only what was said of one device holds.
+#[test]
+fn over_a_metered_connection_only_what_is_small_is_fetched() {
+    let world = World::new();
+    let (a, b) = pair_of(&world);
+    a.put("tiny", "tiny");
+    set(&b, &[("metered", "true"), ("metered_max", "100KB")]);
+    a.save("near", noise(1, 300_000));
+    settle(&[&a, &b]);
+    let said = b.ok(&["device", "limit", "a", "--metered", "yes"]);
+    assert!(said.contains("metered wherever it is"), "{said}");
+    let (large, small, before) = (noise(2, LARGE), noise(3, 50_000), b.traffic().0);
+    a.save("large", &large);
+    let problem = until("what is large waits", || waiting(&b, "large"));
+    assert_eq!(problem["words"], "waits for an unmetered connection");
+    assert_eq!(problem["needs_person"], false);
+    a.save("small", &small);
+    until("what is small arrives", || has(&b, "small", &small));
+    touch(&a, &b, 0o600);
+    fs::remove_file(a.at("near")).expect("a file");
+    until("a deletion arrives", || (!b.at("near").exists()).then_some(()));
+    assert!(waiting(&b, "large").is_some() && b.get("large").is_none());
+    assert!(b.traffic().0 - before < 500_000, "some of it was fetched");
+    b.ok(&["status", "--check"]);
+    assert!(b.ok(&["status"]).contains("metered: files over 100.0 kB wait outside of the local network"));
+    assert_eq!(b.ctl(&["wait", "--timeout", "1"]).code, 1, "it is not in sync");
+    // In the middle of a transfer it stops, and goes on with what is left.
+    b.ok(&["device", "limit", "a", "--metered", "no", "--down", "2MB"]);
+    let before = b.traffic().0;
+    until("the transfer begins", || (b.traffic().0 > before + 2_000_000).then_some(()));
+    b.ok(&["device", "limit", "a", "--metered", "yes"]);
+    until("the transfer stops", || waiting(&b, "large"));
+    b.ok(&["device", "limit", "a", "--metered", "default", "--down", "0"]);
+    until("it goes on", || has(&b, "large", &large));
+    let fetched = b.traffic().0 - before;
+    assert!(fetched < LARGE as u64 + 1_500_000, "{fetched} bytes came of {LARGE}: what was there came again");
+    settle(&[&a, &b]);
+}

@@ -1,7 +1,7 @@
 //! `device`: paired devices.
 
 use super::{Context, confirm, need_yes, read_line};
-use crate::args::{DeviceCommand, RoleWord};
+use crate::args::{DeviceCommand, MeteredWord, RoleWord};
 use crate::failure::{Failure, Outcome, Result};
 use crate::render::{ago, count, escape, now_ms, size, table};
 use protocol::wire::control::{
@@ -17,8 +17,9 @@ pub async fn run(context: &Context, command: DeviceCommand) -> Result {
         DeviceCommand::Address { device, addresses } => {
             client.post("devices/address", &DeviceAddress { device, addresses }).await?
         }
-        DeviceCommand::Limit { device, up, down } => {
-            client.post("devices/limit", &DeviceLimit { device, up, down }).await?
+        DeviceCommand::Limit { device, up, down, metered } => {
+            let metered = metered.map(|word| metered_in(word).to_owned());
+            client.post("devices/limit", &DeviceLimit { device, up, down, metered }).await?
         }
         DeviceCommand::Pause { device } => client.post("devices/pause", &DeviceRef { device }).await?,
         DeviceCommand::Resume { device } => client.post("devices/resume", &DeviceRef { device }).await?,
@@ -54,6 +55,14 @@ pub const fn role_in(role: RoleWord) -> DeviceRole {
         RoleWord::Admin => DeviceRole::Admin,
         RoleWord::Full => DeviceRole::Full,
         RoleWord::Reader => DeviceRole::Reader,
+    }
+}
+
+const fn metered_in(word: MeteredWord) -> &'static str {
+    match word {
+        MeteredWord::Yes => "yes",
+        MeteredWord::No => "no",
+        MeteredWord::Default => "default",
     }
 }
 
@@ -125,7 +134,8 @@ fn path_of(device: &DeviceStatus) -> String {
 /// Empty: none of its own.
 fn limits_of(device: &DeviceStatus) -> String {
     let way = |rate: Option<u64>, words: &str| rate.map(|rate| format!("{words} {}/s", size(rate)));
-    let ways = [way(device.limit_up, "up"), way(device.limit_down, "down")];
+    let metered = device.metered.map(|costs| if costs { "metered" } else { "never metered" }.to_owned());
+    let ways = [way(device.limit_up, "up"), way(device.limit_down, "down"), metered];
     ways.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 

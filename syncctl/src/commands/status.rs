@@ -82,6 +82,7 @@ fn screen(status: &Status) -> String {
         if status.listen.is_empty() { "nothing".to_owned() } else { escape(&status.listen.join(", ")) },
     )];
     parts.extend(limits_line(&status.limits));
+    parts.extend(status.limits.metered_max.map(metered_line));
     if status.folders.is_empty() {
         parts.push("no folders; `syncctl folder add PATH` adds one".to_owned());
     } else {
@@ -126,6 +127,11 @@ fn limits_line(limits: &Limits) -> Option<String> {
     let place = if limits.lan { "" } else { " outside of the local network" };
     let rule = limits.rule.as_ref().map_or(String::new(), |rule| format!(" (schedule: {})", escape(rule)));
     Some(format!("{what}{place}{rule}"))
+}
+
+fn metered_line(max: u64) -> String {
+    let which = if max == 0 { "file contents wait".to_owned() } else { format!("files over {} wait", size(max)) };
+    format!("metered: {which} outside of the local network")
 }
 
 fn progress_line(folder: &FolderStatus) -> Option<String> {

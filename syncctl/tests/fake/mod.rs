@@ -373,6 +373,7 @@ fn device() -> DeviceStatus {
         paused: false,
         limit_up: Some(500_000),
         limit_down: None,
+        metered: Some(true),
         via: Some(Via::Lan),
         address: Some("10.0.0.2:28730".into()),
         addresses: Vec::new(),

@@ -89,6 +89,10 @@ pub struct Settings {
     pub rate_limit_lan: bool,
     /// When other limits hold.
     pub schedule: Schedule,
+    /// Whether this device's connection costs by the byte.
+    pub metered: bool,
+    /// Bytes of the largest file that is fetched over such a connection.
+    pub metered_max: u64,
     /// How long replaced and deleted files are kept; 0: not at all.
     pub versions_days: u64,
     /// How much space they may take.
@@ -116,6 +120,8 @@ impl Settings {
             rate_limit_down: None,
             rate_limit_lan: false,
             schedule: Schedule::default(),
+            metered: false,
+            metered_max: 0,
             versions_days: 30,
             versions_max: VersionsMax::Percent(10),
             scan_interval_s: 3600,
@@ -148,7 +154,7 @@ fn join<T: ToString>(items: &[T]) -> String {
 
 type Own = Key<Settings>;
 
-const KEYS: [Own; 14] = [
+const KEYS: [Own; 16] = [
     Own::new(
         "name",
         Kind::Text,
@@ -242,6 +248,26 @@ const KEYS: [Own; 14] = [
         |s| Some(s.schedule.to_string()),
         |s, text| {
             s.schedule = text.parse()?;
+            Ok(())
+        },
+    ),
+    Own::new(
+        "metered",
+        Kind::Switch,
+        "this device's connection costs by the byte: file contents are not fetched, but in the local network",
+        |s| Some(s.metered.to_string()),
+        |s, text| {
+            s.metered = keys::switch(text)?;
+            Ok(())
+        },
+    ),
+    Own::new(
+        "metered_max",
+        Kind::Number,
+        "the largest file that is fetched over a connection that costs by the byte",
+        |s| Some(s.metered_max.to_string()),
+        |s, text| {
+            s.metered_max = keys::size(text)?;
             Ok(())
         },
     ),

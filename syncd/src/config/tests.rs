@@ -42,6 +42,8 @@ fn every_setting_survives_its_own_text() {
             "mon-fri 09:00-17:00 up=1mb; sat,sun pause",
             "schedule = [\"mon-fri 09:00-17:00 up=1mb\", \"sat,sun pause\"]\n",
         ),
+        ("metered", "true", "metered = true\n"),
+        ("metered_max", "100000", "metered_max = 100000\n"),
         ("versions_days", "0", "versions_days = 0\n"),
         ("versions_max", "25%", "versions_max = \"25%\"\n"),
         ("scan_interval_s", "60", "scan_interval_s = 60\n"),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 /// Name of the file.
-const RELAY: &str = "relay";
+pub(super) const RELAY: &str = "relay";
 /// What the owner's key is called.
 pub const OWN_KEY: &str = "own";
 /// Longest name of a key, in bytes.

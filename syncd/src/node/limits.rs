@@ -6,9 +6,11 @@ mod tests;
 
 use super::Node;
 use crate::config::{self, ConfigFile, Effect, Moment, Settings, until_next_minute};
+use crate::folder::Input;
 use crate::keys::{DeviceLimits, Pairing};
-use crate::transfer::{Cap, Caps, Limits};
+use crate::transfer::{Cap, Caps, Limits, Metered};
 use jiff::Zoned;
+use protocol::sync::engine::Event;
 use protocol::wire::control as api;
 use protocol::wire::control::ControlError;
 use std::time::Duration;
@@ -32,6 +34,12 @@ impl Node {
             tracing::info!(up = ?limits.all.up, down = ?limits.all.down, rule, "other limits hold");
         }
         self.transfer.set_limits(limits.clone());
+        if limits.metered != self.limits.metered {
+            // Behind the word to the transfer: what they ask of it from now on is judged by the new limits.
+            for running in self.folders.values().filter_map(|slot| slot.running()) {
+                running.folder.tell(Input::Engine(Event::SourcesChanged));
+            }
+        }
         self.limits = limits;
     }
 
@@ -43,6 +51,7 @@ impl Node {
             down: rate_of(down),
             paused: up == Cap::Hold,
             lan: self.limits.lan,
+            metered_max: Some(self.limits.metered.max).filter(|_| self.limits.metered.here),
             rule: self.config.settings().schedule.at(Moment::of(&Zoned::now())).map(ToString::to_string),
         }
     }
@@ -66,12 +75,16 @@ fn limits_at(settings: &Settings, pairings: &[Pairing], moment: Moment) -> Limit
             Caps { up: Cap::of(other_up.unwrap_or(up)), down: Cap::of(other_down.unwrap_or(down)) }
         }
     };
-    let limited = pairings.iter().filter(|pairing| pairing.limits != DeviceLimits::default());
-    let devices = limited.map(|pairing| {
-        let DeviceLimits { up, down } = pairing.limits;
-        (pairing.id(), Caps { up: Cap::of(up), down: Cap::of(down) })
-    });
-    Limits { all, lan: settings.rate_limit_lan, devices: devices.collect() }
+    let devices = pairings.iter().map(|pairing| (pairing.id(), pairing.limits));
+    let caps = devices.clone().filter(|(_, limits)| limits.up > 0 || limits.down > 0);
+    let caps = caps.map(|(id, limits)| (id, Caps { up: Cap::of(limits.up), down: Cap::of(limits.down) }));
+    let metered = devices.filter_map(|(id, limits)| Some((id, limits.metered?)));
+    Limits {
+        all,
+        lan: settings.rate_limit_lan,
+        devices: caps.collect(),
+        metered: Metered { here: settings.metered, devices: metered.collect(), max: settings.metered_max },
+    }
 }
 
 /// A device's limits after a change that a person asked for.
@@ -82,10 +95,17 @@ pub(super) fn changed(known: DeviceLimits, change: &api::DeviceLimit) -> Result<
         }
         None => Ok(known),
     };
-    if change.up.is_none() && change.down.is_none() {
+    if change.up.is_none() && change.down.is_none() && change.metered.is_none() {
         return Err(ControlError::bad_request("no limit was named"));
     }
-    Ok(DeviceLimits { up: rate(&change.up, known.up)?, down: rate(&change.down, known.down)? })
+    let metered = match change.metered.as_deref() {
+        None => known.metered,
+        Some("yes") => Some(true),
+        Some("no") => Some(false),
+        Some("default") => None,
+        Some(_) => return Err(ControlError::bad_request("metered must be yes, no or default")),
+    };
+    Ok(DeviceLimits { up: rate(&change.up, known.up)?, down: rate(&change.down, known.down)?, metered })
 }
 
 /// What a device's limits mean, in words.
@@ -94,7 +114,12 @@ pub(super) fn words(limits: DeviceLimits) -> String {
         0 => format!("no limit of its own {to} it"),
         rate => format!("at most {rate} bytes a second {to} it"),
     };
-    format!("{}, {}", way(limits.up, "to"), way(limits.down, "from"))
+    let metered = match limits.metered {
+        None => "",
+        Some(true) => ", metered wherever it is",
+        Some(false) => ", never metered",
+    };
+    format!("{}, {}{metered}", way(limits.up, "to"), way(limits.down, "from"))
 }
 
 /// All settings, with what the schedule says now.

@@ -108,7 +108,9 @@ impl Node {
             "relays" => self.net.set_relays(relays(&setting.value)?).await,
             "name" => self.net.set_name(&self.config.settings().name),
             "lan" => self.net.set_lan(super::lan_mode(self.config.settings())).await,
-            "rate_limit_up" | "rate_limit_down" | "rate_limit_lan" | "schedule" => self.keep_limits(),
+            "rate_limit_up" | "rate_limit_down" | "rate_limit_lan" | "schedule" | "metered" | "metered_max" => {
+                self.keep_limits()
+            }
             "versions_days" | "versions_max" | "scan_interval_s" | "watch" | "mass_delete_guard" => {
                 let running: Vec<_> =
                     self.folders.iter().filter(|(_, slot)| slot.running().is_some()).map(|(id, _)| *id).collect();

@@ -22,6 +22,28 @@ pub struct Caps {
     pub down: Cap,
 }
 
+/// Connections that cost by the byte.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Metered {
+    /// Those of this device, but in the local network.
+    pub here: bool,
+    /// Those to single devices, as a person said it: that stands over `here`.
+    pub devices: BTreeMap<DeviceId, bool>,
+    /// Contents of more bytes are not fetched over them.
+    pub max: u64,
+}
+
+impl Metered {
+    pub(super) fn costs(&self, whose: Whose) -> bool {
+        self.devices.get(&whose.device).copied().unwrap_or(self.here && !whose.near)
+    }
+
+    /// Whether a content of `size` bytes may be fetched there.
+    pub(super) fn may_fetch(&self, whose: Whose, size: u64) -> bool {
+        size <= self.max || !self.costs(whose)
+    }
+}
+
 /// All limits on content.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
@@ -31,22 +53,8 @@ pub struct Limits {
     pub lan: bool,
     /// For each device that has limits of its own.
     pub devices: BTreeMap<DeviceId, Caps>,
-}
-
-/// One way of moving content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
-    Up,
-    Down,
-}
-
-impl Way {
-    const fn of(self, caps: Caps) -> Cap {
-        match self {
-            Self::Up => caps.up,
-            Self::Down => caps.down,
-        }
-    }
+    /// Where only what is small is fetched.
+    pub metered: Metered,
 }
 
 /// Whose content moves, and whether that is in the local network.
@@ -62,25 +70,24 @@ impl Whose {
     }
 }
 
-/// The paces of one way, for who asks them from a single task.
+/// The paces of what comes, for the one task that asks for it.
 pub(super) struct Paces {
-    way: Way,
     all: Pace,
     lan: bool,
     devices: BTreeMap<DeviceId, Pace>,
 }
 
 impl Paces {
-    pub const fn free(way: Way, now: Instant) -> Self {
-        Self { way, all: Pace::free(now), lan: false, devices: BTreeMap::new() }
+    pub const fn free(now: Instant) -> Self {
+        Self { all: Pace::free(now), lan: false, devices: BTreeMap::new() }
     }
 
     pub fn set(&mut self, now: Instant, limits: &Limits) {
-        self.all.set(now, self.way.of(limits.all));
+        self.all.set(now, limits.all.down);
         self.lan = limits.lan;
         self.devices.retain(|device, _| limits.devices.contains_key(device));
         for (device, caps) in &limits.devices {
-            self.devices.entry(*device).or_insert_with(|| Pace::free(now)).set(now, self.way.of(*caps));
+            self.devices.entry(*device).or_insert_with(|| Pace::free(now)).set(now, caps.down);
         }
     }
 

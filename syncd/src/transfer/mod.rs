@@ -21,7 +21,7 @@ mod temp;
 mod tests;
 mod worker;
 
-pub use limits::{Caps, Limits};
+pub use limits::{Caps, Limits, Metered};
 pub use meter::{FolderProgress, Wire};
 pub use pace::Cap;
 

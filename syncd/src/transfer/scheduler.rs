@@ -3,7 +3,7 @@
 
 use super::fetch::{Fetch, State};
 use super::layout::{Layout, Missing, Run};
-use super::limits::{Limits, Paces, Way, Whose};
+use super::limits::{Limits, Metered, Paces, Whose};
 use super::worker::{Completion, Ending, Job, Spec};
 use super::{Folder, Grant, Notice};
 use crate::disk::fs::Fs;
@@ -145,6 +145,8 @@ pub(super) struct Scheduler<F: Fs> {
     last_id: u64,
     /// How fast content is asked for.
     paces: Paces,
+    /// Over which connections only what is small is.
+    metered: Metered,
     /// When it may be asked for again; `None`: nothing waits for that.
     due: Option<Instant>,
 }
@@ -170,7 +172,8 @@ pub(super) async fn run<F: Fs>(
         budget: Arc::new(Semaphore::new(BLOCK_BYTES_MAX)),
         grant,
         last_id: 0,
-        paces: Paces::free(Way::Down, Instant::now()),
+        paces: Paces::free(Instant::now()),
+        metered: Metered::default(),
         due: None,
     };
     let mut reports = Vec::new();
@@ -189,6 +192,11 @@ pub(super) async fn run<F: Fs>(
     for request in scheduler.requests.values() {
         request.cancel();
     }
+}
+
+/// Nothing is wrong: it waits.
+fn metered() -> Problem {
+    Problem { code: ProblemCode::Metered, words: "waits for an unmetered connection".to_owned() }
 }
 
 async fn until(due: Option<Instant>) {
@@ -236,7 +244,7 @@ impl<F: Fs> Scheduler<F> {
             }
             Told::Ended(plan, received, ending) => self.ended(&plan, &received, ending),
             Told::Stalled(request) => self.stalled(request),
-            Told::Limit(limits) => self.paces.set(Instant::now(), &limits),
+            Told::Limit(limits) => self.limit(limits),
         }
     }
 
@@ -323,9 +331,21 @@ impl<F: Fs> Scheduler<F> {
     fn session_down(&mut self, session: SessionId) {
         // Its exchanges see the end by themselves and report what they got.
         let Some(link) = self.links.remove(&session) else { return };
-        if self.links.values().any(|other| other.device == link.device) {
-            return;
+        let same = |other: &Link| other.device == link.device && other.whose == link.whose;
+        if !self.links.values().any(same) {
+            self.check_all_sources();
         }
+    }
+
+    fn limit(&mut self, limits: Limits) {
+        self.paces.set(Instant::now(), &limits);
+        if self.metered != limits.metered {
+            self.metered = limits.metered;
+            self.check_all_sources();
+        }
+    }
+
+    fn check_all_sources(&mut self) {
         let waiting: Vec<FetchId> = self.fetches.keys().copied().collect();
         for fetch in waiting {
             self.check_sources(fetch);
@@ -341,13 +361,15 @@ impl<F: Fs> Scheduler<F> {
         self.check_sources(fetch);
     }
 
-    /// Fails a fetch that lacks bytes which nobody connected can give.
+    /// Fails a fetch that lacks bytes which nobody connected can give, or only where that costs too much.
     fn check_sources(&mut self, id: FetchId) {
         let Some(fetch) = self.fetches.get(&id) else { return };
-        if !fetch.lacks() || self.links.values().any(|link| fetch.can_help(&link.device)) {
+        let mut sources = self.links.values().filter(|link| fetch.can_help(&link.device)).peekable();
+        let costs = sources.peek().is_some();
+        if !fetch.lacks() || sources.any(|link| self.metered.may_fetch(link.whose, fetch.content.size)) {
             return;
         }
-        let problem = fetch.no_source();
+        let problem = if costs { metered() } else { fetch.no_source() };
         self.fail(id, problem);
     }
 
@@ -458,7 +480,8 @@ impl<F: Fs> Scheduler<F> {
         let mut helped = false;
         for fetch in self.fetches.values_mut() {
             let Some(silent) = fetch.open.get(&request).copied() else { continue };
-            let others = self.links.values().any(|link| link.device != silent && fetch.can_help(&link.device));
+            let mut links = self.links.values().filter(|link| link.device != silent && fetch.can_help(&link.device));
+            let others = links.any(|link| self.metered.may_fetch(link.whose, fetch.content.size));
             if others {
                 fetch.slow(silent);
                 helped = true;

@@ -31,6 +31,9 @@ pub struct DeviceStatus {
     /// The same for what comes from it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit_down: Option<u64>,
+    /// Whether the way to it costs by the byte, wherever it is; absent: as the settings say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metered: Option<bool>,
     /// How, while connected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub via: Option<Via>,
@@ -177,6 +180,9 @@ pub struct DeviceLimit {
     /// The same for what comes from it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub down: Option<String>,
+    /// `yes`: the way to it costs by the byte, wherever it is; `no`: it never does; `default`: as the settings say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metered: Option<String>,
 }
 
 /// What to do with a device; several routes are one request inside the daemon.

@@ -99,6 +99,9 @@ pub struct Limits {
     /// Whether this holds in the local network as well.
     #[serde(default)]
     pub lan: bool,
+    /// This device's connection costs by the byte: files of more bytes than this wait, but in the local network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metered_max: Option<u64>,
     /// The rule of the schedule that says so; absent: none holds now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
@@ -163,7 +166,7 @@ pub struct Problem {
     /// The path inside the folder, when it is about one: `path` and `path_bytes`.
     #[serde(flatten)]
     pub at: Option<PathText>,
-    /// A stable word: `unreadable`, `no_space`, `name_impossible`, `case_clash`, `watch_limit`, `no_durability`,
+    /// A stable word: `unreadable`, `no_space`, `name_impossible`, `case_clash`, `watch_limit`, `metered`, `no_durability`,
     /// `identity_copied`, ...
     pub code: String,
     /// The cause, for people.

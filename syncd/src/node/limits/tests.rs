@@ -56,25 +56,32 @@ fn devices_have_limits_of_their_own() {
         limits,
         last_seen_ms: None,
     };
-    let pairings = [pairing(1, DeviceLimits::default()), pairing(2, DeviceLimits { up: 5, down: 0 })];
-    let settings = Settings { rate_limit_lan: true, ..Settings::default() };
+    let pairings =
+        [pairing(1, DeviceLimits::default()), pairing(2, DeviceLimits { up: 5, down: 0, metered: Some(false) })];
+    let settings = Settings { rate_limit_lan: true, metered: true, metered_max: 7, ..Settings::default() };
     let limits = limits_at(&settings, &pairings, moment(NOON));
     assert!(limits.lan);
-    assert_eq!(limits.devices.into_iter().collect::<Vec<_>>(), [(pairings[1].id(), caps(5, 0))]);
+    assert_eq!(limits.devices, [(pairings[1].id(), caps(5, 0))].into());
+    assert_eq!(limits.metered, Metered { here: true, devices: [(pairings[1].id(), false)].into(), max: 7 });
 }
 
 #[test]
 fn a_change_leaves_what_it_does_not_name() {
-    let known = DeviceLimits { up: 1, down: 2 };
+    let known = DeviceLimits { up: 1, down: 2, metered: Some(true) };
     let change = |up: Option<&str>, down: Option<&str>| api::DeviceLimit {
         device: "nas".into(),
         up: up.map(str::to_owned),
         down: down.map(str::to_owned),
+        metered: None,
     };
+    let metered = |word: &str| api::DeviceLimit { metered: Some(word.to_owned()), ..change(None, None) };
     let rows = [
-        (change(Some("5KB"), None), Some(DeviceLimits { up: 5000, down: 2 })),
-        (change(None, Some("1MB/s")), Some(DeviceLimits { up: 1, down: 1_000_000 })),
-        (change(Some("0"), Some("0")), Some(DeviceLimits::default())),
+        (change(Some("5KB"), None), Some(DeviceLimits { up: 5000, ..known })),
+        (change(None, Some("1MB/s")), Some(DeviceLimits { down: 1_000_000, ..known })),
+        (change(Some("0"), Some("0")), Some(DeviceLimits { up: 0, down: 0, ..known })),
+        (metered("no"), Some(DeviceLimits { metered: Some(false), ..known })),
+        (metered("default"), Some(DeviceLimits { metered: None, ..known })),
+        (metered("maybe"), None),
         (change(Some("fast"), None), None),
         (change(None, None), None),
     ];
@@ -83,6 +90,6 @@ fn a_change_leaves_what_it_does_not_name() {
     }
     let refused = changed(known, &change(Some("fast"), None)).expect_err("no rate");
     assert!(refused.error.contains("\"fast\" must be a size such as"), "{}", refused.error);
-    let said = words(DeviceLimits { up: 5000, down: 0 });
-    assert_eq!(said, "at most 5000 bytes a second to it, no limit of its own from it");
+    let said = words(DeviceLimits { up: 5000, down: 0, metered: Some(true) });
+    assert_eq!(said, "at most 5000 bytes a second to it, no limit of its own from it, metered wherever it is");
 }

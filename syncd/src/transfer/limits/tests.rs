@@ -11,7 +11,7 @@ fn caps(up: u64, down: u64) -> Caps {
 }
 
 fn limits(all: Caps, lan: bool, of: &[(DeviceId, Caps)]) -> Limits {
-    Limits { all, lan, devices: of.iter().copied().collect() }
+    Limits { all, lan, devices: of.iter().copied().collect(), metered: Metered::default() }
 }
 
 /// Milliseconds until a second piece of 1,000 bytes may go after the first, for a device in the local network and one
@@ -19,7 +19,7 @@ fn limits(all: Caps, lan: bool, of: &[(DeviceId, Caps)]) -> Limits {
 fn check(name: &str, limits: &Limits, near_ms: Option<u64>, far_ms: Option<u64>) {
     for (whose, expected) in [(NEAR, near_ms), (FAR, far_ms)] {
         let now = Instant::now();
-        let mut paces = Paces::free(Way::Down, now);
+        let mut paces = Paces::free(now);
         paces.set(now, limits);
         assert_eq!(paces.due(now, whose), None, "{name}: the first piece goes at once");
         paces.spend(now, whose, 1000);
@@ -50,18 +50,18 @@ fn which_limit_holds_for_whom() {
 #[test]
 fn devices_share_the_limit_of_all() {
     let now = Instant::now();
-    let mut paces = Paces::free(Way::Up, now);
-    paces.set(now, &limits(caps(1000, 0), true, &[]));
+    let mut paces = Paces::free(now);
+    paces.set(now, &limits(caps(0, 1000), true, &[]));
     paces.spend(now, NEAR, 2000);
     assert_eq!(paces.due(now, FAR), Some(now + Duration::from_secs(2)));
-    paces.set(now, &limits(caps(1000, 0), false, &[]));
+    paces.set(now, &limits(caps(0, 1000), false, &[]));
     assert_eq!((paces.due(now, NEAR), paces.due(now, FAR).is_some()), (None, true));
 }
 
 #[test]
 fn a_hold_holds_until_the_limits_change() {
     let now = Instant::now();
-    let mut paces = Paces::free(Way::Down, now);
+    let mut paces = Paces::free(now);
     let held = Caps { down: Cap::Hold, ..Caps::default() };
     paces.set(now, &limits(held, false, &[]));
     assert!(paces.is_held(FAR) && !paces.is_held(NEAR));
@@ -75,9 +75,25 @@ fn a_hold_holds_until_the_limits_change() {
 #[test]
 fn portions_fit_the_slowest_rate() {
     let now = Instant::now();
-    let mut paces = Paces::free(Way::Down, now);
+    let mut paces = Paces::free(now);
     paces.set(now, &limits(caps(0, 2_000_000), false, &[(FAR.device, caps(0, 1_000_000))]));
     assert_eq!((paces.portion(FAR), paces.portion(NEAR)), (250_000, REQUEST_BYTES_MAX));
+}
+
+#[test]
+fn what_may_be_fetched_over_a_connection_that_costs() {
+    let rows = [
+        ("nowhere", false, None, (true, true)),
+        ("here", true, None, (true, false)),
+        ("the way to both", false, Some(true), (false, false)),
+        ("the way to neither", true, Some(false), (true, true)),
+    ];
+    for (name, here, device, (near, far)) in rows {
+        let devices = device.map(|costs| [(NEAR.device, costs), (FAR.device, costs)]).into_iter().flatten().collect();
+        let metered = Metered { here, devices, max: 1000 };
+        assert_eq!((metered.may_fetch(NEAR, 1001), metered.may_fetch(FAR, 1001)), (near, far), "{name}");
+        assert!(metered.may_fetch(NEAR, 1000) && metered.may_fetch(FAR, 1000), "{name}: small ones");
+    }
 }
 
 /// What waits when the limits change goes on by the new ones.

@@ -38,15 +38,20 @@ impl Link {
 }
 
 impl<F: Fs> Scheduler<F> {
-    /// Makes all requests that fit: idle links first, relayed ones last.
+    /// A link whose bytes cost somebody more than those of others.
+    fn is_dear(&self, link: &Link) -> bool {
+        link.relayed || self.metered.costs(link.whose)
+    }
+
+    /// Makes all requests that fit: idle links first, dear ones last.
     pub(super) fn dispatch(&mut self) {
         self.ask_for_lists();
         self.due = None;
         loop {
             let now = Instant::now();
             let free = |link: &&Link| self.paces.due(now, link.whose).is_none();
-            let mut order: Vec<_> =
-                self.links.values().filter(free).map(|link| (link.relayed, link.bytes, link.session.id())).collect();
+            let links = self.links.values().filter(free);
+            let mut order: Vec<_> = links.map(|link| (self.is_dear(link), link.bytes, link.session.id())).collect();
             order.sort_unstable();
             let made = order
                 .into_iter()
@@ -66,7 +71,9 @@ impl<F: Fs> Scheduler<F> {
             let Some(fetch) = self.fetches.get_mut(&id) else { continue };
             let State::Listless { asked: asked @ false } = &mut fetch.state else { continue };
             let free = |link: &&mut Link| link.lists < LIST_REQUESTS_MAX;
-            let link = self.links.values_mut().filter(free).filter(|link| fetch.sources.may_ask(&link.device));
+            let may = |link: &&mut Link| self.metered.may_fetch(link.whose, fetch.content.size);
+            let link = self.links.values_mut().filter(free).filter(may);
+            let link = link.filter(|link| fetch.sources.may_ask(&link.device));
             match link.min_by_key(|link| (link.relayed, link.lists)) {
                 Some(link) => {
                     *asked = true;
@@ -124,8 +131,13 @@ impl<F: Fs> Scheduler<F> {
     fn pack(&mut self, session: SessionId, worker: usize) -> Option<(Vec<(PlanItem, ChunkItem)>, FolderId)> {
         let link = self.links.get(&session)?;
         // One that is held back is better than none, not better than another.
-        let connected = self.links.values().filter(|link| !self.paces.is_held(link.whose));
-        let connected: Vec<(DeviceId, bool)> = connected.map(|link| (link.device, link.relayed)).collect();
+        let all: Vec<&Link> = self.links.values().filter(|link| !self.paces.is_held(link.whose)).collect();
+        let connected = |may: &dyn Fn(&Link) -> bool| -> Vec<(DeviceId, bool)> {
+            all.iter().filter(|link| may(link)).map(|link| (link.device, self.is_dear(link))).collect()
+        };
+        let for_small = connected(&|_| true);
+        let for_large = connected(&|link| !self.metered.costs(link.whose));
+        let dear = self.is_dear(link);
         let portion = self.paces.portion(link.whose);
         let room = link.room();
         if room == 0 {
@@ -136,8 +148,10 @@ impl<F: Fs> Scheduler<F> {
         let mut folder = None;
         while let Some(id) = self.ready[worker].pop_front() {
             let Some(fetch) = self.fetches.get_mut(&id) else { continue };
+            let connected = if fetch.content.size <= self.metered.max { &for_small } else { &for_large };
             let suits = folder.is_none_or(|folder| folder == fetch.folder.id)
-                && fetch.should_ask(&link.device, link.relayed, &connected)
+                && self.metered.may_fetch(link.whose, fetch.content.size)
+                && fetch.should_ask(&link.device, dear, connected)
                 && paths_len + fetch.origin.as_bytes().len() <= PATHS_LEN_MAX;
             let largest =
                 if fetch.missing_len() > BATCH_LEN && items.is_empty() { REQUEST_BYTES_MAX } else { BATCH_LEN };
