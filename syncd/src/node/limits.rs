@@ -13,18 +13,19 @@ use jiff::Zoned;
 use protocol::sync::engine::Event;
 use protocol::wire::control as api;
 use protocol::wire::control::ControlError;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// When another rule of the schedule may hold.
-pub(super) fn next_look() -> Duration {
-    until_next_minute(&Zoned::now())
-}
+/// Without a schedule the time of day changes nothing.
+const NO_SCHEDULE: Duration = Duration::from_secs(24 * 3600);
 
 impl Node {
     /// Lets the transfer know what holds from now on.
     pub(super) fn keep_limits(&mut self) {
         let settings = self.config.settings();
-        let moment = Moment::of(&Zoned::now());
+        let now = Zoned::now();
+        let moment = Moment::of(&now);
+        let wait = if settings.schedule.is_empty() { NO_SCHEDULE } else { until_next_minute(&now) };
+        self.limits_look = Instant::now() + wait;
         let limits = limits_at(settings, self.pairings.all(), moment);
         if limits == self.limits {
             return;

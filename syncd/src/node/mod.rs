@@ -109,6 +109,8 @@ struct Node {
     skews: BTreeMap<DeviceId, i64>,
     /// What holds content up now.
     limits: crate::transfer::Limits,
+    /// When another rule of the schedule may hold.
+    limits_look: Instant,
     /// Identities that two devices run with.
     copies: copies::Copies,
     /// What was found wrong with indexes, and mended.
@@ -176,6 +178,7 @@ impl Daemon {
             attempts: BTreeMap::new(),
             skews: BTreeMap::new(),
             limits: crate::transfer::Limits::default(),
+            limits_look: Instant::now(),
             copies: copies::Copies::default(),
             home_problems: Vec::new(),
             renewals: BTreeMap::new(),
@@ -241,7 +244,7 @@ impl Node {
                 Some(event) = net_events.recv() => self.net_event(event).await,
                 Some(note) = notes.recv() => self.note(note),
                 Some(errand) = errands.recv() => self.errand(errand),
-                () = tokio::time::sleep(limits::next_look()) => self.keep_limits(),
+                () = tokio::time::sleep_until(self.limits_look.into()) => self.keep_limits(),
                 _ = stopped.tick() => {
                     self.renew_due();
                     self.expire_copies();
