@@ -178,6 +178,17 @@ pub enum RoleWord {
     Reader,
 }
 
+/// Whether a connection costs by the byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum MeteredWord {
+    /// It does.
+    Yes,
+    /// It does not.
+    No,
+    /// As the setting says.
+    Default,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum DeviceCommand {
     /// List paired devices: how they are reached, when last seen, in sync or what they lack.
@@ -196,6 +207,25 @@ pub enum DeviceCommand {
         /// Where it is.
         #[arg(value_name = "HOST:PORT")]
         addresses: Vec<String>,
+    },
+    /// Limit how fast file contents move to and from a device, in any network.
+    ///
+    /// RATE is an amount a second such as 500KB or 2MB; 0: no limit. What is not named stays as it is. The limits of all
+    /// devices together are settings: `rate_limit_up`, `rate_limit_down`, `rate_limit_lan`, `schedule`.
+    #[command(group = clap::ArgGroup::new("limits").required(true).multiple(true).args(["up", "down", "metered"]))]
+    Limit {
+        /// Name, id or a beginning of the id.
+        device: String,
+        /// What goes to it.
+        #[arg(long, value_name = "RATE")]
+        up: Option<String>,
+        /// What comes from it.
+        #[arg(long, value_name = "RATE")]
+        down: Option<String>,
+        /// Whether the way to it costs by the byte, wherever it is: then only files up to the setting `metered_max` are
+        /// fetched from it. `default`: as the setting `metered` says.
+        #[arg(long)]
+        metered: Option<MeteredWord>,
     },
     /// Disconnect from a device until resumed.
     Pause {

@@ -88,7 +88,7 @@ fn check_parsed(rows: &[(&str, &str)]) {
 }
 
 #[test]
-fn devices_are_paired_and_given_roles() {
+fn devices_are_paired_given_roles_and_limited() {
     let rows = [
         (
             "pair --yes --json",
@@ -105,6 +105,18 @@ fn devices_are_paired_and_given_roles() {
         (
             "device role phone full --recovery-code -",
             "Device(Role { device: \"phone\", role: Full, recovery_code: Some(\"-\") })",
+        ),
+        (
+            "device limit nas --metered default",
+            "Device(Limit { device: \"nas\", up: None, down: None, metered: Some(Default) })",
+        ),
+        (
+            "device limit nas --up 5KB",
+            "Device(Limit { device: \"nas\", up: Some(\"5KB\"), down: None, metered: None })",
+        ),
+        (
+            "device limit nas --up 0 --down 1MB",
+            "Device(Limit { device: \"nas\", up: Some(\"0\"), down: Some(\"1MB\"), metered: None })",
         ),
         (
             "pair --timeout 5",
@@ -135,6 +147,8 @@ fn wrong_lines_are_refused() {
     let rows = [
         ("", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
         ("explode", ErrorKind::InvalidSubcommand),
+        ("device limit nas", ErrorKind::MissingRequiredArgument),
+        ("device limit nas --metered perhaps", ErrorKind::InvalidValue),
         ("folder", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
         ("folder add", ErrorKind::MissingRequiredArgument),
         ("identity", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),

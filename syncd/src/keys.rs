@@ -2,6 +2,10 @@
 //! Files are 0600 and replaced whole (write, fsync, rename, fsync of the directory): a crash leaves old or new.
 //! Nothing here is ever logged, and losing an index never touches it.
 
+mod relay;
+
+pub use relay::{OWN_KEY, RelayKeys};
+
 use anyhow::{Context, Result, bail};
 use protocol::model::{DeviceId, LinkHash};
 use protocol::realm::Role;
@@ -19,8 +23,6 @@ use zeroize::Zeroizing;
 const IDENTITY: &str = "identity";
 /// Name of the file with the pairings.
 const PAIRINGS: &str = "pairings";
-/// Name of a relay's file.
-const RELAY: &str = "relay";
 /// First line of all of them: a later format gets another.
 const FORMAT: &str = "syncd keys 1";
 
@@ -30,6 +32,18 @@ pub struct Keys {
     pub identity: Identity,
     /// Drawn with the home; another home with the same identity has another.
     pub instance: [u8; 16],
+}
+
+/// How content may move to and from one device; rates in bytes a second, 0: no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeviceLimits {
+    /// To it.
+    pub up: u64,
+    /// From it.
+    pub down: u64,
+    /// Whether the way to it costs by the byte; `None`: as the settings say.
+    pub metered: Option<bool>,
 }
 
 /// What is kept of a paired device.
@@ -53,6 +67,8 @@ pub struct Pairing {
     pub learned: Vec<String>,
     /// Not to be connected for now.
     pub paused: bool,
+    /// Its own limits.
+    pub limits: DeviceLimits,
     /// Unix milliseconds of the last session.
     pub last_seen_ms: Option<u64>,
 }
@@ -111,28 +127,6 @@ fn parse_identity(text: &str) -> Result<Keys> {
     Ok(Keys { identity: Identity::from_seed(&Secret32::new(seed)), instance })
 }
 
-/// A relay's own seed, and the key that lets its clients in; made on its first start.
-///
-/// # Errors
-/// When the file is open to others, damaged, or cannot be written.
-pub fn open_relay(keys: &Path) -> Result<(Secret32, Secret32)> {
-    let path = keys.join(RELAY);
-    let text = match read_private(&path)? {
-        Some(text) => text,
-        None => {
-            let mut bytes = Zeroizing::new([0u8; 64]);
-            getrandom::fill(bytes.as_mut_slice()).context("no randomness for a relay's key")?;
-            let text = Zeroizing::new(format!("{FORMAT}\n{}\n{}\n", hex(&bytes[..32]), hex(&bytes[32..])));
-            write_private(&path, text.as_bytes())?;
-            text
-        }
-    };
-    let mut lines = text.lines().skip(1);
-    let mut secret = || unhex(lines.next().unwrap_or_default()).map(Secret32::new);
-    let damaged = || format!("{} is damaged: remove it and give the new link to your devices", path.display());
-    Ok((secret().with_context(damaged)?, secret().with_context(damaged)?))
-}
-
 /// One pairing as it is stored.
 #[derive(Serialize, Deserialize)]
 struct Stored {
@@ -149,6 +143,8 @@ struct Stored {
     addresses: Vec<String>,
     learned: Vec<String>,
     paused: bool,
+    #[serde(default)]
+    limits: DeviceLimits,
     last_seen_ms: Option<u64>,
 }
 
@@ -276,6 +272,7 @@ impl Stored {
             addresses: pairing.addresses.clone(),
             learned: pairing.learned.clone(),
             paused: pairing.paused,
+            limits: pairing.limits,
             last_seen_ms: pairing.last_seen_ms,
         }
     }
@@ -291,6 +288,7 @@ impl Stored {
             addresses: self.addresses,
             learned: self.learned,
             paused: self.paused,
+            limits: self.limits,
             last_seen_ms: self.last_seen_ms,
         })
     }
@@ -414,7 +412,7 @@ mod tests {
         let bytes = std::fs::read(dir.path().join(IDENTITY_FILE)).expect("it is there");
         let file = KeyFile::new(IDENTITY_FILE, Zeroizing::new(bytes)).expect("its name");
         assert_eq!(device_of(&[file]), Some(own.identity.id()));
-        for name in [PAIRINGS, RELAY, "realm"] {
+        for name in [PAIRINGS, relay::RELAY, "realm"] {
             assert!(KeyFile::new(name, Zeroizing::default()).is_some(), "{name} can be in a backup");
         }
     }
@@ -433,6 +431,7 @@ mod tests {
             addresses: vec!["nas.local:28730".into()],
             learned: Vec::new(),
             paused: false,
+            limits: DeviceLimits { up: 5, down: 6, metered: Some(true) },
             last_seen_ms: None,
         };
         let mut pairings = Pairings::open(dir.path()).expect("no pairings yet");
@@ -440,7 +439,13 @@ mod tests {
         pairings.update(&other.id(), |pairing| pairing.paused = true).expect("saved");
         let read = Pairings::open(dir.path()).expect("read again");
         let found = read.get(&other.id()).expect("the pairing is there");
+        assert_eq!(found.limits, DeviceLimits { up: 5, down: 6, metered: Some(true) });
         assert!(found.paused && found.name == "nas" && *found.secret.secret().expose() == [9; 32]);
+        let text = std::fs::read_to_string(dir.path().join(PAIRINGS)).expect("it is there");
+        let (before, after) = text.split_once("\"limits\": {").expect("they are stored");
+        let (_, after) = after.split_once("},").expect("they end");
+        let older = parse_pairings(&format!("{before}{after}")).expect("a file from before there were limits");
+        assert_eq!(older[0].limits, DeviceLimits::default());
         pairings.remove(&other.id()).expect("saved");
         assert!(Pairings::open(dir.path()).expect("read again").all().is_empty());
     }

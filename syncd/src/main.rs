@@ -1,16 +1,15 @@
 //! `syncd`: runs the daemon, a relay, or the demo.
 
-use anyhow::{Context, Result};
+#[path = "main/relay.rs"]
+mod relay_command;
+
+use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use protocol::wire::relay::Endpoint;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use syncd::home::{Home, HomeInUse};
-use syncd::keys;
 use syncd::node::{Daemon, Ended, Options};
-use syncd::relay::{RelayConfig, RelayLimits};
-use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 /// Keeps folders in sync between your own devices, directly and encrypted.
@@ -28,7 +27,7 @@ enum Command {
     /// Run the daemon in the foreground (also without a subcommand).
     Run(RunArgs),
     /// Run a relay: it joins two devices that cannot reach each other, and sees neither names nor contents.
-    Relay(RelayArgs),
+    Relay(relay_command::RelayArgs),
     /// Show it work: two daemons in scratch homes sync scratch copies of a directory.
     Demo(DemoArgs),
 }
@@ -41,19 +40,6 @@ struct RunArgs {
     /// Address to listen on instead of the configured ones; repeatable; port 0 picks one.
     #[arg(long, value_name = "ADDR")]
     listen: Vec<SocketAddr>,
-}
-
-#[derive(Debug, Args)]
-struct RelayArgs {
-    /// Address to listen on.
-    #[arg(long, value_name = "ADDR", default_value = "[::]:28731")]
-    listen: Vec<SocketAddr>,
-    /// HOST:PORT under which clients reach it, for the link (default: the address it listens on).
-    #[arg(long, value_name = "HOST:PORT")]
-    public: Option<Endpoint>,
-    /// Where the relay keeps its key.
-    #[arg(long, value_name = "DIR")]
-    home: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -77,7 +63,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         None => runtime.block_on(run(cli.run)),
         Some(Command::Run(args)) => runtime.block_on(run(args)),
-        Some(Command::Relay(args)) => runtime.block_on(relay(args)),
+        Some(Command::Relay(args)) => runtime.block_on(relay_command::run(args)),
         Some(Command::Demo(args)) => runtime.block_on(demo(args)),
     };
     match result {
@@ -170,31 +156,6 @@ async fn terminated() {
         }
         _ => std::future::pending().await,
     }
-}
-
-async fn relay(args: RelayArgs) -> Result<ExitCode> {
-    start_logging("info");
-    protect_memory();
-    raise_file_limit();
-    let home = Home::resolve(args.home.as_deref())?;
-    home.create()?;
-    let (seed, access_key) = keys::open_relay(&home.keys())?;
-    let config = RelayConfig {
-        listen: args.listen,
-        seed,
-        access_keys: vec![access_key],
-        public: args.public,
-        limits: RelayLimits::default(),
-    };
-    let stop = CancellationToken::new();
-    let relay = syncd::relay::serve(config, stop.clone()).await.context("the relay cannot start")?;
-    println!("{}", relay.link);
-    // No service manager, nothing to tell.
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    terminated().await;
-    stop.cancel();
-    relay.stopped().await;
-    Ok(ExitCode::SUCCESS)
 }
 
 async fn demo(args: DemoArgs) -> Result<ExitCode> {

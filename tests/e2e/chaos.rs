@@ -18,6 +18,7 @@ const RATE: &str = "1000000";
 
 /// Slows what `b` receives, and begins to send it a large file.
 fn in_transfer(a: &Device, b: &Device, seed: u64) {
+    b.ok(&["config", "set", "rate_limit_lan", "true"]);
     b.ok(&["config", "set", "rate_limit_down", RATE]);
     let before = b.traffic().0;
     a.save("large", noise(seed, LARGE));

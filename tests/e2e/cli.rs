@@ -193,7 +193,8 @@ const FOLDER_KEYS: &str = "id name path mode state local { files dirs bytes } gl
     devices[] { id name connected joined in_sync need_files need_bytes }";
 const DEVICE_KEYS: &str = "id name connected paused via address addresses last_seen_ms version in_sync \
     folders[] { id name joined in_sync need_files need_bytes } received_bytes sent_bytes";
-const DEVICE_KEYS_SOMETIMES: &str = "rtt_ms clock_ahead_s role problem";
+const DEVICE_KEYS_SOMETIMES: &str = "rtt_ms clock_ahead_s role problem limit_up limit_down metered";
+const LIMITS_SOMETIMES: &str = "limits { up down rule metered_max }";
 const PROGRESS: &str = "progress { done_bytes total_bytes done_files total_files rate_bps eta_s }";
 
 #[test]
@@ -227,8 +228,10 @@ fn json_keys_are_stable() {
     check(
         "status",
         &a.json(&["status"]),
-        &format!("device {{ id name }} version pid uptime_s listen problems offers {folders} {devices}"),
-        &format!("{folders_sometimes} {devices_sometimes}"),
+        &format!(
+            "device {{ id name }} version pid uptime_s listen problems offers limits {{ paused lan }} {folders} {devices}"
+        ),
+        &format!("{folders_sometimes} {devices_sometimes} {LIMITS_SOMETIMES}"),
     );
     check("wait", &a.json(&["wait"]), "in_sync waited_ms", "");
     let c_waits: Value = serde_json::from_str(&c.ctl(&["--json", "wait", "--timeout", "1"]).out).expect("JSON");
@@ -251,8 +254,10 @@ fn json_keys_are_stable() {
     );
     let ignored: Value = serde_json::from_str(&b.ctl(&["--json", "ignore", "test", file]).out).expect("JSON");
     check("ignore test", &ignored, "folder { id name } path ignored words", "file line pattern");
-    check("config", &b.json(&["config", "get"]), "path warnings settings[] { key value default words restart }", "");
-    check("a setting", &b.json(&["config", "get", "lan"]), "key value default words restart", "");
+    let setting = "key value default words restart";
+    let config = format!("path warnings settings[] {{ {setting} }}");
+    check("config", &b.json(&["config", "get"]), &config, "settings[] { now }");
+    check("a setting", &b.json(&["config", "get", "lan"]), setting, "");
     check("done", &b.json(&["folder", "rescan", FOLDER]), "words", "paths");
     identity_keys(&world);
 }

@@ -18,6 +18,7 @@ mod mitm;
 mod modes;
 mod pairing;
 mod realm;
+mod relay;
 mod roles;
 mod scenarios;
 mod sharing;

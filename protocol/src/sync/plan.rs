@@ -96,11 +96,19 @@ pub enum ProblemCode {
     Special,
     /// No connected device can serve it.
     NoSource,
+    /// Those that can serve it are reached over connections that cost by the byte.
+    Metered,
     /// Something that is not synced stands in the way.
     Blocked,
 }
 
 impl ProblemCode {
+    /// Nothing is wrong with the path or its content: it only cannot be fetched from anybody now.
+    #[must_use]
+    pub const fn wants_source(self) -> bool {
+        matches!(self, Self::NoSource | Self::Metered)
+    }
+
     /// What the peers are told.
     #[must_use]
     pub const fn decline(self) -> DeclineCode {
@@ -108,9 +116,13 @@ impl ProblemCode {
             Self::NoSpace => DeclineCode::NoSpace,
             Self::Name => DeclineCode::NameImpossible,
             Self::Blocked => DeclineCode::Blocked,
-            Self::Permission | Self::ReadOnly | Self::Io | Self::Busy | Self::Special | Self::NoSource => {
-                DeclineCode::Unreadable
-            }
+            Self::Permission
+            | Self::ReadOnly
+            | Self::Io
+            | Self::Busy
+            | Self::Special
+            | Self::NoSource
+            | Self::Metered => DeclineCode::Unreadable,
         }
     }
 }

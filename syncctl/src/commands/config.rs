@@ -15,7 +15,7 @@ pub async fn run(context: &Context, command: ConfigCommand) -> Result {
             let setting: Setting = context.client.put("config", &ConfigSet { key, value }).await?;
             context.show(&setting, |setting| {
                 let later = if setting.restart { " (takes effect when syncd is started again)" } else { "" };
-                format!("{}{later}", line(setting))
+                format!("{}{later}{}", line(setting), now(setting))
             });
             Ok(Outcome::Yes)
         }
@@ -38,6 +38,11 @@ pub fn line(setting: &Setting) -> String {
     format!("{} = {}", escape(&setting.key), escape(&setting.value))
 }
 
+/// Which part of it holds now, where that depends on the time.
+fn now(setting: &Setting) -> String {
+    setting.now.as_ref().map_or(String::new(), |now| format!(" (now: {})", escape(now)))
+}
+
 async fn get(context: &Context, key: Option<&str>) -> Result {
     let config: Config = context.client.get("config").await?;
     for warning in &config.warnings {
@@ -48,7 +53,13 @@ async fn get(context: &Context, key: Option<&str>) -> Result {
             let rows: Vec<Vec<String>> = config
                 .settings
                 .iter()
-                .map(|setting| vec![escape(&setting.key), escape(&setting.value), escape(&setting.words)])
+                .map(|setting| {
+                    vec![
+                        escape(&setting.key),
+                        format!("{}{}", escape(&setting.value), now(setting)),
+                        escape(&setting.words),
+                    ]
+                })
                 .collect();
             table(&["SETTING", "VALUE", ""], &rows, &[])
         });
@@ -60,6 +71,6 @@ async fn get(context: &Context, key: Option<&str>) -> Result {
             Failure::new(format!("there is no setting {key:?}")).hint(format!("the settings are {}", names.join(", ")))
         );
     };
-    context.show(setting, |setting| escape(&setting.value));
+    context.show(setting, |setting| format!("{}{}", escape(&setting.value), now(setting)));
     Ok(Outcome::Yes)
 }

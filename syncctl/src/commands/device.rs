@@ -1,12 +1,12 @@
 //! `device`: paired devices.
 
 use super::{Context, confirm, need_yes, read_line};
-use crate::args::{DeviceCommand, RoleWord};
+use crate::args::{DeviceCommand, MeteredWord, RoleWord};
 use crate::failure::{Failure, Outcome, Result};
 use crate::render::{ago, count, escape, now_ms, size, table};
 use protocol::wire::control::{
-    DeviceAddress, DeviceRef, DeviceRemove, DeviceRename, DeviceRole, DeviceSetRole, DeviceStatus, Devices, Done,
-    RecoveryText, Via,
+    DeviceAddress, DeviceLimit, DeviceRef, DeviceRemove, DeviceRename, DeviceRole, DeviceSetRole, DeviceStatus,
+    Devices, Done, RecoveryText, Via,
 };
 
 pub async fn run(context: &Context, command: DeviceCommand) -> Result {
@@ -16,6 +16,10 @@ pub async fn run(context: &Context, command: DeviceCommand) -> Result {
         DeviceCommand::Rename { device, name } => client.post("devices/rename", &DeviceRename { device, name }).await?,
         DeviceCommand::Address { device, addresses } => {
             client.post("devices/address", &DeviceAddress { device, addresses }).await?
+        }
+        DeviceCommand::Limit { device, up, down, metered } => {
+            let metered = metered.map(|word| metered_in(word).to_owned());
+            client.post("devices/limit", &DeviceLimit { device, up, down, metered }).await?
         }
         DeviceCommand::Pause { device } => client.post("devices/pause", &DeviceRef { device }).await?,
         DeviceCommand::Resume { device } => client.post("devices/resume", &DeviceRef { device }).await?,
@@ -54,6 +58,14 @@ pub const fn role_in(role: RoleWord) -> DeviceRole {
     }
 }
 
+const fn metered_in(word: MeteredWord) -> &'static str {
+    match word {
+        MeteredWord::Yes => "yes",
+        MeteredWord::No => "no",
+        MeteredWord::Default => "default",
+    }
+}
+
 async fn list(context: &Context) -> Result {
     let devices: Devices = context.client.get("devices").await?;
     context.show(&devices, |devices| {
@@ -65,10 +77,13 @@ async fn list(context: &Context) -> Result {
     Ok(Outcome::Yes)
 }
 
+/// Where the limits stand in the table; the column is left out while no device has any.
+const LIMIT_COLUMN: usize = 3;
+
 /// Also part of `status`.
 pub fn device_table(devices: &[DeviceStatus]) -> String {
     let now = now_ms();
-    let rows: Vec<Vec<String>> = devices
+    let mut rows: Vec<Vec<String>> = devices
         .iter()
         .map(|device| {
             let id: String = device.id.chars().skip(3).take(8).collect();
@@ -76,13 +91,20 @@ pub fn device_table(devices: &[DeviceStatus]) -> String {
                 escape(&device.name),
                 role_of(device).to_owned(),
                 path_of(device),
+                limits_of(device),
                 seen(device, now),
                 sync_of(device),
                 escape(&id),
             ]
         })
         .collect();
-    table(&["DEVICE", "ROLE", "PATH", "SEEN", "STATE", "ID"], &rows, &[])
+    let limited = devices.iter().any(|device| !limits_of(device).is_empty());
+    let mut head = vec!["DEVICE", "ROLE", "PATH", "LIMIT", "SEEN", "STATE", "ID"];
+    if !limited {
+        head.remove(LIMIT_COLUMN);
+        rows.iter_mut().for_each(|row| drop(row.remove(LIMIT_COLUMN)));
+    }
+    table(&head, &rows, &[])
 }
 
 const fn role_of(device: &DeviceStatus) -> &'static str {
@@ -114,6 +136,14 @@ fn path_of(device: &DeviceStatus) -> String {
         Some(address) if device.connected => format!("{way} {}", escape(address)),
         _ => way.to_owned(),
     }
+}
+
+/// Empty: none of its own.
+fn limits_of(device: &DeviceStatus) -> String {
+    let way = |rate: Option<u64>, words: &str| rate.map(|rate| format!("{words} {}/s", size(rate)));
+    let metered = device.metered.map(|costs| if costs { "metered" } else { "never metered" }.to_owned());
+    let ways = [way(device.limit_up, "up"), way(device.limit_down, "down"), metered];
+    ways.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn seen(device: &DeviceStatus, now: u64) -> String {

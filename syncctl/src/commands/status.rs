@@ -2,8 +2,8 @@
 
 use super::{Context, device, folder};
 use crate::failure::{Failure, Outcome, Result};
-use crate::render::{self, ago, bar, count, duration, escape, number, progress};
-use protocol::wire::control::{FolderStatus, Problem, Status};
+use crate::render::{self, ago, bar, count, duration, escape, number, progress, size};
+use protocol::wire::control::{FolderStatus, Limits, Problem, Status};
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -81,6 +81,8 @@ fn screen(status: &Status) -> String {
         duration(status.uptime_s),
         if status.listen.is_empty() { "nothing".to_owned() } else { escape(&status.listen.join(", ")) },
     )];
+    parts.extend(limits_line(&status.limits));
+    parts.extend(status.limits.metered_max.map(metered_line));
     if status.folders.is_empty() {
         parts.push("no folders; `syncctl folder add PATH` adds one".to_owned());
     } else {
@@ -110,6 +112,26 @@ fn screen(status: &Status) -> String {
         parts.push(troubles.join("\n"));
     }
     parts.join("\n\n")
+}
+
+/// What holds file contents up, where anything does.
+fn limits_line(limits: &Limits) -> Option<String> {
+    let way = |rate: Option<u64>, words: &str| rate.map(|rate| format!("{words} {}/s", size(rate)));
+    let rates: Vec<String> = [way(limits.up, "up"), way(limits.down, "down")].into_iter().flatten().collect();
+    let what = match (limits.paused, rates.is_empty()) {
+        (true, _) => "file contents wait".to_owned(),
+        (false, false) => format!("limited to {}", rates.join(", ")),
+        (false, true) if limits.rule.is_some() => "no limit".to_owned(),
+        (false, true) => return None,
+    };
+    let place = if limits.lan { "" } else { " outside of the local network" };
+    let rule = limits.rule.as_ref().map_or(String::new(), |rule| format!(" (schedule: {})", escape(rule)));
+    Some(format!("{what}{place}{rule}"))
+}
+
+fn metered_line(max: u64) -> String {
+    let which = if max == 0 { "file contents wait".to_owned() } else { format!("files over {} wait", size(max)) };
+    format!("metered: {which} outside of the local network")
 }
 
 fn progress_line(folder: &FolderStatus) -> Option<String> {

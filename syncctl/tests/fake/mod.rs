@@ -2,9 +2,10 @@
 
 use protocol::wire::control::{
     Change, Config, ControlError, Counts, DeviceFolder, DeviceRole, DeviceStatus, Done, EventKind, FileVersion,
-    FolderDevice, FolderMode, FolderState, FolderStatus, Hold, HoldKind, Identity, IgnoreVerdict, JoinPreview, Log,
-    LogEntry, Named, NetDevice, NetPath, NetStatus, NetTried, Offer, Offers, PairingEvent, PathText, Ping, PreviewKind,
-    PreviewPath, Problem, Progress, Restored, Setting, Status, VersionKind, Versions, Via, WaitReason, Waited,
+    FolderDevice, FolderMode, FolderState, FolderStatus, Hold, HoldKind, Identity, IgnoreVerdict, JoinPreview, Limits,
+    Log, LogEntry, Named, NetDevice, NetPath, NetStatus, NetTried, Offer, Offers, PairingEvent, PathText, Ping,
+    PreviewKind, PreviewPath, Problem, Progress, Restored, Setting, Status, VersionKind, Versions, Via, WaitReason,
+    Waited,
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -280,7 +281,8 @@ fn no_folder() -> ControlError {
 
 fn setting(key: &str, value: &str) -> Setting {
     let restart = key == "listen";
-    Setting { key: key.into(), value: value.into(), default: "d".into(), words: "what it does".into(), restart }
+    let now = (key == "schedule").then(|| "sun pause".to_owned());
+    Setting { key: key.into(), value: value.into(), default: "d".into(), words: "what it does".into(), restart, now }
 }
 
 fn version() -> FileVersion {
@@ -412,6 +414,7 @@ fn status() -> Status {
         devices: vec![device()],
         problems: Vec::new(),
         offers: 1,
+        limits: Limits { up: Some(2_000_000), rule: Some("up=2mb".into()), ..Limits::default() },
     }
 }
 
@@ -421,6 +424,9 @@ fn device() -> DeviceStatus {
         name: "evil\u{1b}[31m".into(),
         connected: true,
         paused: false,
+        limit_up: Some(500_000),
+        limit_down: None,
+        metered: Some(true),
         via: Some(Via::Lan),
         address: Some("10.0.0.2:28730".into()),
         addresses: Vec::new(),

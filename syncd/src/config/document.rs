@@ -34,24 +34,25 @@ pub(super) fn load<T>(document: &DocumentMut, keys: &[Key<T>], path: &Path, targ
             warnings.push(format!("{}: unknown setting {name:?} is not used", path.display()));
             continue;
         };
-        item_text(item)
+        item_text(item, key.kind.separator())
             .and_then(|text| (key.parse)(target, &text))
             .map_err(|why| anyhow!("{}: {name} {why}", path.display()))?;
     }
     Ok(warnings)
 }
 
-fn item_text(item: &Item) -> Result<String, String> {
+/// An item as `config set` would be given it.
+fn item_text(item: &Item, separator: char) -> Result<String, String> {
     match item.as_value() {
         Some(Value::Array(array)) => {
             let parts: Result<Vec<&str>, String> = array
                 .iter()
                 .map(|part| match part.as_str() {
-                    Some(text) if !text.contains(',') => Ok(text),
-                    _ => Err("must be a list of texts without commas".to_owned()),
+                    Some(text) if !text.contains(separator) => Ok(text),
+                    _ => Err(format!("must be a list of texts without {separator:?}")),
                 })
                 .collect();
-            parts.map(|parts| parts.join(","))
+            parts.map(|parts| parts.join(&separator.to_string()))
         }
         Some(Value::String(text)) => Ok(text.value().clone()),
         Some(Value::Integer(number)) => Ok(number.value().to_string()),
@@ -67,6 +68,10 @@ fn value_of(kind: Kind, text: &str) -> Value {
         Kind::Switch => text.parse::<bool>().map_or_else(|_| text.into(), Value::from),
         Kind::List if matches!(text, "all" | "default") => text.into(),
         Kind::List => Value::Array(super::keys::list(text).collect::<Array>()),
+        Kind::Rules => {
+            let parts = text.split(kind.separator()).map(str::trim).filter(|part| !part.is_empty());
+            Value::Array(parts.collect::<Array>())
+        }
     }
 }
 

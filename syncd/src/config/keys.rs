@@ -16,6 +16,8 @@ pub(super) enum Kind {
     Switch,
     /// An array of strings, or the string `all` or `default`.
     List,
+    /// An array of strings that hold commas; as text they are separated by semicolons.
+    Rules,
 }
 
 /// One key of a `T`.
@@ -101,7 +103,10 @@ impl FromStr for VersionsMax {
 }
 
 /// Bytes: a number with a unit (`B`, `KB`, `MB`, `GB`, `TB` by 1000; `KiB`.. by 1024; a bare letter counts as by 1000).
-pub(super) fn size(text: &str) -> Result<u64, String> {
+///
+/// # Errors
+/// When it is no size; the words go behind the name of what it was for.
+pub fn size(text: &str) -> Result<u64, String> {
     let wrong = || "must be a size such as 0, 500KB, 10MB or 2GiB".to_owned();
     let text = text.trim();
     let text = text.strip_suffix("/s").unwrap_or(text);
@@ -159,6 +164,16 @@ pub(super) fn name(text: &str) -> Result<String, String> {
         return Err(format!("must be a name of 1 to {max} bytes without control characters"));
     }
     Ok(text.to_owned())
+}
+
+impl Kind {
+    /// What stands between the parts of a list that is given as text.
+    pub(super) const fn separator(self) -> char {
+        match self {
+            Self::Rules => ';',
+            _ => ',',
+        }
+    }
 }
 
 /// The parts of a list; empty text is an empty list.

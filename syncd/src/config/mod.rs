@@ -4,11 +4,13 @@
 mod document;
 mod folder;
 mod keys;
+mod schedule;
 #[cfg(test)]
 mod tests;
 
 pub use folder::{Effective, FolderConfig, Links};
-pub use keys::VersionsMax;
+pub use keys::{VersionsMax, size};
+pub use schedule::{Effect, Moment, Schedule, until_next_minute};
 
 use anyhow::{Context, Result};
 use keys::{Key, Kind};
@@ -90,6 +92,14 @@ pub struct Settings {
     pub rate_limit_up: Option<u64>,
     /// Bytes of content per second from all peers together; `None`: no limit.
     pub rate_limit_down: Option<u64>,
+    /// Whether these two hold for devices in the local network as well.
+    pub rate_limit_lan: bool,
+    /// When other limits hold.
+    pub schedule: Schedule,
+    /// Whether this device's connection costs by the byte.
+    pub metered: bool,
+    /// Bytes of the largest file that is fetched over such a connection.
+    pub metered_max: u64,
     /// How long replaced and deleted files are kept; 0: not at all.
     pub versions_days: u64,
     /// How much space they may take.
@@ -117,6 +127,10 @@ impl Settings {
             internet_nodes: Vec::new(),
             rate_limit_up: None,
             rate_limit_down: None,
+            rate_limit_lan: false,
+            schedule: Schedule::default(),
+            metered: false,
+            metered_max: 0,
             versions_days: 30,
             versions_max: VersionsMax::Percent(10),
             scan_interval_s: 3600,
@@ -149,7 +163,7 @@ fn join<T: ToString>(items: &[T]) -> String {
 
 type Own = Key<Settings>;
 
-const KEYS: [Own; 14] = [
+const KEYS: [Own; 18] = [
     Own::new(
         "name",
         Kind::Text,
@@ -236,7 +250,7 @@ const KEYS: [Own; 14] = [
     Own::new(
         "rate_limit_up",
         Kind::Number,
-        "bytes of content per second to all devices together, 0: no limit",
+        "bytes of file contents per second to all devices together, 0: no limit",
         |s| Some(s.rate_limit_up.unwrap_or(0).to_string()),
         |s, text| {
             s.rate_limit_up = Some(keys::size(text)?).filter(|rate| *rate > 0);
@@ -246,10 +260,50 @@ const KEYS: [Own; 14] = [
     Own::new(
         "rate_limit_down",
         Kind::Number,
-        "bytes of content per second from all devices together, 0: no limit",
+        "bytes of file contents per second from all devices together, 0: no limit",
         |s| Some(s.rate_limit_down.unwrap_or(0).to_string()),
         |s, text| {
             s.rate_limit_down = Some(keys::size(text)?).filter(|rate| *rate > 0);
+            Ok(())
+        },
+    ),
+    Own::new(
+        "rate_limit_lan",
+        Kind::Switch,
+        "the rate limits and the schedule hold in the local network too",
+        |s| Some(s.rate_limit_lan.to_string()),
+        |s, text| {
+            s.rate_limit_lan = keys::switch(text)?;
+            Ok(())
+        },
+    ),
+    Own::new(
+        "schedule",
+        Kind::Rules,
+        "rate limits by day and local time, the last that holds wins: mon-fri 09:00-17:00 up=200KB; 23:00-07:00 none; sun pause",
+        |s| Some(s.schedule.to_string()),
+        |s, text| {
+            s.schedule = text.parse()?;
+            Ok(())
+        },
+    ),
+    Own::new(
+        "metered",
+        Kind::Switch,
+        "this device's connection costs by the byte: file contents are not fetched, but in the local network",
+        |s| Some(s.metered.to_string()),
+        |s, text| {
+            s.metered = keys::switch(text)?;
+            Ok(())
+        },
+    ),
+    Own::new(
+        "metered_max",
+        Kind::Number,
+        "the largest file that is fetched over a connection that costs by the byte",
+        |s| Some(s.metered_max.to_string()),
+        |s, text| {
+            s.metered_max = keys::size(text)?;
             Ok(())
         },
     ),
@@ -348,7 +402,7 @@ impl ConfigFile {
         &self.warnings
     }
 
-    /// The answer of `GET config`.
+    /// The answer of `GET config`. What the schedule says now is for the caller to add.
     #[must_use]
     pub fn reply(&self) -> api::Config {
         api::Config {
@@ -390,7 +444,14 @@ impl ConfigFile {
 
 fn setting<T>(key: &Key<T>, target: &T, default: String) -> api::Setting {
     let value = (key.get)(target).unwrap_or_else(|| default.clone());
-    api::Setting { key: key.name.to_owned(), value, default, words: key.words.to_owned(), restart: key.restart }
+    api::Setting {
+        key: key.name.to_owned(),
+        value,
+        default,
+        words: key.words.to_owned(),
+        restart: key.restart,
+        now: None,
+    }
 }
 
 fn find<'k, T>(keys: &'k [Key<T>], name: &str) -> Result<&'k Key<T>, ControlError> {

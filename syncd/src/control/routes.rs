@@ -97,6 +97,7 @@ fn devices() -> Router<Shared> {
         .route("/devices", get(device_list))
         .route("/devices/rename", post(device_rename))
         .route("/devices/address", post(device_address))
+        .route("/devices/limit", post(device_limit))
         .route("/devices/pause", act(|| DeviceAction::Pause))
         .route("/devices/resume", act(|| DeviceAction::Resume))
         .route("/devices/role", post(device_role))
@@ -189,6 +190,10 @@ async fn device_remove(State(s): State<Shared>, Body(r): Body<api::DeviceRemove>
 async fn device_role(State(s): State<Shared>, Body(r): Body<api::DeviceSetRole>) -> Answer<api::Done> {
     let action = DeviceAction::Role { role: r.role, recovery_code: r.recovery_code };
     ask(&s, |reply| Request::Device { device: r.device, action, reply }).await
+}
+
+async fn device_limit(State(s): State<Shared>, Body(r): Body<api::DeviceLimit>) -> Answer<api::Done> {
+    ask(&s, |reply| Request::Device { device: r.device.clone(), action: DeviceAction::Limit(r), reply }).await
 }
 
 async fn device_address(State(s): State<Shared>, Body(r): Body<api::DeviceAddress>) -> Answer<api::Done> {

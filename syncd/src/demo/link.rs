@@ -68,11 +68,11 @@ pub(super) async fn connect(stage: &Stage) -> Result<()> {
 pub(super) async fn cut_direct_path(stage: &mut Stage) -> Result<()> {
     let home = Home::at(&stage.relay_home)?;
     home.create()?;
-    let (seed, access_key) = crate::keys::open_relay(&home.keys())?;
+    let keys = crate::keys::RelayKeys::open(&home.keys())?;
     let config = RelayConfig {
         listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
-        seed,
-        access_keys: vec![access_key],
+        access_keys: keys.access(),
+        seed: keys.seed,
         public: None,
         limits: RelayLimits::default(),
     };

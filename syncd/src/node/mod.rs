@@ -6,6 +6,7 @@ mod copies;
 mod files;
 mod folders;
 mod holds;
+mod limits;
 mod log;
 mod outside;
 mod pairing;
@@ -109,6 +110,10 @@ struct Node {
     errands: mpsc::Sender<Errand>,
     attempts: BTreeMap<u64, pairing::Attempt>,
     skews: BTreeMap<DeviceId, i64>,
+    /// What holds content up now.
+    limits: crate::transfer::Limits,
+    /// When another rule of the schedule may hold.
+    limits_look: Instant,
     /// Identities that two devices run with.
     copies: copies::Copies,
     /// What was found wrong with indexes, and mended.
@@ -150,7 +155,6 @@ impl Daemon {
         let asked = Arc::clone(&grants);
         let grant: crate::transfer::Grant = Arc::new(move |peer, folder| asked.allows(peer, folder));
         let transfer = Arc::new(Transfer::start(grant).context("the transfer threads cannot start")?);
-        transfer.set_limits(config.settings().rate_limit_up, config.settings().rate_limit_down);
         let router = Arc::new(Router::default());
         let (exit, notes) = Exit::new(Arc::clone(&router), Arc::clone(&transfer));
         let stop = CancellationToken::new();
@@ -177,6 +181,8 @@ impl Daemon {
             errands,
             attempts: BTreeMap::new(),
             skews: BTreeMap::new(),
+            limits: crate::transfer::Limits::default(),
+            limits_look: Instant::now(),
             copies: copies::Copies::default(),
             home_problems: Vec::new(),
             renewals: BTreeMap::new(),
@@ -184,6 +190,7 @@ impl Daemon {
             started: Instant::now(),
             stop: stop.clone(),
         };
+        node.keep_limits();
         node.start_folders()?;
         let listening = node.net.listening().to_vec();
         tracing::info!(device = %id.short(), folders = node.folders.len(), "running");
@@ -241,6 +248,7 @@ impl Node {
                 Some(event) = net_events.recv() => self.net_event(event).await,
                 Some(note) = notes.recv() => self.note(note),
                 Some(errand) = errands.recv() => self.errand(errand),
+                () = tokio::time::sleep_until(self.limits_look.into()) => self.keep_limits(),
                 _ = stopped.tick() => {
                     self.renew_due();
                     self.expire_copies();

@@ -143,6 +143,8 @@ impl Node {
                     addresses: Vec::new(),
                     learned: addresses.iter().map(ToString::to_string).collect(),
                     paused: false,
+                    // Paired once more, it is still the same device.
+                    limits: self.pairings.get(&identity.id()).map(|known| known.limits).unwrap_or_default(),
                     last_seen_ms: Some(super::wall_ms()),
                 };
                 let event = self.save_pairing(paired).await;

@@ -5,7 +5,7 @@
 use super::Node;
 use super::folders::refused;
 use crate::control::NewEvent;
-use crate::keys::Pairing;
+use crate::keys::{DeviceLimits, Pairing};
 use crate::membership::{Exchange, Kept, Taking, new_secret};
 use protocol::model::{DeviceId, FolderId, LinkHash, RealmId};
 use protocol::realm::{
@@ -300,6 +300,7 @@ impl Node {
             addresses: Vec::new(),
             learned: Vec::new(),
             paused: false,
+            limits: DeviceLimits::default(),
             last_seen_ms: None,
         };
         if let PairingEvent::Failed { why } = self.save_pairing(pairing).await {

@@ -2,7 +2,7 @@
 
 use super::Node;
 use super::folders::refused;
-use super::wait;
+use super::{limits, wait};
 use crate::control::{NewEvent, Reply, Request};
 use protocol::model::{DeviceId, RelPath};
 use protocol::wire::control as api;
@@ -79,7 +79,7 @@ impl Node {
             Request::IgnoreTest { file, reply } => answer(reply, self.ignore_test(&file)),
             Request::ConfigGet { reply } => {
                 let reread = crate::config::ConfigFile::load(&self.home.config());
-                answer(reply, reread.map(|file| file.reply()).map_err(|error| refused(&error)));
+                answer(reply, reread.map(|file| limits::config_reply(&file)).map_err(|error| refused(&error)));
             }
             Request::ConfigSet { set, reply } => {
                 let result = self.set_config(&set).await;
@@ -103,16 +103,15 @@ impl Node {
         {
             relays(value)?;
         }
-        let setting = self.config.set(&set.key, set.value.as_deref())?;
+        let mut setting = self.config.set(&set.key, set.value.as_deref())?;
         self.hub.publish(NewEvent::new(EventKind::ConfigChanged, format!("{} is now {}", setting.key, setting.value)));
         match set.key.as_str() {
             "relays" => self.net.set_relays(relays(&setting.value)?).await,
             "name" => self.net.set_name(&self.config.settings().name),
             "internet" | "internet_nodes" => self.net.set_internet(super::internet(self.config.settings())).await,
             "lan" => self.net.set_lan(super::lan_mode(self.config.settings())).await,
-            "rate_limit_up" | "rate_limit_down" => {
-                let settings = self.config.settings();
-                self.transfer.set_limits(settings.rate_limit_up, settings.rate_limit_down);
+            "rate_limit_up" | "rate_limit_down" | "rate_limit_lan" | "schedule" | "metered" | "metered_max" => {
+                self.keep_limits()
             }
             "versions_days" | "versions_max" | "scan_interval_s" | "watch" | "mass_delete_guard" => {
                 let running: Vec<_> =
@@ -123,6 +122,7 @@ impl Node {
             }
             _ => {}
         }
+        limits::say_now(&mut setting, self.config.settings());
         Ok(setting)
     }
 
@@ -169,6 +169,13 @@ impl Node {
                 self.net.set_addresses(id, endpoints, Vec::new()).await;
                 format!("{name} is looked for there from now on")
             }
+            api::DeviceAction::Limit(change) => {
+                let known = self.pairings.get(&id).map(|pairing| pairing.limits).unwrap_or_default();
+                let limits = limits::changed(known, &change)?;
+                self.update_pairing(&id, |pairing| pairing.limits = limits)?;
+                self.keep_limits();
+                format!("{name}: {}", limits::words(limits))
+            }
             api::DeviceAction::Pause => {
                 self.update_pairing(&id, |pairing| pairing.paused = true)?;
                 self.net.set_paused(id, true).await;
@@ -197,6 +204,7 @@ impl Node {
     pub(super) async fn forget_pairing(&mut self, id: DeviceId) -> anyhow::Result<()> {
         self.net.remove_peer(id).await;
         self.pairings.remove(&id)?;
+        self.keep_limits();
         self.part(&id);
         self.grant();
         self.forget_device(id);

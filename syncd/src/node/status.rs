@@ -100,6 +100,7 @@ impl Node {
                 devices: Vec::new(),
                 problems: problems.chain(self.copies.problems()).collect(),
                 offers: self.offers().len() as u64,
+                limits: self.limits_status(),
             },
         }
     }
@@ -143,6 +144,9 @@ impl Node {
             name: pairing.name.clone(),
             connected: session.is_some(),
             paused: pairing.paused,
+            limit_up: Some(pairing.limits.up).filter(|rate| *rate > 0),
+            limit_down: Some(pairing.limits.down).filter(|rate| *rate > 0),
+            metered: pairing.limits.metered,
             via: session.map(|session| via_word(session.via())),
             address: session.map(|session| session.address().to_string()),
             addresses: pairing.addresses.clone(),
@@ -239,7 +243,7 @@ fn fill_folder(folder: &mut api::FolderStatus, report: &Report, progress: Folder
             code: problem_word(problem.code).to_string(),
             words: problem.words.clone(),
             since_ms: since_ms(*since),
-            needs_person: !matches!(problem.code, ProblemCode::Busy | ProblemCode::NoSource),
+            needs_person: !(problem.code == ProblemCode::Busy || problem.code.wants_source()),
         })
         .collect();
     folder.problems.extend(report.alarms.iter().map(|(words, since)| api::Problem {
@@ -291,6 +295,7 @@ const fn problem_word(code: ProblemCode) -> &'static str {
         ProblemCode::Busy => "busy",
         ProblemCode::Special => "special",
         ProblemCode::NoSource => "no_source",
+        ProblemCode::Metered => "metered",
         ProblemCode::Blocked => "blocked",
     }
 }

@@ -2,17 +2,22 @@
 //! their bytes on. It keeps no identities, no logs of addresses and nothing on disk; to everybody without the access
 //! key it is a silent port.
 
+pub use counts::Counts;
+
 use anyhow::{Context as _, Result, ensure};
 use protocol::limits::RELAY_KEYS_MAX;
 use protocol::wire::kdf::Secret32;
 use protocol::wire::relay::{Endpoint, RelayIdentity, RelayLink};
 use serve::Server;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+mod counts;
 mod machine;
 mod serve;
 mod splice;
@@ -84,10 +89,29 @@ pub struct Relay {
     pub link: RelayLink,
     /// Where it listens, with the ports that were picked.
     pub listening: Vec<SocketAddr>,
+    keys: mpsc::Sender<Vec<Secret32>>,
+    counters: Arc<counts::Counters>,
     tracker: TaskTracker,
 }
 
 impl Relay {
+    /// Lets clients in by these keys from now on. Those that came in by another are cut off.
+    ///
+    /// # Errors
+    /// When these are none or too many; then nothing has changed.
+    pub async fn set_keys(&self, keys: Vec<Secret32>) -> Result<()> {
+        check_count(keys.len())?;
+        // It is gone only when the relay stops.
+        let _ = self.keys.send(keys).await;
+        Ok(())
+    }
+
+    /// What it has counted.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.counters.counts()
+    }
+
     /// Resolves when every task has stopped, after `shutdown`.
     pub async fn stopped(&self) {
         self.tracker.wait().await;
@@ -99,8 +123,7 @@ impl Relay {
 /// # Errors
 /// When a listener cannot be bound, or there is no access key or too many.
 pub async fn serve(config: RelayConfig, shutdown: CancellationToken) -> Result<Relay> {
-    let keys = config.access_keys.len();
-    ensure!((1..=RELAY_KEYS_MAX).contains(&keys), "a relay has 1 to {RELAY_KEYS_MAX} access keys, not {keys}");
+    check_count(config.access_keys.len())?;
     let mut listeners = Vec::new();
     for address in &config.listen {
         let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
@@ -115,7 +138,15 @@ pub async fn serve(config: RelayConfig, shutdown: CancellationToken) -> Result<R
     };
     let link = RelayLink { relay_x: identity.public(), access_key: config.access_keys[0].clone(), at };
     let tracker = TaskTracker::new();
-    tracker.spawn(Server::new(identity, config.access_keys, config.limits).run(listeners, shutdown));
+    let counters = Arc::default();
+    let (keys, other_keys) = mpsc::channel(1);
+    let server = Server::new(identity, config.access_keys, config.limits, Arc::clone(&counters));
+    tracker.spawn(server.run(listeners, other_keys, shutdown));
     tracker.close();
-    Ok(Relay { link, listening, tracker })
+    Ok(Relay { link, listening, keys, counters, tracker })
+}
+
+fn check_count(keys: usize) -> Result<()> {
+    ensure!((1..=RELAY_KEYS_MAX).contains(&keys), "a relay has 1 to {RELAY_KEYS_MAX} access keys, not {keys}");
+    Ok(())
 }

@@ -1,7 +1,8 @@
 //! The sockets of a relay: one task per connection, one that owns the machine and gives them orders.
 
 use super::RelayLimits;
-use super::machine::{ClientId, Effect, Machine, Place};
+use super::counts::Counters;
+use super::machine::{ClientId, Effect, KeyId, Machine, Place};
 use super::splice::splice;
 use crate::net::{Bucket, HALF_OPEN_MAX, HalfOpen, drain, prefix, random, read_knock, tune, unix_now};
 use protocol::limits::KNOCK_SLACK_WINDOWS;
@@ -37,8 +38,16 @@ const SOURCES_MAX: usize = 4096;
 /// What all connections share.
 struct House {
     identity: RelayIdentity,
-    access_keys: Vec<Secret32>,
     limits: RelayLimits,
+    counters: Arc<Counters>,
+}
+
+/// An access key that lets clients in.
+#[derive(Clone)]
+struct Key {
+    id: KeyId,
+    access: Secret32,
+    knock: Secret32,
 }
 
 /// What a connection tells the machine.
@@ -46,7 +55,7 @@ enum Report {
     Knock {
         knock: Knock,
         from: SocketAddr,
-        reply: oneshot::Sender<Option<usize>>,
+        reply: oneshot::Sender<Option<Key>>,
     },
     Join {
         id: ClientId,
@@ -71,7 +80,8 @@ enum Order {
 
 /// Who may come in, and how often.
 struct Guard {
-    knock_keys: Vec<Secret32>,
+    keys: Vec<Key>,
+    last_key: u64,
     replay: ReplayCache,
     wide: Bucket,
     each: BTreeMap<[u8; 16], Bucket>,
@@ -91,17 +101,25 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn new(identity: RelayIdentity, access_keys: Vec<Secret32>, limits: RelayLimits) -> Self {
+    pub(super) fn new(
+        identity: RelayIdentity,
+        access_keys: Vec<Secret32>,
+        limits: RelayLimits,
+        counters: Arc<Counters>,
+    ) -> Self {
         let now = Instant::now();
-        let guard = Guard {
-            knock_keys: access_keys.iter().map(knock_key).collect(),
+        let mut guard = Guard {
+            keys: Vec::new(),
+            last_key: 0,
             replay: ReplayCache::default(),
             wide: Bucket::new(50, Duration::from_millis(20), now),
             each: BTreeMap::new(),
             per_second: limits.knocks_per_second.max(1),
         };
+        let none_before = guard.set(access_keys);
+        assert!(none_before.is_empty(), "a relay begins without keys");
         Self {
-            house: Arc::new(House { identity, access_keys, limits }),
+            house: Arc::new(House { identity, limits, counters }),
             machine: Machine::new(limits),
             guard,
             started: now,
@@ -116,7 +134,13 @@ impl Server {
         Timestamp(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
-    pub(super) async fn run(mut self, listeners: Vec<TcpListener>, shutdown: CancellationToken) {
+    /// Serves until `shutdown`; `keys` are those that let clients in from then on.
+    pub(super) async fn run(
+        mut self,
+        listeners: Vec<TcpListener>,
+        mut keys: mpsc::Receiver<Vec<Secret32>>,
+        shutdown: CancellationToken,
+    ) {
         let (accepted, mut incoming) = mpsc::channel(HALF_OPEN_MAX);
         let (reports, mut heard) = mpsc::channel(QUEUE);
         let mut accepting = JoinSet::new();
@@ -134,6 +158,7 @@ impl Server {
                     return;
                 }
                 Some(report) = heard.recv() => self.report(report),
+                Some(keys) = keys.recv() => self.set_keys(keys),
                 Some((stream, from)) = incoming.recv() => {
                     self.enter(stream, from, &reports, &mut connections);
                 }
@@ -148,6 +173,15 @@ impl Server {
                     self.carry_out(effects);
                 }
             }
+            self.house.counters.now(self.machine.totals());
+        }
+    }
+
+    /// Whoever came in with a key that is no longer there has to go.
+    fn set_keys(&mut self, keys: Vec<Secret32>) {
+        for gone in self.guard.set(keys) {
+            let effects = self.machine.expel(self.now(), gone);
+            self.carry_out(effects);
         }
     }
 
@@ -195,7 +229,12 @@ impl Server {
             }
             Report::Join { id, place, from, orders, reply } => {
                 self.known(id);
-                let (status, effects) = self.machine.join(now, id, place, prefix(from.ip()));
+                let (status, effects) = match self.guard.knows(place.key) {
+                    true => self.machine.join(now, id, place, prefix(from.ip())),
+                    // Taken away since it knocked.
+                    false => (JoinStatus::Denied, Vec::new()),
+                };
+                self.house.counters.joined(status == JoinStatus::Waiting);
                 if status == JoinStatus::Waiting {
                     self.orders.insert(id, orders);
                 }
@@ -225,6 +264,7 @@ impl Server {
                     self.orders.remove(&id);
                 }
                 Effect::Splice { low, high } => {
+                    self.house.counters.spliced();
                     let (hand_over, taken) = oneshot::channel();
                     self.order(low, Order::Lead(taken));
                     self.order(high, Order::Follow(hand_over));
@@ -243,8 +283,27 @@ impl Server {
 }
 
 impl Guard {
-    /// Index of the access key that knocked.
-    fn admit(&mut self, knock: &Knock, from: SocketAddr, at: Timestamp) -> Option<usize> {
+    /// Lets in by these keys from now on; those that it let in by until now and does no longer.
+    fn set(&mut self, keys: Vec<Secret32>) -> Vec<KeyId> {
+        let mut before = std::mem::take(&mut self.keys);
+        for access in keys {
+            let known = before.iter().position(|key| key.access == access).map(|at| before.swap_remove(at));
+            let key = known.unwrap_or_else(|| {
+                self.last_key += 1;
+                let knock = knock_key(&access);
+                Key { id: KeyId(self.last_key), access, knock }
+            });
+            self.keys.push(key);
+        }
+        before.into_iter().map(|key| key.id).collect()
+    }
+
+    fn knows(&self, id: KeyId) -> bool {
+        self.keys.iter().any(|key| key.id == id)
+    }
+
+    /// The access key that knocked.
+    fn admit(&mut self, knock: &Knock, from: SocketAddr, at: Timestamp) -> Option<Key> {
         let now = Instant::now();
         if self.each.len() >= SOURCES_MAX {
             self.each.clear();
@@ -255,13 +314,13 @@ impl Guard {
             return None;
         }
         let candidates: Vec<Candidate<'_>> =
-            self.knock_keys.iter().map(|key| Candidate { key, context: Context::Relay }).collect();
+            self.keys.iter().map(|key| Candidate { key: &key.knock, context: Context::Relay }).collect();
         let mut found = knock.find(&candidates, unix_now(), KNOCK_SLACK_WINDOWS);
         if found.is_none() && self.wide.take(now) {
             found = knock.find(&candidates, unix_now(), KNOCK_WIDE_SLACK_WINDOWS);
         }
         let found = found?;
-        self.replay.admit(*knock, at).then_some(found.index)
+        self.replay.admit(*knock, at).then(|| self.keys[found.index].clone())
     }
 }
 
@@ -322,7 +381,7 @@ impl Visit {
         }
     }
 
-    async fn hear(&self, stream: &mut TcpStream) -> Option<(usize, JoinRequest, Joining)> {
+    async fn hear(&self, stream: &mut TcpStream) -> Option<(KeyId, JoinRequest, Joining)> {
         let wait = self.house.limits.handshake;
         let knock = read_knock(stream, wait).await?;
         let (reply, admitted) = oneshot::channel();
@@ -330,9 +389,8 @@ impl Visit {
         let key = admitted.await.ok()??;
         let mut message = [0; MESSAGE_1_LEN];
         timeout(wait, stream.read_exact(&mut message)).await.ok()?.ok()?;
-        let access_key = &self.house.access_keys[key];
-        let (request, joining) = Joining::read(&self.house.identity, access_key, &knock, &message, &random()).ok()?;
-        Some((key, request, joining))
+        let (request, joining) = Joining::read(&self.house.identity, &key.access, &knock, &message, &random()).ok()?;
+        Some((key.id, request, joining))
     }
 
     async fn join(&self, place: Place, orders: mpsc::Sender<Order>) -> Option<JoinStatus> {
@@ -358,7 +416,11 @@ impl Visit {
                         if say(&mut stream, &mut parked, Word::Spliced).await
                             && let Ok(Ok(other)) = timeout(STUCK, other).await
                         {
-                            splice(stream, other, &self.house.limits).await;
+                            tokio::select! {
+                                () = splice(stream, other, &self.house.limits, &self.house.counters) => {}
+                                // Its key was taken away.
+                                _ = orders.recv() => {}
+                            }
                         }
                         return;
                     }

@@ -1,14 +1,15 @@
 //! Two connections become one: bytes pass both ways through bounded buffers, at a bounded rate, until one end closes
-//! or nothing moves for too long.
+//! or nothing moves for too long. A buffer exists only while it holds bytes: splices in which nothing moves cost none.
 
 use super::RelayLimits;
+use super::counts::Counters;
 use std::io;
 use std::sync::Mutex;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 /// Bytes held for either direction.
 const BUFFER_LEN: usize = 64 * 1024;
@@ -16,9 +17,11 @@ const BUFFER_LEN: usize = 64 * 1024;
 const BURST: Duration = Duration::from_millis(250);
 
 /// What both directions share.
-struct Meter {
-    rate: u32,
+struct Meter<'c> {
+    /// Bytes a second; `None`: no limit.
+    rate: Option<u32>,
     idle: Duration,
+    counters: &'c Counters,
     state: Mutex<State>,
 }
 
@@ -28,61 +31,71 @@ struct State {
     moved_at: Instant,
 }
 
-impl Meter {
-    /// Takes note of `len` bytes; when the next ones may pass.
-    fn charge(&self, len: usize) -> Instant {
+impl Meter<'_> {
+    /// Takes note of `len` bytes; when the next ones may pass, unless that is now.
+    fn charge(&self, len: usize) -> Option<Instant> {
+        self.counters.passed(len);
         let now = Instant::now();
         let mut state = self.state.lock().expect("no holder of the meter panics");
-        let cost = Duration::from_secs_f64(len as f64 / f64::from(self.rate.max(1)));
+        state.moved_at = now;
+        let rate = self.rate?;
+        let cost = Duration::from_secs_f64(len as f64 / f64::from(rate));
         let from = now.checked_sub(BURST).map_or(state.paid_until, |floor| state.paid_until.max(floor));
         state.paid_until = from + cost;
-        state.moved_at = now;
-        state.paid_until
+        Some(state.paid_until).filter(|next| *next > now)
     }
 
-    fn idle_at(&self) -> Instant {
-        self.state.lock().expect("no holder of the meter panics").moved_at + self.idle
+    fn moved(&self) {
+        self.state.lock().expect("no holder of the meter panics").moved_at = Instant::now();
+    }
+
+    /// Ends when nothing has moved in either direction for too long.
+    async fn idle(&self) -> io::Result<()> {
+        let idle_at = || self.state.lock().expect("no holder of the meter panics").moved_at + self.idle;
+        loop {
+            let at = idle_at();
+            if at <= Instant::now() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            sleep_until(at).await;
+        }
     }
 }
 
 /// Passes bytes between `a` and `b` until it is over.
-pub(super) async fn splice(mut a: TcpStream, mut b: TcpStream, limits: &RelayLimits) {
+pub(super) async fn splice(mut a: TcpStream, mut b: TcpStream, limits: &RelayLimits, counters: &Counters) {
     let now = Instant::now();
     let state = Mutex::new(State { paid_until: now, moved_at: now });
-    let meter = Meter { rate: limits.rate, idle: limits.idle, state };
+    let rate = Some(limits.rate).filter(|rate| *rate > 0);
+    let meter = Meter { rate, idle: limits.idle, counters, state };
     let ((a_read, a_write), (b_read, b_write)) = (a.split(), b.split());
-    // Either end closing, breaking or idling ends it; the ends find out by themselves.
-    let _ = tokio::try_join!(pass(a_read, b_write, &meter), pass(b_read, a_write, &meter));
-}
-
-async fn pass(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, meter: &Meter) -> io::Result<()> {
-    let mut buffer = vec![0; BUFFER_LEN];
-    loop {
-        let len = unless_idle(from.read(&mut buffer), meter).await?;
-        if len == 0 {
-            return to.shutdown().await;
-        }
-        let next = meter.charge(len);
-        let mut rest = &buffer[..len];
-        while !rest.is_empty() {
-            let written = unless_idle(to.write(rest), meter).await?;
-            meter.charge(0);
-            rest = &rest[written..];
-        }
-        sleep_until(next).await;
+    tokio::select! {
+        // Both directions at an end, or one broken; the ends find out by themselves.
+        _ = async { tokio::try_join!(pass(a_read, b_write, &meter), pass(b_read, a_write, &meter)) } => {}
+        _ = meter.idle() => {}
     }
 }
 
-/// Waits for `work` as long as something moves in either direction.
-async fn unless_idle(work: impl Future<Output = io::Result<usize>>, meter: &Meter) -> io::Result<usize> {
-    tokio::pin!(work);
+async fn pass(from: ReadHalf<'_>, mut to: WriteHalf<'_>, meter: &Meter<'_>) -> io::Result<()> {
     loop {
-        let idle_at = meter.idle_at();
-        if let Ok(done) = timeout_at(idle_at, &mut work).await {
-            return done;
+        from.readable().await?;
+        let mut buffer = Vec::with_capacity(BUFFER_LEN);
+        let len = match from.try_read_buf(&mut buffer) {
+            Ok(0) => return to.shutdown().await,
+            Ok(len) => len,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(error) => return Err(error),
+        };
+        let next = meter.charge(len);
+        let mut rest = buffer.as_slice();
+        while !rest.is_empty() {
+            let written = to.write(rest).await?;
+            meter.moved();
+            rest = &rest[written..];
         }
-        if meter.idle_at() <= idle_at {
-            return Err(io::ErrorKind::TimedOut.into());
+        drop(buffer);
+        if let Some(next) = next {
+            sleep_until(next).await;
         }
     }
 }

@@ -167,15 +167,14 @@ impl<F: Fs> Fetch<F> {
         }
     }
 
-    /// Whether to ask this device now: one behind a relay or a silent one only when none of `connected` (with
-    /// whether it is behind a relay) would be better.
-    pub fn should_ask(&self, device: &DeviceId, relayed: bool, connected: &[(DeviceId, bool)]) -> bool {
-        let cost = |device: &DeviceId, relayed: bool| {
-            self.sources.0.get(device).filter(|_| self.can_help(device)).map(|source| (source.slow, relayed))
+    /// Whether to ask this device now: one whose bytes are dear or a silent one only when none of `connected` (with
+    /// whether its bytes are dear) would be better.
+    pub fn should_ask(&self, device: &DeviceId, dear: bool, connected: &[(DeviceId, bool)]) -> bool {
+        let cost = |device: &DeviceId, dear: bool| {
+            self.sources.0.get(device).filter(|_| self.can_help(device)).map(|source| (source.slow, dear))
         };
-        let Some(own) = cost(device, relayed) else { return false };
-        own == (false, false)
-            || connected.iter().all(|(other, relayed)| cost(other, *relayed).is_none_or(|cost| cost >= own))
+        let Some(own) = cost(device, dear) else { return false };
+        own == (false, false) || connected.iter().all(|(other, dear)| cost(other, *dear).is_none_or(|cost| cost >= own))
     }
 
     /// Takes the next run for a device; each device begins away from the others.

@@ -8,6 +8,7 @@ mod compress;
 mod exchange;
 mod fetch;
 mod layout;
+mod limits;
 mod meter;
 mod pace;
 mod pool;
@@ -20,7 +21,9 @@ mod temp;
 mod tests;
 mod worker;
 
+pub use limits::{Caps, Limits, Metered};
 pub use meter::{FolderProgress, Wire};
+pub use pace::Cap;
 
 use crate::disk::Temp;
 use crate::disk::fs::{Fs, RealFs};
@@ -232,10 +235,10 @@ impl<F: Fs> Transfer<F> {
         self.tell(Told::SessionDown(session));
     }
 
-    /// Bytes of content a second to and from all devices together, from now on; `None`: no limit.
-    pub fn set_limits(&self, up: Option<u64>, down: Option<u64>) {
-        self.server.limit(up);
-        self.tell(Told::Limit(down));
+    /// How fast content may move from now on.
+    pub fn set_limits(&self, limits: Limits) {
+        self.server.limit(&limits);
+        self.tell(Told::Limit(limits));
     }
 
     /// What a peer is still fetching itself and can already serve.

@@ -1,4 +1,4 @@
-//! How fast content may move: bytes a second for all devices together, as `rate_limit_up` and `rate_limit_down` say.
+//! How fast content may move: one pace holds for one device, or for all together; `limits` says which for whom.
 //! Time comes in as an argument. Invariant: over any stretch of time no more passes than the rate allows, and beyond
 //! that at most what `CREDIT` saved up and one piece, which may leave a debt that is waited for.
 
@@ -17,43 +17,88 @@ const CREDIT: Duration = Duration::from_millis(250);
 const PORTIONS_PER_SECOND: u64 = 4;
 /// Smaller requests would cost more than they smooth.
 const PORTION_MIN: u64 = 64 * 1024;
+/// Only a change of the cap ends a hold; who waits for that looks again this rarely.
+const HOLD_LOOK: Duration = Duration::from_secs(3600);
+
+/// How much content may move one way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cap {
+    /// As fast as it goes.
+    #[default]
+    Free,
+    /// Bytes a second.
+    Rate(NonZeroU64),
+    /// Nothing for now.
+    Hold,
+}
+
+impl Cap {
+    /// Bytes a second; 0: no limit.
+    #[must_use]
+    pub fn of(rate: u64) -> Self {
+        NonZeroU64::new(rate).map_or(Self::Free, Self::Rate)
+    }
+}
 
 /// A token bucket, kept as the moment when it owes nothing.
 #[derive(Clone, Debug)]
 pub(super) struct Pace {
-    rate: Option<NonZeroU64>,
+    cap: Cap,
+    /// What it owes, in bytes, as of when it was held.
+    held: u64,
     free_at: Instant,
 }
 
 impl Pace {
     /// Without a limit.
-    pub const fn unlimited(now: Instant) -> Self {
-        Self { rate: None, free_at: now }
+    pub const fn free(now: Instant) -> Self {
+        Self { cap: Cap::Free, held: 0, free_at: now }
     }
 
-    /// Bytes a second from now on; `None`: no limit. What is owed is waited for at the new rate.
-    pub fn set(&mut self, now: Instant, rate: Option<u64>) {
-        let owed = self.rate.map_or(0, |old| bytes_in(self.free_at.saturating_duration_since(now), old));
-        self.rate = rate.and_then(NonZeroU64::new);
-        self.free_at = self.rate.map_or(now, |new| now + time_for(owed, new));
+    pub const fn cap(&self) -> Cap {
+        self.cap
+    }
+
+    /// From now on. What is owed is waited for at the new rate; a hold keeps it.
+    pub fn set(&mut self, now: Instant, cap: Cap) {
+        if cap == self.cap {
+            return;
+        }
+        let owed = match self.cap {
+            Cap::Free => 0,
+            Cap::Rate(rate) => bytes_in(self.free_at.saturating_duration_since(now), rate),
+            Cap::Hold => self.held,
+        };
+        self.cap = cap;
+        match cap {
+            Cap::Free => self.free_at = now,
+            Cap::Rate(rate) => self.free_at = now + time_for(owed, rate),
+            Cap::Hold => self.held = owed,
+        }
     }
 
     /// When the next piece may go; `None`: now.
     pub fn due(&self, now: Instant) -> Option<Instant> {
-        self.rate.and(Some(self.free_at)).filter(|at| *at > now)
+        match self.cap {
+            Cap::Free => None,
+            Cap::Rate(_) => Some(self.free_at).filter(|at| *at > now),
+            Cap::Hold => Some(now + HOLD_LOOK),
+        }
     }
 
     /// A piece goes.
     pub fn spend(&mut self, now: Instant, bytes: u64) {
-        let Some(rate) = self.rate else { return };
+        let Cap::Rate(rate) = self.cap else { return };
         let saved = now.checked_sub(CREDIT).unwrap_or(now);
         self.free_at = self.free_at.max(saved) + time_for(bytes, rate);
     }
 
     /// Bytes of a piece that keep the flow steady.
     pub fn portion(&self) -> u64 {
-        self.rate
-            .map_or(REQUEST_BYTES_MAX, |rate| (rate.get() / PORTIONS_PER_SECOND).clamp(PORTION_MIN, REQUEST_BYTES_MAX))
+        match self.cap {
+            Cap::Rate(rate) => (rate.get() / PORTIONS_PER_SECOND).clamp(PORTION_MIN, REQUEST_BYTES_MAX),
+            Cap::Free | Cap::Hold => REQUEST_BYTES_MAX,
+        }
     }
 }
 
@@ -76,18 +121,18 @@ pub(super) struct Gate {
 
 impl Gate {
     pub fn open() -> Self {
-        Self { pace: Mutex::new(Pace::unlimited(Instant::now())), turn: Semaphore::new(1), changed: Notify::new() }
+        Self { pace: Mutex::new(Pace::free(Instant::now())), turn: Semaphore::new(1), changed: Notify::new() }
     }
 
-    /// Bytes a second from now on, also for who waits already.
-    pub fn set(&self, rate: Option<u64>) {
-        self.pace().set(Instant::now(), rate);
+    /// From now on, also for who waits already.
+    pub fn set(&self, cap: Cap) {
+        self.pace().set(Instant::now(), cap);
         self.changed.notify_one();
     }
 
     /// Waits until `bytes` may go.
     pub async fn pass(&self, bytes: usize) {
-        if self.pace().rate.is_none() {
+        if self.pace().cap() == Cap::Free {
             return;
         }
         let _turn = self.turn.acquire().await.expect("the semaphore is never closed");

@@ -3,7 +3,7 @@
 
 use super::fetch::{Fetch, State};
 use super::layout::{Layout, Missing, Run};
-use super::pace::Pace;
+use super::limits::{Limits, Metered, Paces, Whose};
 use super::worker::{Completion, Ending, Job, Spec};
 use super::{Folder, Grant, Notice};
 use crate::disk::fs::Fs;
@@ -55,8 +55,8 @@ pub(super) enum Told<F: Fs> {
     Ended(Arc<Plan>, Received, Ending),
     /// Nothing came for a while.
     Stalled(u64),
-    /// Bytes a second from all peers together.
-    Limit(Option<u64>),
+    /// How fast content may come.
+    Limit(Limits),
 }
 
 /// A content, the path that needs it, and where `sources` have it.
@@ -120,6 +120,7 @@ impl Received {
 struct Link {
     session: Session,
     device: DeviceId,
+    whose: Whose,
     relayed: bool,
     /// Bytes asked for and not come yet.
     bytes: u64,
@@ -143,7 +144,9 @@ pub(super) struct Scheduler<F: Fs> {
     grant: Grant,
     last_id: u64,
     /// How fast content is asked for.
-    pace: Pace,
+    paces: Paces,
+    /// Over which connections only what is small is.
+    metered: Metered,
     /// When it may be asked for again; `None`: nothing waits for that.
     due: Option<Instant>,
 }
@@ -169,7 +172,8 @@ pub(super) async fn run<F: Fs>(
         budget: Arc::new(Semaphore::new(BLOCK_BYTES_MAX)),
         grant,
         last_id: 0,
-        pace: Pace::unlimited(Instant::now()),
+        paces: Paces::free(Instant::now()),
+        metered: Metered::default(),
         due: None,
     };
     let mut reports = Vec::new();
@@ -190,6 +194,11 @@ pub(super) async fn run<F: Fs>(
     }
 }
 
+/// Nothing is wrong: it waits.
+fn metered() -> Problem {
+    Problem { code: ProblemCode::Metered, words: "waits for an unmetered connection".to_owned() }
+}
+
 async fn until(due: Option<Instant>) {
     match due {
         Some(due) => tokio::time::sleep_until(due.into()).await,
@@ -203,8 +212,8 @@ impl<F: Fs> Scheduler<F> {
             Told::Fetch(folder, wanted) => self.fetch(folder, wanted),
             Told::Cancel(folder, path) => self.cancel(folder, path),
             Told::SessionUp(session) => {
-                let (device, relayed) = (session.peer(), session.via() == Via::Relay);
-                let link = Link { device, relayed, session, bytes: 0, requests: 0, lists: 0 };
+                let (whose, relayed) = (Whose::of(&session), session.via() == Via::Relay);
+                let link = Link { device: whose.device, whose, relayed, session, bytes: 0, requests: 0, lists: 0 };
                 self.links.insert(link.session.id(), link);
             }
             Told::SessionDown(session) => self.session_down(session),
@@ -235,7 +244,7 @@ impl<F: Fs> Scheduler<F> {
             }
             Told::Ended(plan, received, ending) => self.ended(&plan, &received, ending),
             Told::Stalled(request) => self.stalled(request),
-            Told::Limit(rate) => self.pace.set(Instant::now(), rate),
+            Told::Limit(limits) => self.limit(limits),
         }
     }
 
@@ -322,9 +331,21 @@ impl<F: Fs> Scheduler<F> {
     fn session_down(&mut self, session: SessionId) {
         // Its exchanges see the end by themselves and report what they got.
         let Some(link) = self.links.remove(&session) else { return };
-        if self.links.values().any(|other| other.device == link.device) {
-            return;
+        let same = |other: &Link| other.device == link.device && other.whose == link.whose;
+        if !self.links.values().any(same) {
+            self.check_all_sources();
         }
+    }
+
+    fn limit(&mut self, limits: Limits) {
+        self.paces.set(Instant::now(), &limits);
+        if self.metered != limits.metered {
+            self.metered = limits.metered;
+            self.check_all_sources();
+        }
+    }
+
+    fn check_all_sources(&mut self) {
         let waiting: Vec<FetchId> = self.fetches.keys().copied().collect();
         for fetch in waiting {
             self.check_sources(fetch);
@@ -340,13 +361,15 @@ impl<F: Fs> Scheduler<F> {
         self.check_sources(fetch);
     }
 
-    /// Fails a fetch that lacks bytes which nobody connected can give.
+    /// Fails a fetch that lacks bytes which nobody connected can give, or only where that costs too much.
     fn check_sources(&mut self, id: FetchId) {
         let Some(fetch) = self.fetches.get(&id) else { return };
-        if !fetch.lacks() || self.links.values().any(|link| fetch.can_help(&link.device)) {
+        let mut sources = self.links.values().filter(|link| fetch.can_help(&link.device)).peekable();
+        let costs = sources.peek().is_some();
+        if !fetch.lacks() || sources.any(|link| self.metered.may_fetch(link.whose, fetch.content.size)) {
             return;
         }
-        let problem = fetch.no_source();
+        let problem = if costs { metered() } else { fetch.no_source() };
         self.fail(id, problem);
     }
 
@@ -457,7 +480,8 @@ impl<F: Fs> Scheduler<F> {
         let mut helped = false;
         for fetch in self.fetches.values_mut() {
             let Some(silent) = fetch.open.get(&request).copied() else { continue };
-            let others = self.links.values().any(|link| link.device != silent && fetch.can_help(&link.device));
+            let mut links = self.links.values().filter(|link| link.device != silent && fetch.can_help(&link.device));
+            let others = links.any(|link| self.metered.may_fetch(link.whose, fetch.content.size));
             if others {
                 fetch.slow(silent);
                 helped = true;

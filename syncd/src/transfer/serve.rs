@@ -4,8 +4,8 @@
 //! for a folder that is not shared with it at that moment.
 
 use super::compress::Deflater;
+use super::limits::{Gates, Limits, Whose};
 use super::meter::WireMeter;
-use super::pace::Gate;
 use super::pool::Pool;
 use super::read::{self, Reading, Shelf};
 use super::{Compression, Folder, Folders, Grant};
@@ -47,8 +47,8 @@ pub(super) struct Server<F: Fs> {
     /// As many as threads at most: contexts are large.
     deflaters: Mutex<Vec<Deflater>>,
     wire: Arc<WireMeter>,
-    /// What the limit lets through, of content only.
-    up: Gate,
+    /// What the limits let through, of content only.
+    up: Gates,
 }
 
 /// A peer that asks.
@@ -127,12 +127,12 @@ impl<F: Fs> Server<F> {
         let deflaters = (0..threads).map(|_| Deflater::new()).collect::<io::Result<_>>()?;
         let pool = Pool::start("serve", threads)?;
         let (visitors, deflaters) = (Mutex::default(), Mutex::new(deflaters));
-        Ok(Self { folders, grant, pool, visitors, deflaters, wire, up: Gate::open() })
+        Ok(Self { folders, grant, pool, visitors, deflaters, wire, up: Gates::open() })
     }
 
-    /// Bytes a second to all peers together, from now on.
-    pub fn limit(&self, rate: Option<u64>) {
-        self.up.set(rate);
+    /// How fast content may go out from now on.
+    pub fn limit(&self, limits: &Limits) {
+        self.up.set(limits);
     }
 
     pub fn serve(self: Arc<Self>, session: Session, req: u32, message: Message) {
@@ -199,23 +199,31 @@ impl<F: Fs> Server<F> {
         get: ChunkGet,
     ) -> Result<(), SinkError> {
         let mut sink = session.data_sink(req);
+        let whose = Whose::of(session);
         let may_deflate =
             folder.compression == Compression::Auto && session.hello().capabilities & capability::ZSTD != 0;
         let reading = Reading::new(folder, Arc::clone(&visitor.shelf), get);
         let mut next = self.fill(reading, may_deflate && visitor.link.wants_fewer_bytes()).await;
         while let Some((reading, block, last)) = next.take() {
             if last {
-                return self.send(&mut sink, visitor, block, true).await;
+                return self.send(&mut sink, visitor, whose, block, true).await;
             }
             let ahead = self.fill(reading, may_deflate && visitor.link.wants_fewer_bytes());
-            let (sent, filled) = tokio::join!(self.send(&mut sink, visitor, block, false), ahead);
+            let (sent, filled) = tokio::join!(self.send(&mut sink, visitor, whose, block, false), ahead);
             sent?;
             next = filled;
         }
         Ok(())
     }
 
-    async fn send(&self, sink: &mut DataSink, visitor: &Visitor<F>, block: Bytes, last: bool) -> Result<(), SinkError> {
+    async fn send(
+        &self,
+        sink: &mut DataSink,
+        visitor: &Visitor<F>,
+        whose: Whose,
+        block: Bytes,
+        last: bool,
+    ) -> Result<(), SinkError> {
         let (began, len) = (Instant::now(), block.len());
         let mut rest = block;
         loop {
@@ -223,7 +231,7 @@ impl<F: Fs> Server<F> {
             let (part_len, end) = (part.len(), rest.is_empty());
             tokio::select! {
                 biased;
-                () = self.up.pass(part_len) => {}
+                () = self.up.pass(whose, part_len) => {}
                 () = sink.cancelled() => return Err(SinkError::Cancelled),
             }
             sink.send(part, last && end).await?;

@@ -158,6 +158,8 @@ pub enum Event {
     Started,
     /// The ignore rules changed: what was declined as ignored is decided again.
     IgnoreChanged,
+    /// What could be had from nobody may be had by now.
+    SourcesChanged,
     /// The bytes of a file differ from its row though its fingerprint does not: nobody wrote them.
     Suspect(RelPath),
     /// A timer.
@@ -415,6 +417,10 @@ impl Engine {
             Event::Reject => self.reject(view),
             Event::Started => self.started(view),
             Event::IgnoreChanged => self.ignore_changed(view),
+            Event::SourcesChanged => {
+                self.pump.source_appeared();
+                Vec::new()
+            }
             Event::Suspect(path) => self.suspected(path, view),
             Event::Wake => Vec::new(),
         }

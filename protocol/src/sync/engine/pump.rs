@@ -10,7 +10,7 @@ use super::{Effect, Engine, View, back_off};
 use crate::model::{Content, ContentHash, Entry, Event, RelPath, Timestamp};
 use crate::sync::decide::{Draft, Plan, decide};
 use crate::sync::local::{Change, Have, LocalRow, Want};
-use crate::sync::plan::{Action, ActionId, Outcome, Problem, ProblemCode, Step};
+use crate::sync::plan::{Action, ActionId, Outcome, Problem, Step};
 use crate::sync::reconcile::{Decision, reconcile};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -138,7 +138,7 @@ impl Pump {
     }
 
     pub(super) fn source_appeared(&mut self) {
-        self.retry.retain(|_, retry| retry.problem.code != ProblemCode::NoSource);
+        self.retry.retain(|_, retry| !retry.problem.code.wants_source());
         self.again = true;
     }
 

@@ -25,6 +25,15 @@ pub struct DeviceStatus {
     pub connected: bool,
     /// Whether a person paused it.
     pub paused: bool,
+    /// Bytes of file contents a second that go to it at most, in any network; absent: no limit of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_up: Option<u64>,
+    /// The same for what comes from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_down: Option<u64>,
+    /// Whether the way to it costs by the byte, wherever it is; absent: as the settings say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metered: Option<bool>,
     /// How, while connected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub via: Option<Via>,
@@ -160,6 +169,22 @@ pub struct DeviceAddress {
     pub addresses: Vec<String>,
 }
 
+/// Limits how fast file contents move to and from a device. What is absent stays as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceLimit {
+    /// Which.
+    pub device: String,
+    /// A rate as in settings, such as `500KB` a second, to it; 0: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub up: Option<String>,
+    /// The same for what comes from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub down: Option<String>,
+    /// `yes`: the way to it costs by the byte, wherever it is; `no`: it never does; `default`: as the settings say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metered: Option<String>,
+}
+
 /// What to do with a device; several routes are one request inside the daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeviceAction {
@@ -167,6 +192,8 @@ pub enum DeviceAction {
     Rename(String),
     /// Replace the addresses it is dialled at.
     Address(Vec<String>),
+    /// Change its limits.
+    Limit(DeviceLimit),
     /// Close its session and dial no more.
     Pause,
     /// Connect again.

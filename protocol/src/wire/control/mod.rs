@@ -14,6 +14,7 @@
 //! | `GET devices` | | `Devices` |
 //! | `POST devices/rename` | `DeviceRename` | `Done` |
 //! | `POST devices/address` | `DeviceAddress` | `Done` |
+//! | `POST devices/limit` | `DeviceLimit` | `Done` |
 //! | `POST devices/pause`, `resume` | `DeviceRef` | `Done` |
 //! | `POST devices/remove` | `DeviceRemove` | `Done` |
 //! | `POST devices/role` | `DeviceSetRole` | `Done` |
@@ -59,8 +60,8 @@ mod status;
 mod tests;
 
 pub use device::{
-    DeviceAction, DeviceAddress, DeviceFolder, DeviceRef, DeviceRemove, DeviceRename, DeviceRole, DeviceSetRole,
-    DeviceStatus, Devices, RecoveryText, Via,
+    DeviceAction, DeviceAddress, DeviceFolder, DeviceLimit, DeviceRef, DeviceRemove, DeviceRename, DeviceRole,
+    DeviceSetRole, DeviceStatus, Devices, RecoveryText, Via,
 };
 pub use error::{ControlError, ErrorCode};
 pub use event::{Event, EventKind, Events};
@@ -76,8 +77,8 @@ pub use pairing::{PairAnswer, PairJoin, PairShow, PairingEvent};
 pub use path::PathText;
 pub use realm::RealmStatus;
 pub use status::{
-    Config, ConfigSet, Counts, Done, Identity, Named, Ping, Problem, Progress, SetIdentity, Setting, Status, Wait,
-    WaitReason, Waited,
+    Config, ConfigSet, Counts, Done, Identity, Limits, Named, Ping, Problem, Progress, SetIdentity, Setting, Status,
+    Wait, WaitReason, Waited,
 };
 
 /// The API's version: the first segment of every route is `v1`. It grows only when a reader would break.

@@ -79,6 +79,32 @@ pub struct Status {
     pub problems: Vec<Problem>,
     /// Folders that others offer and nobody has joined here.
     pub offers: u64,
+    /// What holds file contents up now, of all devices together.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// Limits that hold now for all devices together; those of single devices are with the devices.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Bytes a second to others; absent: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub up: Option<u64>,
+    /// Bytes a second from others; absent: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub down: Option<u64>,
+    /// No file content moves at all.
+    #[serde(default)]
+    pub paused: bool,
+    /// Whether this holds in the local network as well.
+    #[serde(default)]
+    pub lan: bool,
+    /// This device's connection costs by the byte: files of more bytes than this wait, but in the local network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metered_max: Option<u64>,
+    /// The rule of the schedule that says so; absent: none holds now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
 }
 
 impl Status {
@@ -140,7 +166,7 @@ pub struct Problem {
     /// The path inside the folder, when it is about one: `path` and `path_bytes`.
     #[serde(flatten)]
     pub at: Option<PathText>,
-    /// A stable word: `unreadable`, `no_space`, `name_impossible`, `case_clash`, `watch_limit`, `no_durability`,
+    /// A stable word: `unreadable`, `no_space`, `name_impossible`, `case_clash`, `watch_limit`, `metered`, `no_durability`,
     /// `identity_copied`, ...
     pub code: String,
     /// The cause, for people.
@@ -214,6 +240,9 @@ pub struct Setting {
     pub words: String,
     /// Whether a change takes effect only after the daemon was restarted.
     pub restart: bool,
+    /// Which part of it holds now, where that depends on the time: the rule of a schedule, or `no rule holds now`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub now: Option<String>,
 }
 
 /// Changes one setting.

@@ -1,6 +1,6 @@
 //! Who is asked for what next. Requests are packed: many small files in one, or a long run of one large file, and each
 //! link has several under way. Under a limit, what is asked for fits into the rate, so that what comes does too and nothing
-//! open has to wait. Invariant: on no link is more asked for than `REQUEST_BYTES_OPEN_MAX`.
+//! open has to wait. A link that a limit holds up holds up no other. Invariant: on no link is more asked for than `REQUEST_BYTES_OPEN_MAX`.
 
 use super::{FetchId, Link, Plan, PlanItem, Scheduler};
 use crate::disk::fs::Fs;
@@ -38,22 +38,28 @@ impl Link {
 }
 
 impl<F: Fs> Scheduler<F> {
-    /// Makes all requests that fit: idle links first, relayed ones last.
+    /// A link whose bytes cost somebody more than those of others.
+    fn is_dear(&self, link: &Link) -> bool {
+        link.relayed || self.metered.costs(link.whose)
+    }
+
+    /// Makes all requests that fit: idle links first, dear ones last.
     pub(super) fn dispatch(&mut self) {
         self.ask_for_lists();
         self.due = None;
         loop {
-            if let Some(due) = self.pace.due(Instant::now()) {
-                self.due = Some(due).filter(|_| self.ready.iter().any(|queue| !queue.is_empty()));
-                return;
-            }
-            let mut order: Vec<_> =
-                self.links.values().map(|link| (link.relayed, link.bytes, link.session.id())).collect();
+            let now = Instant::now();
+            let free = |link: &&Link| self.paces.due(now, link.whose).is_none();
+            let links = self.links.values().filter(free);
+            let mut order: Vec<_> = links.map(|link| (self.is_dear(link), link.bytes, link.session.id())).collect();
             order.sort_unstable();
             let made = order
                 .into_iter()
                 .any(|(_, _, session)| (0..self.workers.len()).any(|worker| self.request(session, worker)));
             if !made {
+                let waits = self.ready.iter().any(|queue| !queue.is_empty());
+                let due = self.links.values().filter_map(|link| self.paces.due(now, link.whose)).min();
+                self.due = due.filter(|_| waits);
                 return;
             }
         }
@@ -65,7 +71,9 @@ impl<F: Fs> Scheduler<F> {
             let Some(fetch) = self.fetches.get_mut(&id) else { continue };
             let State::Listless { asked: asked @ false } = &mut fetch.state else { continue };
             let free = |link: &&mut Link| link.lists < LIST_REQUESTS_MAX;
-            let link = self.links.values_mut().filter(free).filter(|link| fetch.sources.may_ask(&link.device));
+            let may = |link: &&mut Link| self.metered.may_fetch(link.whose, fetch.content.size);
+            let link = self.links.values_mut().filter(free).filter(may);
+            let link = link.filter(|link| fetch.sources.may_ask(&link.device));
             match link.min_by_key(|link| (link.relayed, link.lists)) {
                 Some(link) => {
                     *asked = true;
@@ -90,7 +98,7 @@ impl<F: Fs> Scheduler<F> {
         let request = self.take_id();
         let link = self.links.get_mut(&session).expect("dispatch names links that exist");
         let bytes = items.iter().map(|(item, _)| u64::from(item.run.len)).sum();
-        self.pace.spend(Instant::now(), bytes);
+        self.paces.spend(Instant::now(), link.whose, bytes);
         link.bytes += bytes;
         link.requests += 1;
         let stop = CancellationToken::new();
@@ -122,7 +130,15 @@ impl<F: Fs> Scheduler<F> {
     /// Takes missing chunks off the queue for one request, within what the link and a message hold.
     fn pack(&mut self, session: SessionId, worker: usize) -> Option<(Vec<(PlanItem, ChunkItem)>, FolderId)> {
         let link = self.links.get(&session)?;
-        let connected: Vec<(DeviceId, bool)> = self.links.values().map(|link| (link.device, link.relayed)).collect();
+        // One that is held back is better than none, not better than another.
+        let all: Vec<&Link> = self.links.values().filter(|link| !self.paces.is_held(link.whose)).collect();
+        let connected = |may: &dyn Fn(&Link) -> bool| -> Vec<(DeviceId, bool)> {
+            all.iter().filter(|link| may(link)).map(|link| (link.device, self.is_dear(link))).collect()
+        };
+        let for_small = connected(&|_| true);
+        let for_large = connected(&|link| !self.metered.costs(link.whose));
+        let dear = self.is_dear(link);
+        let portion = self.paces.portion(link.whose);
         let room = link.room();
         if room == 0 {
             return None;
@@ -132,12 +148,14 @@ impl<F: Fs> Scheduler<F> {
         let mut folder = None;
         while let Some(id) = self.ready[worker].pop_front() {
             let Some(fetch) = self.fetches.get_mut(&id) else { continue };
+            let connected = if fetch.content.size <= self.metered.max { &for_small } else { &for_large };
             let suits = folder.is_none_or(|folder| folder == fetch.folder.id)
-                && fetch.should_ask(&link.device, link.relayed, &connected)
+                && self.metered.may_fetch(link.whose, fetch.content.size)
+                && fetch.should_ask(&link.device, dear, connected)
                 && paths_len + fetch.origin.as_bytes().len() <= PATHS_LEN_MAX;
             let largest =
                 if fetch.missing_len() > BATCH_LEN && items.is_empty() { REQUEST_BYTES_MAX } else { BATCH_LEN };
-            let all = (room - bytes).min(largest.min(self.pace.portion()).saturating_sub(bytes));
+            let all = (room - bytes).min(largest.min(portion).saturating_sub(bytes));
             // Not one chunk may fit into a portion; then it is asked for alone.
             let first = if items.is_empty() { room.min(largest) } else { all };
             let run = if suits { fetch.take(link.device, Portion { first, all }) } else { None };

@@ -43,7 +43,7 @@ impl Engine {
         let code = problem.code;
         let words = problem.words.clone();
         self.pump.fail(now, origin, problem, None);
-        if code == ProblemCode::NoSource {
+        if code.wants_source() {
             return Vec::new();
         }
         let row = view.rows.get(origin);
