@@ -101,6 +101,7 @@ fn path_of(device: &DeviceStatus) -> String {
         Some(Via::Lan) => "LAN",
         Some(Via::Direct) => "direct",
         Some(Via::Relay) => "relay",
+        Some(Via::Proxy) => "proxy",
         None => "connected",
     };
     match &device.address {

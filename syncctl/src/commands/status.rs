@@ -81,6 +81,7 @@ fn screen(status: &Status) -> String {
         duration(status.uptime_s),
         if status.listen.is_empty() { "nothing".to_owned() } else { escape(&status.listen.join(", ")) },
     )];
+    parts.extend(status.proxy.as_deref().map(escape));
     if status.folders.is_empty() {
         parts.push("no folders; `syncctl folder add PATH` adds one".to_owned());
     } else {

@@ -360,6 +360,7 @@ fn status() -> Status {
         devices: vec![device()],
         problems: Vec::new(),
         offers: 1,
+        proxy: None,
     }
 }
 

@@ -4,11 +4,13 @@
 mod document;
 mod folder;
 mod keys;
+mod proxy;
 #[cfg(test)]
 mod tests;
 
 pub use folder::{Effective, FolderConfig, Links};
 pub use keys::VersionsMax;
+pub use proxy::Proxy;
 
 use anyhow::{Context, Result};
 use keys::{Key, Kind};
@@ -35,6 +37,15 @@ pub enum Lan {
     Always,
     /// In none; nothing is sent and nothing heard.
     Never,
+}
+
+/// What the proxy is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyFor {
+    /// All but addresses of the local network.
+    Internet,
+    /// All connections; nothing is said in the local network.
+    Everything,
 }
 
 /// How much the log says.
@@ -79,6 +90,10 @@ pub struct Settings {
     pub lan: Lan,
     /// Links of relays to use.
     pub relays: Vec<String>,
+    /// By which connections are made; `None`: directly.
+    pub proxy: Option<Proxy>,
+    /// Which of them.
+    pub proxy_for: ProxyFor,
     /// Bytes of content per second to all peers together; `None`: no limit.
     pub rate_limit_up: Option<u64>,
     /// Bytes of content per second from all peers together; `None`: no limit.
@@ -106,6 +121,8 @@ impl Settings {
             listen: vec![(Ipv4Addr::UNSPECIFIED, DEFAULT_PORT).into(), (Ipv6Addr::UNSPECIFIED, DEFAULT_PORT).into()],
             lan: Lan::Always,
             relays: Vec::new(),
+            proxy: None,
+            proxy_for: ProxyFor::Internet,
             rate_limit_up: None,
             rate_limit_down: None,
             versions_days: 30,
@@ -140,7 +157,7 @@ fn join<T: ToString>(items: &[T]) -> String {
 
 type Own = Key<Settings>;
 
-const KEYS: [Own; 12] = [
+const KEYS: [Own; 14] = [
     Own::new(
         "name",
         Kind::Text,
@@ -194,6 +211,30 @@ const KEYS: [Own; 12] = [
                 return Err("must be links without blanks, as `syncd relay` prints them".to_owned());
             }
             s.relays = relays;
+            Ok(())
+        },
+    ),
+    Own::new(
+        "proxy",
+        Kind::Text,
+        "SOCKS5 proxy to make connections by, such as Tor: socks5://[USER:PASSWORD@]IP:PORT; empty: none",
+        |s| s.proxy.as_ref().map(ToString::to_string),
+        |s, text| {
+            s.proxy = if text.trim().is_empty() { None } else { Some(text.parse()?) };
+            Ok(())
+        },
+    ),
+    Own::new(
+        "proxy_for",
+        Kind::Text,
+        "internet: the local network is reached without the proxy; everything: nothing goes around it",
+        |s| Some(if s.proxy_for == ProxyFor::Internet { "internet" } else { "everything" }.to_owned()),
+        |s, text| {
+            s.proxy_for = match text.trim() {
+                "internet" => ProxyFor::Internet,
+                "everything" => ProxyFor::Everything,
+                _ => return Err("must be internet or everything".to_owned()),
+            };
             Ok(())
         },
     ),

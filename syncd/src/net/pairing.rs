@@ -172,7 +172,7 @@ impl Pairing {
     /// What the other side names, after the port it names at the address where we see it.
     fn hints(&self, named: &[SocketAddr]) -> Vec<SocketAddr> {
         let seen = self.greeted.address.ip();
-        let direct = self.greeted.via != Via::Relay;
+        let direct = self.greeted.via.shows_address();
         let here = named.first().filter(|_| direct).map(|first| SocketAddr::new(seen, first.port()));
         // An address that was dialled with success is the best one.
         let dialled = Some(self.greeted.address).filter(|_| direct && self.greeted.initiated);

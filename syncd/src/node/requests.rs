@@ -103,11 +103,20 @@ impl Node {
             relays(value)?;
         }
         let setting = self.config.set(&set.key, set.value.as_deref())?;
-        self.hub.publish(NewEvent::new(EventKind::ConfigChanged, format!("{} is now {}", setting.key, setting.value)));
+        let words = match &self.config.settings().proxy {
+            // Not its password.
+            Some(proxy) if setting.key == "proxy" => format!("proxy is now at {}", proxy.at),
+            _ => format!("{} is now {}", setting.key, setting.value),
+        };
+        self.hub.publish(NewEvent::new(EventKind::ConfigChanged, words));
         match set.key.as_str() {
             "relays" => self.net.set_relays(relays(&setting.value)?).await,
             "name" => self.net.set_name(&self.config.settings().name),
             "lan" => self.net.set_lan(super::lan_mode(self.config.settings())).await,
+            "proxy" | "proxy_for" => {
+                self.net.set_lan(super::lan_mode(self.config.settings())).await;
+                self.net.set_proxy(super::proxy(self.config.settings())).await;
+            }
             "rate_limit_up" | "rate_limit_down" => {
                 let settings = self.config.settings();
                 self.transfer.set_limits(settings.rate_limit_up, settings.rate_limit_down);

@@ -72,8 +72,8 @@ impl Node {
             session.close(CloseCode::REMOVED);
             return;
         }
-        // A relay's address, or the port that a peer dialled from, would not lead back to it.
-        let address = Some(session.address()).filter(|_| session.initiated() && session.via() != Via::Relay);
+        // The address of a relay or proxy, or the port that a peer dialled from, would not lead back to it.
+        let address = Some(session.address()).filter(|_| session.initiated() && session.via().shows_address());
         self.note_seen(&id, address);
         self.router.set(id, session.clone());
         self.transfer.session_up(session.clone());

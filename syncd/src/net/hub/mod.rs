@@ -49,6 +49,7 @@ pub(super) enum Command {
     SetAddresses { peer: DeviceId, typed: Vec<Endpoint>, learned: Vec<SocketAddr> },
     SetRelays(Vec<RelayLink>),
     SetLan(LanMode),
+    Rerouted,
     Retry,
     OpenInvite { secret: PairSecret, lives: Duration, reply: oneshot::Sender<Option<InviteId>> },
     JoinInvite { request: JoinRequest, reply: oneshot::Sender<Option<InviteId>> },
@@ -192,6 +193,7 @@ impl Hub {
             Command::SetAddresses { peer, typed, learned } => self.set_addresses(peer, typed, learned),
             Command::SetRelays(relays) => self.set_relays(relays),
             Command::SetLan(mode) => self.set_lan(mode),
+            Command::Rerouted => self.rerouted(),
             Command::Retry => self.start_over(now),
             Command::OpenInvite { secret, lives, reply } => {
                 // Whoever asked may have left; the invite then expires.
@@ -216,7 +218,27 @@ impl Hub {
 
     fn announced(&self) -> Vec<SocketAddr> {
         let ips: Vec<IpAddr> = self.interfaces.iter().map(|interface| interface.ip).collect();
-        announced(&self.parts.listening, &ips)
+        let mut announced = announced(&self.parts.listening, &ips);
+        // Where we are is what the proxy is to hide: nobody is to call us there around it.
+        let proxy = self.parts.own.proxy();
+        announced.retain(|address| proxy.as_ref().is_none_or(|proxy| !proxy.covers(address.ip())));
+        announced
+    }
+
+    /// Connections are made in another way from now on.
+    fn rerouted(&mut self) {
+        let now = Instant::now();
+        for peer in self.peers.values_mut() {
+            peer.pursuit.stop();
+            peer.pursuit.restart(now, self.parts.own.tuning.relay_after);
+            if let Some(session) = peer.session() {
+                session.close(CloseCode::DONE);
+            }
+        }
+        for invite in self.invites.values_mut().filter(|invite| invite.is_open()) {
+            invite.pursuit.stop();
+            invite.pursuit.restart(now, self.parts.own.tuning.relay_after);
+        }
     }
 
     fn set_relays(&mut self, relays: Vec<RelayLink>) {
@@ -337,7 +359,7 @@ impl Hub {
         match result {
             Ok(reached) => {
                 let address = reached.greeted.address;
-                if attempt == Attempt::Dial {
+                if attempt == Attempt::Dial && reached.greeted.via.shows_address() {
                     pursuit.reached(address);
                 }
                 self.greeted(who, reached.greeted);
