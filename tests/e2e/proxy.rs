@@ -35,10 +35,9 @@ fn behind(world: &World, name: &str, socks: &Socks, what: &str) -> Device {
 fn two_devices_sync_through_a_proxy_that_alone_knows_the_name() {
     let world = World::new();
     let socks = Socks::start();
-    let (mut a, c) = (world.device("a"), world.device("c"));
+    let mut a = world.device("a");
     let mut b = behind(&world, "b", &socks, "everything");
     socks.names("a.test", a.address());
-    socks.names("c.test", c.address());
     pair_by_name(&a, &b, "a.test");
     a.put("of a", "1");
     b.put("of b", "2");
@@ -65,13 +64,9 @@ fn two_devices_sync_through_a_proxy_that_alone_knows_the_name() {
     assert!(!of_b.to_string().contains(&b.address()), "{of_b}");
     let pairings = std::fs::read_to_string(a.home().join("keys/pairings")).expect("its pairings");
     assert!(!pairings.contains(&b.address()), "a was told where b is");
-
-    pair_by_name(&c, &b, "c.test");
-    until("the third device is there", || b.is_connected_to(&c).then_some(()));
     let asked = socks.asked();
-    assert!(asked.iter().all(|asked| asked.host.ends_with(".test")), "{asked:?}");
-    let logins = |name: &str| asked.iter().filter(|asked| asked.host == name).map(|asked| &asked.login).last();
-    assert_ne!(logins("a.test").expect("a call"), logins("c.test").expect("a call"), "each has a circuit of its own");
+    assert!(asked.iter().all(|asked| asked.host == "a.test"), "{asked:?}");
+    assert!(asked.iter().all(|asked| asked.login.0.len() == 32 && asked.login.1.len() == 32), "{asked:?}");
 }
 
 #[test]

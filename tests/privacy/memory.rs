@@ -45,7 +45,7 @@ fn found(bytes: &[u8], needles: &[Needle]) -> BTreeSet<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tests::harness::noise;
+    use ::tests::harness::noise;
 
     #[test]
     fn needles_are_found_wherever_they_lie() {

@@ -76,7 +76,7 @@ fn chi_squared(values: &[u32; 256], free: u32) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tests::harness::noise;
+    use ::tests::harness::noise;
 
     fn check(name: &str, spoil: impl Fn(usize, &mut [u8]), found_at: &[usize]) {
         let mut tally = Tally::new(40);

@@ -33,7 +33,7 @@ fn windows(bytes: &[u8]) -> impl Iterator<Item = [u8; LEN]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tests::harness::noise;
+    use ::tests::harness::noise;
 
     #[test]
     fn what_is_common_is_found_wherever_it_lies() {

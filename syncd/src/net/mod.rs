@@ -98,8 +98,9 @@ impl Net {
         let listening: Vec<SocketAddr> =
             listeners.iter().map(TcpListener::local_addr).collect::<std::io::Result<_>>()?;
         let (knocks, answered) = known_knocks(config.knocks.as_deref());
-        let own = Own::new(config.identity, config.hello, config.proxy, config.tuning);
-        let own = Arc::new(Own { knocks, ..own });
+        let mut own = Own::new(config.identity, config.hello, config.proxy, config.tuning);
+        own.knocks = knocks;
+        let own = Arc::new(own);
         let (commands, command_queue) = mpsc::channel(COMMANDS);
         let (arrived, arrivals) = mpsc::channel(COMMANDS);
         let keyring = watch::Sender::new(Arc::default());

@@ -5,7 +5,7 @@
 use super::address::plausible;
 use super::channel::Channel;
 use super::config::{Own, random};
-use super::event::{InviteId, NetEvent, PairingEvent, PairingSide, Via, close_words};
+use super::event::{InviteId, NetEvent, PairingEvent, PairingSide, close_words};
 use super::greet::Greeted;
 use anyhow::{Context as _, Result, bail};
 use protocol::wire::kdf::Secret32;

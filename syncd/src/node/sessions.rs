@@ -5,7 +5,7 @@ use super::addresses::with_met;
 use super::folders::State;
 use crate::control::NewEvent;
 use crate::folder::{Input, folder_of};
-use crate::net::{DownReason, NetEvent, Session, SessionId, TrySendError, Via};
+use crate::net::{DownReason, NetEvent, Session, SessionId, TrySendError};
 use protocol::model::{DeviceId, FolderId, ReplicaId};
 use protocol::wire::control as api;
 use protocol::wire::control::{ControlError, ErrorCode, EventKind};
