@@ -144,6 +144,8 @@ fn nothing_goes_around_a_proxy_that_is_down_and_settings_apply_at_once() {
     let world = World::new();
     let mut a = world.device("a");
     let mut b = world.prepare("b", "lan = \"always\"\n");
+    // Beacons are sent from there, and name a port that is reached there.
+    b.listen_at("127.0.0.1:0");
     b.start();
     pair(&b, &a);
     pair_is_up(&a, &b);
