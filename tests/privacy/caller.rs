@@ -47,29 +47,24 @@ impl Caller {
         Self { identity: identity(device), expected: pairing.public, secret: pairing.secret.clone() }
     }
 
-    /// A knock and message 1 that were never sent, and the one who waits for the answer.
-    pub fn opening(&self) -> ([u8; OPENING_LEN], Initiator) {
+    /// A knock and message 1 that were never sent.
+    pub fn opening(&self) -> [u8; OPENING_LEN] {
         let out = Direction::of(&self.identity.id(), &self.expected.id());
         let knock = Knock::make(&self.secret.knock_key(out), Context::Session, random(), now());
-        let (initiator, message_1) =
-            Initiator::start(&self.params(&knock, &self.secret.psk()), &random()).expect("honest parameters");
-        let mut opening = [0; OPENING_LEN];
-        opening[..KNOCK_LEN].copy_from_slice(&knock.0);
-        opening[KNOCK_LEN..].copy_from_slice(&message_1);
-        (opening, initiator)
-    }
-
-    /// Parameters of a session's handshake behind this knock.
-    pub fn params<'a>(&'a self, knock: &'a Knock, psk: &'a protocol::wire::kdf::Secret32) -> Params<'a> {
-        Params {
+        let params = Params {
             context: Context::Session,
-            knock,
-            psk,
+            knock: &knock,
+            psk: &self.secret.psk(),
             own: &self.identity,
             expected: Some(self.expected),
             hello: HelloHead::default(),
             channel_binding: [0; 32],
             versions: PROTOCOL_VERSIONS,
-        }
+        };
+        let (_, message_1) = Initiator::start(&params, &random()).expect("honest parameters");
+        let mut opening = [0; OPENING_LEN];
+        opening[..KNOCK_LEN].copy_from_slice(&knock.0);
+        opening[KNOCK_LEN..].copy_from_slice(&message_1);
+        opening
     }
 }

@@ -1,15 +1,15 @@
 //! Whether samples of fixed length look random at every offset: how often each byte value and each bit occurs there.
 //!
-//! Bounds for 2,000 samples of 2,832 bytes, 22,656 bits. A bit that is a fair coin is off its mean of 1,000 by 160 or
-//! more with a chance of at most 2 exp(-2 * 160^2 / 2000) = 1.5e-11 (Hoeffding); all bits together: 3.5e-7. Chi squared
+//! Bounds for 2,000 samples of 1,292 bytes, 10,336 bits. A bit that is a fair coin is off its mean of 1,000 by 160 or
+//! more with a chance of at most 2 exp(-2 * 160^2 / 2000) = 1.5e-11 (Hoeffding); all bits together: 1.6e-7. Chi squared
 //! with 255 degrees of freedom is over 450 with a chance of 1e-12 (Wilson and Hilferty: seven standard deviations), all
-//! offsets together: 3e-9; the true statistic has a third moment that is some 6 % larger than that of chi squared, which
+//! offsets together: 1.3e-9; the true statistic has a third moment that is some 6 % larger than that of chi squared, which
 //! makes it a few times as much there. So fewer than one run in a million fails without a cause.
 
 /// Samples that the bounds are for.
 pub const SAMPLES: usize = 2000;
 /// Longest sample that the bounds are for.
-const LEN_MAX: usize = 2832;
+const LEN_MAX: usize = 1292;
 /// How far from half of the samples a bit may be set.
 const BIT_OFF_MAX: usize = 160;
 /// Chi squared of the 256 values of a byte.
