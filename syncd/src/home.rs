@@ -99,7 +99,7 @@ impl Home {
         self.root.join("keys")
     }
 
-    /// Socket and lock, 0700.
+    /// Socket, lock and answered knocks, 0700.
     #[must_use]
     pub fn run(&self) -> PathBuf {
         self.root.join("run")
@@ -109,6 +109,12 @@ impl Home {
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.root.join(SOCKET_PATH)
+    }
+
+    /// Knocks that were answered.
+    #[must_use]
+    pub fn knocks(&self) -> PathBuf {
+        self.run().join("knocks")
     }
 
     /// Databases, 0700.

@@ -17,6 +17,7 @@ mod limits;
 mod mitm;
 mod modes;
 mod pairing;
+mod proxy;
 mod realm;
 mod relay;
 mod roles;

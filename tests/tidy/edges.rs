@@ -149,6 +149,26 @@ pub fn engines(repository: &Repository) -> Vec<String> {
     violations
 }
 
+/// Where connections are made and names looked up, so that the proxy's rule is in one place.
+const CONNECTS: &str = "syncd/src/net/connect.rs";
+/// What makes a connection or looks a name up.
+const WAYS_OUT: [&str; 5] = ["TcpStream::connect", "TcpSocket", "lookup_host", "ToSocketAddrs", "to_socket_addrs"];
+
+/// Ways out of the daemon beside the one that asks whether there is a proxy. Its tests may call as strangers do.
+pub fn ways_out(repository: &Repository) -> Vec<String> {
+    let is_test = |name: &str| name.contains("/tests") || name.contains("_tests");
+    let of_daemon =
+        |source: &&Source| source.name.starts_with("syncd/src/") && source.name != CONNECTS && !is_test(&source.name);
+    let mut violations = Vec::new();
+    for source in repository.sources.iter().filter(of_daemon) {
+        for (number, line) in source.code.lines().enumerate() {
+            let ways = WAYS_OUT.iter().filter(|way| line.contains(**way));
+            violations.extend(ways.map(|way| format!("{}:{}: {way} goes around {CONNECTS}", source.name, number + 1)));
+        }
+    }
+    violations
+}
+
 #[test]
 fn edges_are_seen_however_they_are_written() {
     let rows = [

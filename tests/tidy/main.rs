@@ -50,6 +50,11 @@ fn only_the_folder_owns_an_engine() {
 }
 
 #[test]
+fn connections_are_made_in_one_place() {
+    report("only `connect.rs` connects and looks names up", &edges::ways_out(&Repository::read()));
+}
+
+#[test]
 fn documents_name_tests_that_exist() {
     report("a test that a document names exists", &documents::dead_tests(&Repository::read()));
 }

@@ -134,6 +134,7 @@ fn show_check(device: &Named, check: &str, via: Via) {
         Via::Lan => "in the local network",
         Via::Direct => "directly",
         Via::Relay => "through a relay",
+        Via::Proxy => "by the proxy",
     };
     let spaced = if check.len() == 6 && check.is_ascii() {
         format!("{} {}", &check[..3], &check[3..])

@@ -83,6 +83,7 @@ fn screen(status: &Status) -> String {
     )];
     parts.extend(limits_line(&status.limits));
     parts.extend(status.limits.metered_max.map(metered_line));
+    parts.extend(status.proxy.as_deref().map(escape));
     if status.folders.is_empty() {
         parts.push("no folders; `syncctl folder add PATH` adds one".to_owned());
     } else {

@@ -415,6 +415,7 @@ fn status() -> Status {
         problems: Vec::new(),
         offers: 1,
         limits: Limits { up: Some(2_000_000), rule: Some("up=2mb".into()), ..Limits::default() },
+        proxy: None,
     }
 }
 

@@ -31,7 +31,9 @@ pub(super) fn load<T>(document: &DocumentMut, keys: &[Key<T>], path: &Path, targ
     let mut warnings = Vec::new();
     for (name, item) in document.iter() {
         let Some(key) = keys.iter().find(|key| key.name == name) else {
-            warnings.push(format!("{}: unknown setting {name:?} is not used", path.display()));
+            // Warnings are logged, and a log holds no path.
+            let file = path.file_name().unwrap_or_default().display();
+            warnings.push(format!("{file}: unknown setting {name:?} is not used"));
             continue;
         };
         item_text(item, key.kind.separator())

@@ -4,6 +4,7 @@
 mod document;
 mod folder;
 mod keys;
+mod proxy;
 mod schedule;
 #[cfg(test)]
 mod tests;
@@ -11,6 +12,7 @@ mod tests;
 pub use folder::{Effective, FolderConfig, Links};
 pub use keys::{VersionsMax, size};
 pub use schedule::{Effect, Moment, Schedule, until_next_minute};
+pub use proxy::Proxy;
 
 use anyhow::{Context, Result};
 use keys::{Key, Kind};
@@ -40,6 +42,15 @@ pub enum Lan {
     Always,
     /// In none; nothing is sent and nothing heard.
     Never,
+}
+
+/// What the proxy is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyFor {
+    /// All but addresses of the local network.
+    Internet,
+    /// All connections; nothing is said in the local network.
+    Everything,
 }
 
 /// How much the log says.
@@ -88,6 +99,10 @@ pub struct Settings {
     pub internet: bool,
     /// Nodes to enter that table by; none: the well-known ones.
     pub internet_nodes: Vec<String>,
+    /// By which connections are made; `None`: directly.
+    pub proxy: Option<Proxy>,
+    /// Which of them.
+    pub proxy_for: ProxyFor,
     /// Bytes of content per second to all peers together; `None`: no limit.
     pub rate_limit_up: Option<u64>,
     /// Bytes of content per second from all peers together; `None`: no limit.
@@ -125,6 +140,8 @@ impl Settings {
             relays: Vec::new(),
             internet: false,
             internet_nodes: Vec::new(),
+            proxy: None,
+            proxy_for: ProxyFor::Internet,
             rate_limit_up: None,
             rate_limit_down: None,
             rate_limit_lan: false,
@@ -163,7 +180,7 @@ fn join<T: ToString>(items: &[T]) -> String {
 
 type Own = Key<Settings>;
 
-const KEYS: [Own; 18] = [
+const KEYS: [Own; 20] = [
     Own::new(
         "name",
         Kind::Text,
@@ -231,6 +248,16 @@ const KEYS: [Own; 18] = [
         },
     ),
     Own::new(
+        "proxy",
+        Kind::Text,
+        "SOCKS5 proxy to make connections by, such as Tor: socks5://[USER:PASSWORD@]IP:PORT; empty: none",
+        |s| s.proxy.as_ref().map(ToString::to_string),
+        |s, text| {
+            s.proxy = if text.trim().is_empty() { None } else { Some(text.parse()?) };
+            Ok(())
+        },
+    ),
+    Own::new(
         "internet_nodes",
         Kind::List,
         "HOST:PORT of nodes to enter the public table by; none: the well-known ones",
@@ -244,6 +271,20 @@ const KEYS: [Own; 18] = [
                 return Err(format!("must be nodes such as router.example.org:6881, not {wrong}"));
             }
             s.internet_nodes = nodes;
+            Ok(())
+        },
+    ),
+    Own::new(
+        "proxy_for",
+        Kind::Text,
+        "internet: the local network is reached without the proxy; everything: nothing goes around it",
+        |s| Some(if s.proxy_for == ProxyFor::Internet { "internet" } else { "everything" }.to_owned()),
+        |s, text| {
+            s.proxy_for = match text.trim() {
+                "internet" => ProxyFor::Internet,
+                "everything" => ProxyFor::Everything,
+                _ => return Err("must be internet or everything".to_owned()),
+            };
             Ok(())
         },
     ),

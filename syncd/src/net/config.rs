@@ -1,16 +1,20 @@
 //! What the network is told when it starts: who we are, where to listen, whom we know and how to find them.
 //! Times and ports that tests shorten are in [`Tuning`]; its defaults are the protocol's.
 
+use super::connect::Proxy;
+use super::knocks::KnockFile;
 use protocol::limits::{NAME_LEN_MAX, PROTOCOL_VERSIONS};
 use protocol::model::DeviceId;
 use protocol::wire::beacon;
 use protocol::wire::handshake::HelloHead;
 use protocol::wire::identity::{Identity, PublicIdentity};
 use protocol::wire::kdf::UnixSeconds;
+use protocol::wire::knock::Knock;
 use protocol::wire::message::{Heads, Hello, capability};
 use protocol::wire::pair::PairSecret;
 use protocol::wire::relay::{Endpoint, RelayLink};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -32,12 +36,16 @@ pub struct NetConfig {
     pub listen: Vec<SocketAddr>,
     /// Whether devices on the same network find each other.
     pub lan: LanMode,
+    /// How connections are made; without, directly.
+    pub proxy: Option<Proxy>,
     /// Relays to wait at, best first; the first two are used.
     pub relays: Vec<RelayLink>,
     /// Whether strangers on the internet help to find devices.
     pub internet: Internet,
     /// Paired devices.
     pub peers: Vec<PeerConfig>,
+    /// Where answered knocks are remembered; without, until the end of this run.
+    pub knocks: Option<PathBuf>,
     /// Times and ports.
     pub tuning: Tuning,
 }
@@ -168,22 +176,46 @@ impl Default for Tuning {
 pub(super) struct Own {
     pub(super) identity: Arc<Identity>,
     pub(super) tuning: Tuning,
+    pub(super) knocks: Option<KnockFile>,
     about: About,
     /// The name may change while we run.
     name: Mutex<String>,
+    /// By which connections are made; may change while we run.
+    proxy: Mutex<Option<Proxy>>,
     /// Which realm this device is in, and with whom, for who pairs with it.
     realm: Mutex<Option<([u8; 32], Vec<DeviceId>)>>,
 }
 
 impl Own {
-    pub(super) fn new(identity: Arc<Identity>, about: About, tuning: Tuning) -> Self {
-        let name = Mutex::new(plain(&about.name));
+    pub(super) fn new(identity: Arc<Identity>, about: About, proxy: Option<Proxy>, tuning: Tuning) -> Self {
+        let (name, proxy) = (Mutex::new(plain(&about.name)), Mutex::new(proxy));
         let about = About { software: plain(&about.software), ..about };
-        Self { identity, tuning, about, name, realm: Mutex::default() }
+        Self { identity, tuning, knocks: None, about, name, proxy, realm: Mutex::default() }
     }
 
     pub(super) fn set_name(&self, name: &str) {
         *self.name.lock().expect("no holder of the name panics") = plain(name);
+    }
+
+    /// Takes care that `knock` opens nothing more, after a restart either.
+    pub(super) async fn answers(self: &Arc<Self>, knock: Knock) {
+        let own = Arc::clone(self);
+        let append = move || own.knocks.as_ref().map_or(Ok(()), |knocks| knocks.append(&knock, unix_now()));
+        match tokio::task::spawn_blocking(append).await {
+            Ok(Ok(())) => {}
+            // Whoever is paired gets in all the same.
+            Ok(Err(error)) => tracing::warn!("that a connection was opened is not remembered: {error:#}"),
+            // Only at shutdown.
+            Err(_) => {}
+        }
+    }
+
+    pub(super) fn proxy(&self) -> Option<Proxy> {
+        self.proxy.lock().expect("no holder of the proxy panics").clone()
+    }
+
+    pub(super) fn set_proxy(&self, proxy: Option<Proxy>) {
+        *self.proxy.lock().expect("no holder of the proxy panics") = proxy;
     }
 
     pub(super) fn set_realm(&self, realm: Option<([u8; 32], Vec<DeviceId>)>) {

@@ -2,18 +2,18 @@
 //! answers the knock goes on. A pairing tries them one after another, since an invite stands few runs.
 
 use super::config::Own;
-use super::greet::{Asked, Greeted, Path, ask};
+use super::connect::{Target, connect, targets};
+use super::greet::{Asked, Greeted, ask};
 use super::keys::Keys;
 use protocol::wire::knock::Context;
 use protocol::wire::relay::Endpoint;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 /// Time between two attempts of one dial (RFC 8305, section 5).
@@ -40,6 +40,15 @@ pub enum Route {
     Punch,
     /// Both dial at moments that their clocks agree on.
     Clock,
+}
+
+impl Route {
+    fn to(target: &Target) -> Self {
+        match target {
+            Target::Address(address) => Self::Address(*address),
+            Target::Name(name) => Self::Name(name.clone()),
+        }
+    }
 }
 
 impl fmt::Display for Route {
@@ -120,7 +129,7 @@ impl Gate {
 pub(super) struct Routes {
     /// Best first: seen on the LAN, then known addresses.
     pub(super) addresses: Vec<SocketAddr>,
-    /// As the user gave them; names are looked up at each dial.
+    /// As the user gave them; names are looked up at each dial, or left to the proxy.
     pub(super) typed: Vec<Endpoint>,
 }
 
@@ -129,57 +138,46 @@ impl Routes {
         self.addresses.is_empty() && self.typed.is_empty()
     }
 
-    /// All addresses, LAN first, then IPv6, then IPv4; and what could not be looked up.
-    async fn resolve(&self) -> (Vec<SocketAddr>, Missed) {
+    /// All of them, LAN first, then IPv6, then IPv4; and what could not be looked up.
+    async fn resolve(&self, own: &Own) -> (Vec<Target>, Missed) {
         let mut all = Vec::new();
         let mut missed = Missed { words: "no address is known".to_owned(), tried: Vec::new(), answered: false };
         for endpoint in &self.typed {
-            match resolve(endpoint).await {
-                Ok(addresses) => all.extend(addresses),
+            match targets(own, endpoint).await {
+                Ok(targets) => all.extend(targets),
                 Err(words) => missed = Missed::unanswered(Route::Name(endpoint.clone()), words).after(missed),
             }
         }
-        all.sort_by_key(SocketAddr::is_ipv4);
-        let mut ordered: Vec<SocketAddr> = Vec::new();
-        for address in self.addresses.iter().chain(&all) {
-            if !ordered.contains(address) && ordered.len() < ROUTES_MAX {
-                ordered.push(*address);
+        all.sort_by_key(|target| matches!(target, Target::Address(address) if address.is_ipv4()));
+        let mut ordered: Vec<Target> = Vec::new();
+        for target in self.addresses.iter().copied().map(Target::Address).chain(all) {
+            if !ordered.contains(&target) && ordered.len() < ROUTES_MAX {
+                ordered.push(target);
             }
         }
         (ordered, missed)
     }
 }
 
-/// Addresses of a host name; an IP address is its own.
-pub(super) async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, String> {
-    if let Ok(ip) = endpoint.host().parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(ip, endpoint.port())]);
-    }
-    match lookup_host((endpoint.host(), endpoint.port())).await {
-        Ok(found) => Ok(found.collect()),
-        Err(error) => Err(format!("{}: {error}", endpoint.host())),
-    }
-}
-
 /// Reaches the device behind `keys`, or says why not.
 pub(super) async fn dial(own: Arc<Own>, keys: Arc<Keys>, routes: Routes, gate: Gate) -> Result<Reached, Missed> {
-    let (addresses, nothing) = gate.unless_stopped(routes.resolve()).await?;
+    let (targets, nothing) = gate.unless_stopped(routes.resolve(&own)).await?;
     match keys.context {
-        Context::Pairing => one_by_one(&own, &keys, addresses, &gate, nothing).await,
-        Context::Session | Context::Relay => race(&own, &keys, addresses, &gate, nothing).await,
+        Context::Pairing => one_by_one(&own, &keys, targets, &gate, nothing).await,
+        Context::Session | Context::Relay => race(&own, &keys, targets, &gate, nothing).await,
     }
 }
 
 async fn one_by_one(
     own: &Own,
     keys: &Keys,
-    addresses: Vec<SocketAddr>,
+    targets: Vec<Target>,
     gate: &Gate,
     mut missed: Missed,
 ) -> Result<Reached, Missed> {
-    for address in addresses {
+    for target in targets {
         let permit = gate.pass().await?;
-        missed = match one_run(own, keys, address, gate).await {
+        missed = match one_run(own, keys, &target, gate).await {
             Ok(greeted) => return Ok(Reached { greeted, permit: Some(permit) }),
             Err(error) if error.answered => return Err(error.after(missed)),
             Err(error) => error.after(missed),
@@ -188,20 +186,21 @@ async fn one_by_one(
     Err(missed)
 }
 
-async fn one_run(own: &Own, keys: &Keys, address: SocketAddr, gate: &Gate) -> Result<Greeted, Missed> {
-    let asked = gate.unless_stopped(one_ask(own, keys, address)).await??;
-    asked.finish(own).await.map_err(|error| Missed::placed(Route::Address(address), &format!("{error:#}"), true))
+async fn one_run(own: &Own, keys: &Keys, target: &Target, gate: &Gate) -> Result<Greeted, Missed> {
+    let asked = gate.unless_stopped(one_ask(own, keys, target)).await??;
+    let lost = |error: anyhow::Error| Missed::placed(Route::to(target), &format!("{error:#}"), true);
+    asked.finish(own).await.map_err(lost)
 }
 
 async fn race(
     own: &Arc<Own>,
     keys: &Arc<Keys>,
-    addresses: Vec<SocketAddr>,
+    targets: Vec<Target>,
     gate: &Gate,
     mut missed: Missed,
 ) -> Result<Reached, Missed> {
     let mut running: JoinSet<Result<Box<Asked>, Missed>> = JoinSet::new();
-    let mut waiting = addresses.into_iter().peekable();
+    let mut waiting = targets.into_iter().peekable();
     let mut next_at = Instant::now();
     while waiting.peek().is_some() || !running.is_empty() {
         tokio::select! {
@@ -220,8 +219,8 @@ async fn race(
             }
             () = sleep_until(next_at), if waiting.peek().is_some() => {
                 let (own, keys) = (Arc::clone(own), Arc::clone(keys));
-                if let Some(address) = waiting.next() {
-                    running.spawn(async move { one_ask(&own, &keys, address).await });
+                if let Some(target) = waiting.next() {
+                    running.spawn(async move { one_ask(&own, &keys, &target).await });
                 }
                 next_at = Instant::now() + STAGGER;
             }
@@ -230,19 +229,14 @@ async fn race(
     Err(missed)
 }
 
-async fn connect(own: &Own, address: SocketAddr) -> Result<TcpStream, String> {
-    match timeout(own.tuning.connect_wait, TcpStream::connect(address)).await {
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("nothing answers there".to_owned()),
-    }
-}
-
-async fn one_ask(own: &Own, keys: &Keys, address: SocketAddr) -> Result<Box<Asked>, Missed> {
-    let missed = |words: String| Missed::placed(Route::Address(address), &words, false);
-    let stream = connect(own, address).await.map_err(missed)?;
-    let asked = ask(stream, Path::direct(address), own, keys).await;
-    asked.map(Box::new).map_err(|error| missed(format!("{error:#}")))
+async fn one_ask(own: &Own, keys: &Keys, target: &Target) -> Result<Box<Asked>, Missed> {
+    let missed = |words: &str| {
+        let words = words.strip_prefix(&format!("{target}: ")).unwrap_or(words);
+        Missed::placed(Route::to(target), words, false)
+    };
+    let (stream, path) = connect(own, target, &keys.circuit).await.map_err(|words| missed(&words))?;
+    let asked = ask(stream, path, own, keys).await;
+    asked.map(Box::new).map_err(|error| missed(&format!("{error:#}")))
 }
 
 /// Sends message 3, unless another handshake with the same device is doing so.

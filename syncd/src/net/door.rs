@@ -7,8 +7,9 @@ use super::event::InviteId;
 use super::greet::{Greeted, Heard, Path, hear, read_knock};
 use super::halfopen::HalfOpen;
 use super::keys::{Keys, Who};
+use super::knocks::Answered;
 use super::rate::Bucket;
-use protocol::limits::{INVITE_ATTEMPTS_MAX, KNOCK_SLACK_WINDOWS, KNOCK_WIDE_SLACK_WINDOWS};
+use protocol::limits::{INVITE_ATTEMPTS_MAX, KNOCK_SLACK_WINDOWS, KNOCK_WIDE_SLACK_WINDOWS, REPLAY_KEEP_SECS};
 use protocol::model::Timestamp;
 use protocol::wire::handshake::HandshakeError;
 use protocol::wire::knock::{Candidate, Knock, Match, ReplayCache};
@@ -114,13 +115,14 @@ impl Door {
         own: Arc<Own>,
         keyring: watch::Receiver<Arc<Keyring>>,
         arrivals: mpsc::Sender<Arrival>,
+        answered: Vec<Answered>,
     ) -> (Self, DoorHandle) {
         let (sender, asks) = mpsc::channel(QUEUE);
         let handle = DoorHandle(sender);
         let now = Instant::now();
         let guard = Guard {
             started: now,
-            replay: ReplayCache::default(),
+            replay: remembered(answered),
             wide: Bucket::new(50, Duration::from_millis(20), now),
             all: Bucket::new(20, Duration::from_millis(200), now),
             each: BTreeMap::new(),
@@ -247,8 +249,22 @@ impl Guard {
     }
 }
 
+/// Milliseconds, counted so that what is remembered from before the start has a number too.
 fn timestamp(started: Instant, now: Instant) -> Timestamp {
-    Timestamp(u64::try_from((now - started).as_millis()).unwrap_or(u64::MAX))
+    moment(Duration::from_secs(REPLAY_KEEP_SECS) + (now - started))
+}
+
+fn moment(since: Duration) -> Timestamp {
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn remembered(answered: Vec<Answered>) -> ReplayCache {
+    let mut replay = ReplayCache::default();
+    for (knock, age) in answered {
+        // One that is there twice is remembered once.
+        let _ = replay.admit(knock, moment(Duration::from_secs(REPLAY_KEEP_SECS).saturating_sub(age)));
+    }
+    replay
 }
 
 async fn accept(listener: TcpListener, accepted: mpsc::Sender<(TcpStream, SocketAddr)>) {

@@ -116,6 +116,8 @@ pub enum Via {
     Direct,
     /// Spliced by a relay, which sees addresses, times and volume.
     Relay,
+    /// By the proxy that the user chose, to an address or name of the peer.
+    Proxy,
 }
 
 impl Via {
@@ -127,6 +129,12 @@ impl Via {
             IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
         };
         if near { Self::Lan } else { Self::Direct }
+    }
+
+    /// Whether the address of the connection is one at which the other end was met.
+    #[must_use]
+    pub const fn shows_address(self) -> bool {
+        matches!(self, Self::Lan | Self::Direct)
     }
 }
 

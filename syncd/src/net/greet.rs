@@ -1,5 +1,5 @@
 //! The handshake over a TCP stream, from knock to HELLO, at either end.
-//! Invariant: a responder writes nothing before the knock and message 1 have verified.
+//! Invariant: a responder writes nothing before the knock and message 1 have verified, and the knock is written down.
 
 use super::channel::Channel;
 use super::config::{Own, random, unix_now};
@@ -15,6 +15,7 @@ use protocol::wire::message::{CloseCode, Hello, Message};
 use protocol::wire::pair::PairSecret;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -54,7 +55,7 @@ impl Path {
     }
 
     fn observed(self) -> Option<SocketAddr> {
-        (self.via != Via::Relay).then_some(self.address)
+        self.via.shows_address().then_some(self.address)
     }
 }
 
@@ -130,6 +131,7 @@ pub(crate) async fn read_knock(stream: &mut TcpStream, wait: Duration) -> Option
 /// A responder that has message 1 and has not answered.
 pub(super) struct Heard {
     secret: PairSecret,
+    knock: Knock,
     responder: Responder,
     reply: Box<[u8; MESSAGE_2_LEN]>,
 }
@@ -145,7 +147,7 @@ pub(super) async fn hear(
     let read = timeout(own.tuning.knock_wait, stream.read_exact(&mut *message_1)).await;
     read.ok().and_then(Result::ok).ok_or(HandshakeError::Unverified)?;
     let (responder, reply) = Responder::start(&params(own, keys, knock), &message_1, &random())?;
-    Ok(Heard { secret: keys.secret.clone(), responder, reply: Box::new(reply) })
+    Ok(Heard { secret: keys.secret.clone(), knock: *knock, responder, reply: Box::new(reply) })
 }
 
 impl Heard {
@@ -154,10 +156,11 @@ impl Heard {
         self,
         mut stream: TcpStream,
         path: Path,
-        own: &Own,
+        own: &Arc<Own>,
         refuse: Option<CloseCode>,
     ) -> Result<Greeted> {
         let work = async {
+            own.answers(self.knock).await;
             stream.write_all(&*self.reply).await.context("sending")?;
             let mut message_3 = [0; MESSAGE_3_LEN];
             stream.read_exact(&mut message_3).await.context("receiving")?;

@@ -1,6 +1,7 @@
 //! Keys of one counterpart, a paired device or an invite, derived once and shared with the tasks that use them.
 
 use super::config::PeerConfig;
+use super::connect::Circuit;
 use super::event::{InviteId, PairingSide};
 use protocol::model::DeviceId;
 use protocol::wire::identity::{Identity, PublicIdentity};
@@ -28,6 +29,7 @@ pub(super) struct Keys {
     pub(super) lan_in: Secret32,
     pub(super) psk: Secret32,
     pub(super) expected: Option<PublicIdentity>,
+    pub(super) circuit: Circuit,
 }
 
 impl Keys {
@@ -62,6 +64,7 @@ impl Keys {
             psk: secret.psk(),
             secret,
             expected,
+            circuit: Circuit::new(),
         }
     }
 

@@ -7,12 +7,14 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use config::Own;
 use door::Door;
 use hub::{Command, Hub, JoinRequest, Parts};
+use knocks::{Answered, KnockFile};
 use protocol::model::DeviceId;
 use protocol::wire::invite::{InviteCode, InviteLink};
 use protocol::wire::pair::PairSecret;
 use protocol::wire::relay::{Endpoint, RelayLink};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -25,6 +27,7 @@ mod backoff;
 mod changes;
 mod channel;
 mod config;
+mod connect;
 mod dial;
 mod door;
 mod event;
@@ -32,6 +35,7 @@ mod greet;
 mod halfopen;
 mod hub;
 mod keys;
+mod knocks;
 mod lan;
 mod pairing;
 mod park;
@@ -41,16 +45,19 @@ mod pursuit;
 mod rate;
 mod rendezvous;
 mod session;
+mod socks;
 #[cfg(test)]
 mod tests;
 
 pub use address::plausible;
 pub use config::{About, Internet, LanMode, Liveness, NetConfig, PeerConfig, Tuning};
+pub use connect::{Proxy, ProxyFor};
 pub use dial::Route;
 pub use event::{
     Connected, DownReason, InviteId, NetEvent, Outside, PairingEvent, PairingSide, PeerStatus, Tried, Via,
 };
 pub use session::{DataSink, Replies, Reply, Session, SessionEnded, SessionId, SinkError, TrySendError};
+pub use socks::Login;
 
 pub(crate) use config::{random, unix_now};
 pub(crate) use door::drain;
@@ -97,12 +104,15 @@ impl Net {
             config.listen.iter().map(|address| listen(*address, &config.listen)).collect::<Result<_>>()?;
         let listening: Vec<SocketAddr> =
             listeners.iter().map(TcpListener::local_addr).collect::<std::io::Result<_>>()?;
-        let own = Arc::new(Own::new(config.identity, config.hello, config.tuning));
+        let (knocks, answered) = known_knocks(config.knocks.as_deref());
+        let mut own = Own::new(config.identity, config.hello, config.proxy, config.tuning);
+        own.knocks = knocks;
+        let own = Arc::new(own);
         let (commands, command_queue) = mpsc::channel(COMMANDS);
         let (arrived, arrivals) = mpsc::channel(COMMANDS);
         let keyring = watch::Sender::new(Arc::default());
         let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
-        let (door, door_handle) = Door::new(Arc::clone(&own), keyring.subscribe(), arrived);
+        let (door, door_handle) = Door::new(Arc::clone(&own), keyring.subscribe(), arrived, answered);
         let parts = Parts {
             own: Arc::clone(&own),
             listening: listening.clone(),
@@ -184,6 +194,12 @@ impl Net {
         self.tell(Command::SetRelays(relays)).await;
     }
 
+    /// Makes connections by another proxy, or by none, from now on; sessions end and are made anew.
+    pub async fn set_proxy(&self, proxy: Option<Proxy>) {
+        self.own.set_proxy(proxy);
+        self.tell(Command::Rerouted).await;
+    }
+
     /// Turns LAN discovery on or off.
     pub async fn set_lan(&self, mode: LanMode) {
         self.tell(Command::SetLan(mode)).await;
@@ -250,6 +266,18 @@ impl Net {
         };
         if tokio::time::timeout(SHUTDOWN, work).await.is_err() {
             tracing::warn!("the network did not stop in time");
+        }
+    }
+}
+
+/// A file that cannot be used makes openings that were recorded before worth one answer, no more: nobody is kept out for it.
+fn known_knocks(path: Option<&Path>) -> (Option<KnockFile>, Vec<Answered>) {
+    let Some(path) = path else { return (None, Vec::new()) };
+    match KnockFile::open(path, unix_now()) {
+        Ok((file, answered)) => (Some(file), answered),
+        Err(error) => {
+            tracing::warn!("which connections were opened before is not known: {error:#}");
+            (None, Vec::new())
         }
     }
 }

@@ -5,7 +5,7 @@
 use super::address::plausible;
 use super::channel::Channel;
 use super::config::{Own, random};
-use super::event::{InviteId, NetEvent, PairingEvent, PairingSide, Via, close_words};
+use super::event::{InviteId, NetEvent, PairingEvent, PairingSide, close_words};
 use super::greet::Greeted;
 use anyhow::{Context as _, Result, bail};
 use protocol::wire::kdf::Secret32;
@@ -172,7 +172,7 @@ impl Pairing {
     /// What the other side names, after the port it names at the address where we see it.
     fn hints(&self, named: &[SocketAddr]) -> Vec<SocketAddr> {
         let seen = self.greeted.address.ip();
-        let direct = self.greeted.via != Via::Relay;
+        let direct = self.greeted.via.shows_address();
         let here = named.first().filter(|_| direct).map(|first| SocketAddr::new(seen, first.port()));
         // An address that was dialled with success is the best one.
         let dialled = Some(self.greeted.address).filter(|_| direct && self.greeted.initiated);

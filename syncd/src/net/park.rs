@@ -2,7 +2,8 @@
 //! and runs the ordinary handshake once the relay has spliced the two. The relay sees nothing of it but bytes.
 
 use super::config::{Own, random, unix_now};
-use super::dial::{Gate, Missed, Reached, Route, resolve};
+use super::connect::{connect, targets};
+use super::dial::{Gate, Missed, Reached, Route};
 use super::door::{Admitted, DoorHandle};
 use super::event::Via;
 use super::greet::{Asked, Heard, Path, ask, hear, read_knock, tune};
@@ -65,16 +66,15 @@ impl Stay {
     }
 
     async fn enter(&self) -> Result<(TcpStream, SocketAddr)> {
-        let addresses = resolve(&self.link.at).await.map_err(|words| anyhow!(words))?;
+        let targets = targets(&self.own, &self.link.at).await.map_err(|words| anyhow!(words))?;
         let mut failure = anyhow!("it has no address");
-        for address in addresses {
-            match timeout(self.own.tuning.connect_wait, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => {
+        for target in targets {
+            match connect(&self.own, &target, &self.keys.circuit).await {
+                Ok((stream, path)) => {
                     tune(&stream);
-                    return Ok((stream, address));
+                    return Ok((stream, path.address));
                 }
-                Ok(Err(error)) => failure = anyhow!(error),
-                Err(_) => failure = anyhow!("nothing answers there"),
+                Err(words) => failure = anyhow!(words),
             }
         }
         Err(failure)

@@ -5,7 +5,8 @@
 
 use super::address::{is_within_reach, plausible};
 use super::config::{Own, random, unix_now};
-use super::dial::{Gate, Missed, Reached, Route, resolve};
+use super::connect::{Target, from_own_port, targets};
+use super::dial::{Gate, Missed, Reached, Route};
 use super::door::DoorHandle;
 use super::greet::{Path, ask, hear, read_knock, tune};
 use super::keys::Keys;
@@ -20,7 +21,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -235,9 +236,8 @@ impl Volley {
 
     /// One connection, and the handshake on it. The smaller id speaks first, whoever dialled.
     async fn meet(&self, target: SocketAddr, local: SocketAddr, wait: Duration, patience: Duration) -> Result<Reached> {
-        let socket = socket_at(local)?;
-        let connected = timeout(wait, socket.connect(target)).await;
-        let mut stream = connected.context("no answer")?.context("connecting")?;
+        let connected = from_own_port(&self.own, local, target, wait).await;
+        let mut stream = connected.map_err(|words| anyhow!(words))?;
         tune(&stream);
         if self.keys.out == Direction::High
             && let Some(knock) = read_knock(&mut stream, patience).await
@@ -271,23 +271,17 @@ pub(super) fn local_for(listening: &[SocketAddr], remote: &IpAddr) -> Option<Soc
     own.or_else(|| dual.map(|address| SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port())))
 }
 
-/// A socket that dials from the port that we listen on.
-fn socket_at(local: SocketAddr) -> Result<TcpSocket> {
-    let socket = if local.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.context("a socket")?;
-    socket.set_reuseaddr(true).context("a shared port")?;
-    #[cfg(unix)]
-    socket.set_reuseport(true).context("a shared port")?;
-    socket.bind(local).context("dialling from the port that this device listens on")?;
-    Ok(socket)
-}
-
 /// Asks a relay how we look from outside, from the port that we listen on. The connection is kept: many routers make
 /// something else of the port once it is closed.
 async fn observe(own: &Own, link: &RelayLink, local: SocketAddr) -> Result<(SocketAddr, TcpStream)> {
-    let addresses = resolve(&link.at).await.map_err(|words| anyhow!(words))?;
-    let address = addresses.into_iter().find(SocketAddr::is_ipv4).context("it has no IPv4 address")?;
-    let connecting = timeout(own.tuning.connect_wait, socket_at(local)?.connect(address)).await;
-    let mut stream = connecting.context("nothing answers there")?.context("connecting")?;
+    let found = targets(own, &link.at).await.map_err(|words| anyhow!(words))?;
+    let v4 = |target| match target {
+        Target::Address(address) => Some(address).filter(SocketAddr::is_ipv4),
+        Target::Name(_) => None,
+    };
+    let address = found.into_iter().find_map(v4).context("it has no IPv4 address")?;
+    let connected = from_own_port(own, local, address, own.tuning.connect_wait).await;
+    let mut stream = connected.map_err(|words| anyhow!(words))?;
     let work = async {
         let (joining, opening) = JoiningClient::start(link, JoinRequest::Observe, unix_now(), &random())?;
         stream.write_all(&opening).await.context("sending")?;

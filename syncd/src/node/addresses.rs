@@ -3,7 +3,7 @@
 
 use super::Node;
 use crate::keys::Pairing;
-use crate::net::{SessionId, Via, plausible};
+use crate::net::{SessionId, plausible};
 use protocol::limits::WHEREABOUTS_ADDRESSES_MAX;
 use protocol::model::DeviceId;
 use protocol::wire::message::{Message, Whereabout, Whereabouts, capability};
@@ -104,7 +104,7 @@ impl Node {
     /// A peer says where it can be reached: with that it is found again at another address or port.
     pub(super) async fn addresses_named(&mut self, session: SessionId, id: DeviceId, named: &[SocketAddr]) {
         let Some(on) = self.peers.get(&id).and_then(|peer| peer.session(session)) else { return };
-        let seen = Some(on.address().ip()).filter(|_| on.via() != Via::Relay);
+        let seen = Some(on.address().ip()).filter(|_| on.via().shows_address());
         let Some(pairing) = self.pairings.get(&id) else { return };
         let learned = with_named(&pairing.learned, &plausible(named, seen));
         if self.remember(&id, learned).await {

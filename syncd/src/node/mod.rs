@@ -22,13 +22,13 @@ mod sharing;
 mod status;
 mod wait;
 
-use crate::config::{ConfigFile, Lan, Settings, load_folders};
+use crate::config::{self, ConfigFile, Lan, ProxyFor, Settings, load_folders};
 use crate::control::{EventHub, Handle, NewEvent, Request, Server};
 use crate::disk::fs::RealFs;
 use crate::home::{Home, HomeLock};
 use crate::keys::{self, Pairing, Pairings};
 use crate::membership::{Kept, Membership};
-use crate::net::{About, Internet, LanMode, Net, NetConfig, NetEvent, PeerConfig, Tuning};
+use crate::net::{About, Internet, LanMode, Login, Net, NetConfig, NetEvent, PeerConfig, Proxy, Tuning};
 use crate::transfer::Transfer;
 use anyhow::{Context, Result};
 use folders::Slot;
@@ -42,6 +42,7 @@ use protocol::wire::message::Index;
 use protocol::wire::relay::{Endpoint, RelayLink};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
@@ -149,7 +150,7 @@ impl Daemon {
         let id = keys.identity.id();
         let identity = Arc::new(keys.identity);
         let known = (&pairings, membership.kept());
-        let net = Net::start(net_config(&identity, keys.instance, &config, &listen, known)?, events)?;
+        let net = Net::start(net_config(&identity, keys.instance, &config, &listen, known, home.knocks())?, events)?;
         net.set_realm(realm::realm_note(membership.kept()));
         let grants = Arc::new(Grants::default());
         let asked = Arc::clone(&grants);
@@ -307,6 +308,7 @@ fn net_config(
     config: &ConfigFile,
     listen: &[SocketAddr],
     (pairings, kept): (&Pairings, Option<&Kept>),
+    knocks: PathBuf,
 ) -> Result<NetConfig> {
     let settings = config.settings();
     let mut boot = [0; 8];
@@ -322,6 +324,8 @@ fn net_config(
         listen: if listen.is_empty() { settings.listen.clone() } else { listen.to_vec() },
         lan: lan_mode(settings),
         internet: internet(settings),
+        proxy: proxy(settings),
+        knocks: Some(knocks),
         relays: parse_relays(settings.relays.iter().map(String::as_str))
             .map_err(|error| anyhow::anyhow!("config.toml: relays: {error}"))?,
         peers: pairings.all().iter().map(|pairing| peer_config(pairing, kept, identity)).collect(),
@@ -333,11 +337,22 @@ fn internet(settings: &Settings) -> Internet {
     Internet { on: settings.internet, nodes: settings.internet_nodes.clone() }
 }
 
-const fn lan_mode(settings: &Settings) -> LanMode {
+/// A proxy that is for everything leaves nothing to say or hear in the local network.
+fn lan_mode(settings: &Settings) -> LanMode {
     match settings.lan {
-        Lan::Always => LanMode::On,
-        Lan::Never => LanMode::Off,
+        Lan::Always if settings.proxy.is_none() || settings.proxy_for == ProxyFor::Internet => LanMode::On,
+        Lan::Always | Lan::Never => LanMode::Off,
     }
+}
+
+fn proxy(settings: &Settings) -> Option<Proxy> {
+    let config::Proxy { at, login } = settings.proxy.clone()?;
+    let login = login.map(|(user, password)| Login::new(user, password).expect("settings hold no longer parts"));
+    let what = match settings.proxy_for {
+        ProxyFor::Internet => crate::net::ProxyFor::Internet,
+        ProxyFor::Everything => crate::net::ProxyFor::Everything,
+    };
+    Some(Proxy { at, login, what })
 }
 
 /// `kept`: the realm, whose secrets of other epochs the device may dial with.

@@ -4,11 +4,12 @@ use super::Node;
 use super::roles::role_of;
 use crate::control::NewEvent;
 use crate::keys::Pairing;
-use crate::net::{InviteId, PairingEvent as NetPairing};
+use crate::net::{InviteId, PairingEvent as NetPairing, Via};
 use protocol::realm::Role;
 use protocol::wire::control as api;
 use protocol::wire::control::{ControlError, ErrorCode, EventKind, PairingEvent};
 use protocol::wire::invite::{InviteCode, InviteLink};
+use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
@@ -26,6 +27,14 @@ pub(super) struct Attempt {
     decide: Option<oneshot::Sender<bool>>,
     /// What the other device may do in the realm.
     role: Option<Role>,
+    /// Where the user said that it is.
+    address: Option<String>,
+}
+
+/// Whether an address that a person typed has to be remembered as such: one that was dialled from here is known anyway, a
+/// name or what the proxy reached is not.
+fn outlasts_pairing(address: &str, via: Via) -> bool {
+    via == Via::Proxy || address.parse::<SocketAddr>().is_err()
 }
 
 impl Node {
@@ -56,7 +65,7 @@ impl Node {
         let shown = PairingEvent::Code { pairing: pairing.0, code, link, expires_s, recovery_code };
         // The channel is new and has room.
         let _ = events.try_send(shown);
-        self.watch_attempt(pairing, events, show.role);
+        self.watch_attempt(pairing, events, show.role, None);
         Ok(stream)
     }
 
@@ -82,18 +91,24 @@ impl Node {
         let words = "looking for the device that shows this code".to_string();
         // The channel is new and has room.
         let _ = events.try_send(PairingEvent::Searching { pairing: pairing.0, words });
-        self.watch_attempt(pairing, events, join.role);
+        self.watch_attempt(pairing, events, join.role, join.address.clone());
         Ok(stream)
     }
 
     /// When the client hangs up, the code is void.
-    fn watch_attempt(&mut self, pairing: InviteId, events: mpsc::Sender<PairingEvent>, role: Option<api::DeviceRole>) {
+    fn watch_attempt(
+        &mut self,
+        pairing: InviteId,
+        events: mpsc::Sender<PairingEvent>,
+        role: Option<api::DeviceRole>,
+        address: Option<String>,
+    ) {
         let (net, gone) = (self.net.clone(), events.clone());
         tokio::spawn(async move {
             gone.closed().await;
             net.close_invite(pairing).await;
         });
-        self.attempts.insert(pairing.0, Attempt { events, decide: None, role: role.map(role_of) });
+        self.attempts.insert(pairing.0, Attempt { events, decide: None, role: role.map(role_of), address });
     }
 
     pub(super) fn answer_pairing(&mut self, answer: api::PairAnswer) -> Result<api::Done, ControlError> {
@@ -126,6 +141,7 @@ impl Node {
             NetPairing::Reached { invite, name, id, check_number, via, decide, .. } => {
                 if let Some(attempt) = self.attempts.get_mut(&invite.0) {
                     attempt.decide = Some(decide);
+                    attempt.address.take_if(|address| !outlasts_pairing(address, via));
                     let device = api::Named { id: id.to_string(), name };
                     let (check, via) = (check_number.to_string().replace(' ', ""), super::status::via_word(via));
                     // A full queue means that the client does not read; then nobody accepts.
@@ -133,14 +149,15 @@ impl Node {
                 }
             }
             NetPairing::Paired { invite, identity, name, secret, addresses } => {
+                let attempt = self.attempts.get(&invite.0);
                 let paired = Pairing {
                     public: identity,
                     name: self.free_device_name(&name, &identity.id()),
                     secret,
                     epoch: None,
                     previous: None,
-                    admit: self.attempts.get(&invite.0).and_then(|attempt| attempt.role),
-                    addresses: Vec::new(),
+                    admit: attempt.and_then(|attempt| attempt.role),
+                    addresses: attempt.and_then(|attempt| attempt.address.clone()).into_iter().collect(),
                     learned: addresses.iter().map(ToString::to_string).collect(),
                     paused: false,
                     // Paired once more, it is still the same device.

@@ -104,12 +104,21 @@ impl Node {
             relays(value)?;
         }
         let mut setting = self.config.set(&set.key, set.value.as_deref())?;
-        self.hub.publish(NewEvent::new(EventKind::ConfigChanged, format!("{} is now {}", setting.key, setting.value)));
+        let words = match &self.config.settings().proxy {
+            // Not its password.
+            Some(proxy) if setting.key == "proxy" => format!("proxy is now at {}", proxy.at),
+            _ => format!("{} is now {}", setting.key, setting.value),
+        };
+        self.hub.publish(NewEvent::new(EventKind::ConfigChanged, words));
         match set.key.as_str() {
             "relays" => self.net.set_relays(relays(&setting.value)?).await,
             "name" => self.net.set_name(&self.config.settings().name),
             "internet" | "internet_nodes" => self.net.set_internet(super::internet(self.config.settings())).await,
             "lan" => self.net.set_lan(super::lan_mode(self.config.settings())).await,
+            "proxy" | "proxy_for" => {
+                self.net.set_lan(super::lan_mode(self.config.settings())).await;
+                self.net.set_proxy(super::proxy(self.config.settings())).await;
+            }
             "rate_limit_up" | "rate_limit_down" | "rate_limit_lan" | "schedule" | "metered" | "metered_max" => {
                 self.keep_limits()
             }

@@ -5,7 +5,7 @@ use super::addresses::with_met;
 use super::folders::State;
 use crate::control::NewEvent;
 use crate::folder::{Input, folder_of};
-use crate::net::{DownReason, NetEvent, Session, SessionId, TrySendError, Via};
+use crate::net::{DownReason, NetEvent, Session, SessionId, TrySendError};
 use protocol::model::{DeviceId, FolderId, ReplicaId};
 use protocol::wire::control as api;
 use protocol::wire::control::{ControlError, ErrorCode, EventKind};
@@ -85,8 +85,8 @@ impl Node {
             session.close(CloseCode::REMOVED);
             return;
         }
-        // A relay's address, or the port that a peer dialled from, would not lead back to it.
-        let address = Some(session.address()).filter(|_| session.initiated() && session.via() != Via::Relay);
+        // The address of a relay or proxy, or the port that a peer dialled from, would not lead back to it.
+        let address = Some(session.address()).filter(|_| session.initiated() && session.via().shows_address());
         self.note_seen(&id, address);
         self.router.set(id, session.clone());
         self.transfer.session_up(session.clone());

@@ -3,6 +3,7 @@
 
 use super::folders::State;
 use super::{Node, holds};
+use crate::config::{ProxyFor, Settings};
 use crate::control::Reply;
 use crate::folder::{Input, Report, UNDURABLE_WORDS};
 use crate::net::{Net, Via};
@@ -96,6 +97,7 @@ impl Node {
                 pid: std::process::id(),
                 uptime_s: self.started.elapsed().as_secs(),
                 listen: self.net.listening().iter().map(ToString::to_string).collect(),
+                proxy: proxy_words(self.config.settings()),
                 folders: Vec::new(),
                 devices: Vec::new(),
                 problems: problems.chain(self.copies.problems()).collect(),
@@ -148,7 +150,7 @@ impl Node {
             limit_down: Some(pairing.limits.down).filter(|rate| *rate > 0),
             metered: pairing.limits.metered,
             via: session.map(|session| via_word(session.via())),
-            address: session.map(|session| session.address().to_string()),
+            address: session.filter(|session| session.via() != Via::Proxy).map(|session| session.address().to_string()),
             addresses: pairing.addresses.clone(),
             last_seen_ms: if session.is_some() { Some(super::wall_ms()) } else { pairing.last_seen_ms },
             version: session.map(|session| session.hello().software.clone()),
@@ -300,10 +302,22 @@ const fn problem_word(code: ProblemCode) -> &'static str {
     }
 }
 
+/// What is different with a proxy, for a person who wonders.
+fn proxy_words(settings: &Settings) -> Option<String> {
+    let at = settings.proxy.as_ref()?.at;
+    Some(match settings.proxy_for {
+        ProxyFor::Internet => format!("the internet is reached by the proxy at {at}, the local network directly"),
+        ProxyFor::Everything => {
+            format!("all connections are made by the proxy at {at}; the local network is not searched")
+        }
+    })
+}
+
 pub(super) const fn via_word(via: Via) -> api::Via {
     match via {
         Via::Lan => api::Via::Lan,
         Via::Direct => api::Via::Direct,
         Via::Relay => api::Via::Relay,
+        Via::Proxy => api::Via::Proxy,
     }
 }

@@ -78,6 +78,7 @@ impl World {
             files,
             log: base.join("log"),
             listen: free_address(),
+            as_configured: false,
             programs: self.programs.clone(),
             daemon: None,
             user: None,
@@ -111,6 +112,8 @@ pub struct Device {
     files: PathBuf,
     log: PathBuf,
     listen: SocketAddr,
+    /// Leave it to the settings where the daemon listens.
+    as_configured: bool,
     programs: Programs,
     daemon: Option<Child>,
     user: Option<u32>,
@@ -141,6 +144,11 @@ impl Device {
         self.listen = address.parse().expect("an address");
     }
 
+    /// Listens from the next start on where the settings say, on all addresses by default.
+    pub const fn listen_as_configured(&mut self) {
+        self.as_configured = true;
+    }
+
     /// Starts the daemon and does not wait for it.
     ///
     /// # Panics
@@ -148,7 +156,8 @@ impl Device {
     pub fn launch(&mut self) {
         assert!(self.daemon.is_none(), "{} runs already", self.name);
         let listen = self.listen.to_string();
-        let command = self.daemon_command(&["run", "--listen", &listen]);
+        let args: &[&str] = if self.as_configured { &["run"] } else { &["run", "--listen", &listen] };
+        let command = self.daemon_command(args);
         self.daemon = Some(self.logged(command));
     }
 

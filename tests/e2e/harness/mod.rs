@@ -9,6 +9,7 @@ mod fleet;
 mod hold;
 mod mount;
 mod programs;
+mod socks;
 mod talk;
 mod tree;
 mod verdict;
@@ -18,6 +19,7 @@ pub use fleet::{FOLDER, assert_same, join, mesh, pair, pair_as, pair_of, settle,
 pub use hold::{Hold, Rename};
 pub use mount::Mount;
 pub use programs::Programs;
+pub use socks::{Asked, Socks};
 pub use talk::{Run, Talk};
 pub use tree::{Kind, Node, Tree, conflict_copies, differences, set_mode, set_mtime, shown, tree};
 pub use verdict::Verdict;

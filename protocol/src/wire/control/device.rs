@@ -12,6 +12,8 @@ pub enum Via {
     Direct,
     /// Through a relay, which sees ciphertext only.
     Relay,
+    /// By the proxy of this device.
+    Proxy,
 }
 
 /// A paired device.

@@ -71,6 +71,9 @@ pub struct Status {
     pub uptime_s: u64,
     /// Where it listens, `HOST:PORT`.
     pub listen: Vec<String>,
+    /// What is different with a proxy, in words; `None` without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<String>,
     /// Folders, by name.
     pub folders: Vec<FolderStatus>,
     /// Paired devices, by name.

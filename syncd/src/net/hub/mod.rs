@@ -56,6 +56,7 @@ pub(super) enum Command {
     SetLan(LanMode),
     SetInternet(Internet),
     Outside(oneshot::Sender<Outside>),
+    Rerouted,
     Retry,
     OpenInvite { secret: PairSecret, lives: Duration, reply: oneshot::Sender<Option<InviteId>> },
     JoinInvite { request: JoinRequest, reply: oneshot::Sender<Option<InviteId>> },
@@ -220,6 +221,7 @@ impl Hub {
                 // As below.
                 let _ = reply.send(self.help.outside.clone());
             }
+            Command::Rerouted => self.rerouted(),
             Command::Retry => self.start_over(now),
             Command::OpenInvite { secret, lives, reply } => {
                 // Whoever asked may have left; the invite then expires.
@@ -244,12 +246,31 @@ impl Hub {
 
     fn announced(&self) -> Vec<SocketAddr> {
         let ips: Vec<IpAddr> = self.interfaces.iter().map(|interface| interface.ip).collect();
-        let mut all = announced(&self.parts.listening, &ips);
-        if let Some(mapped) = self.help.outside.mapped.filter(|mapped| !all.contains(mapped)) {
-            all.insert(0, mapped);
-            all.truncate(ADDRESSES_MAX);
+        let mut announced = announced(&self.parts.listening, &ips);
+        if let Some(mapped) = self.help.outside.mapped.filter(|mapped| !announced.contains(mapped)) {
+            announced.insert(0, mapped);
+            announced.truncate(ADDRESSES_MAX);
         }
-        all
+        // Where we are is what the proxy is to hide: nobody is to call us there around it.
+        let proxy = self.parts.own.proxy();
+        announced.retain(|address| proxy.as_ref().is_none_or(|proxy| !proxy.covers(address.ip())));
+        announced
+    }
+
+    /// Connections are made in another way from now on.
+    fn rerouted(&mut self) {
+        let now = Instant::now();
+        for peer in self.peers.values_mut() {
+            peer.pursuit.stop();
+            peer.pursuit.restart(now, self.parts.own.tuning.relay_after);
+            if let Some(session) = peer.session() {
+                session.close(CloseCode::DONE);
+            }
+        }
+        for invite in self.invites.values_mut().filter(|invite| invite.is_open()) {
+            invite.pursuit.stop();
+            invite.pursuit.restart(now, self.parts.own.tuning.relay_after);
+        }
     }
 
     fn set_relays(&mut self, relays: Vec<RelayLink>) {
@@ -378,14 +399,14 @@ impl Hub {
             Ok(reached) => {
                 let address = reached.greeted.address;
                 match attempt {
-                    Attempt::Dial => {
+                    Attempt::Dial if reached.greeted.via.shows_address() => {
                         pursuit.reached(address);
                         pursuit.note(Route::Address(address), None);
                     }
                     Attempt::Punch => pursuit.note(Route::Punch, None),
                     Attempt::Clock => pursuit.note(Route::Clock, None),
                     // The session says so itself.
-                    Attempt::Park(_) => {}
+                    Attempt::Dial | Attempt::Park(_) => {}
                 }
                 self.greeted(who, reached.greeted);
                 drop(reached.permit);

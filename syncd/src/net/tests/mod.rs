@@ -76,6 +76,8 @@ impl Setup {
             software: "syncd test".to_owned(),
         };
         let config = NetConfig {
+            proxy: None,
+            knocks: None,
             identity: Arc::new(identity(self.seed)),
             hello,
             listen: self.listen,

@@ -296,7 +296,7 @@ async fn mute_peer(own: u8, device: &Device) -> crate::net::greet::Greeted {
     let (identity, peer) = (identity(own), peer_config(own, device.seed, &[]));
     let keys = crate::net::keys::Keys::of_peer(&identity, &peer, &peer.secret);
     let about = About { name: String::new(), instance: [1; 16], boot: [2; 8], software: String::new() };
-    let own = Own::new(Arc::new(identity), about, Tuning::default());
+    let own = Own::new(Arc::new(identity), about, None, Tuning::default());
     let stream = tokio::net::TcpStream::connect(device.address()).await.expect("it listens");
     let path = crate::net::greet::Path::direct(device.address());
     let asked = crate::net::greet::ask(stream, path, &own, &keys).await.expect("an answer");

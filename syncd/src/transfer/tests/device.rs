@@ -246,6 +246,8 @@ fn start_net(number: u8) -> (Net, mpsc::Receiver<NetEvent>) {
         listen: vec!["127.0.0.1:0".parse().expect("an address")],
         lan: LanMode::Off,
         internet: Internet::default(),
+        proxy: None,
+        knocks: None,
         relays: Vec::new(),
         peers: Vec::new(),
         tuning: Tuning { backoff_unit: Duration::from_millis(50), ..Tuning::default() },
