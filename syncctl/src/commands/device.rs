@@ -122,6 +122,7 @@ pub const fn via_word(via: Via) -> &'static str {
         Via::Lan => "LAN",
         Via::Direct => "direct",
         Via::Relay => "relay",
+        Via::Proxy => "proxy",
     }
 }
 

@@ -11,8 +11,8 @@ mod tests;
 
 pub use folder::{Effective, FolderConfig, Links};
 pub use keys::{VersionsMax, size};
-pub use schedule::{Effect, Moment, Schedule, until_next_minute};
 pub use proxy::Proxy;
+pub use schedule::{Effect, Moment, Schedule, until_next_minute};
 
 use anyhow::{Context, Result};
 use keys::{Key, Kind};

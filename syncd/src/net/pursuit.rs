@@ -268,6 +268,9 @@ impl Pursuit {
     }
 
     fn dial_by_clock(&mut self, now: Instant, means: &mut Means<'_>) {
+        if means.own.proxy().is_some() {
+            return;
+        }
         let Some(addresses) = self.word(now).filter(|addresses| !addresses.is_empty()).cloned() else { return };
         let volley = self.volley(means);
         let (who, attempt, round) = (self.keys.who, Attempt::Clock, self.round);

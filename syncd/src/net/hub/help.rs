@@ -65,7 +65,9 @@ impl Help {
 impl Hub {
     /// Tells both what is wanted now.
     pub(super) fn ask_for_help(&mut self) {
-        let on = self.help.internet.on && !self.parts.listening.is_empty();
+        // The table and the router are asked past a proxy: with one they are not.
+        let proxied = self.parts.own.proxy().is_some();
+        let on = self.help.internet.on && !self.parts.listening.is_empty() && !proxied;
         let listening = &self.parts.listening;
         let port = local_for(listening, &Ipv4Addr::UNSPECIFIED.into()).map(|address| address.port());
         let wanted = portmap::Wanted { on, port, bursts: self.changes };

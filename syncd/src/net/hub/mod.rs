@@ -340,7 +340,9 @@ impl Hub {
         self.expire_invites(now);
         self.renew_sessions(now);
         for peer in self.peers.values_mut() {
-            let (wanted, relayed) = (peer.wanted(), peer.relayed().cloned());
+            // A proxy has no port for the other end to aim at.
+            let relayed = peer.relayed().filter(|_| self.parts.own.proxy().is_none()).cloned();
+            let wanted = peer.wanted();
             let means = Means {
                 own: &self.parts.own,
                 door: &self.parts.door,
@@ -369,11 +371,10 @@ impl Hub {
 
     fn wake_at(&self) -> Instant {
         let now = Instant::now();
-        let relays = self.relays.len();
-        let peers = self
-            .peers
-            .values()
-            .filter_map(|peer| peer.pursuit.wake_at(peer.wanted(), relays, peer.relayed().is_some(), &self.interfaces));
+        let (relays, proxied) = (self.relays.len(), self.parts.own.proxy().is_some());
+        let peers = self.peers.values().filter_map(|peer| {
+            peer.pursuit.wake_at(peer.wanted(), relays, !proxied && peer.relayed().is_some(), &self.interfaces)
+        });
         let invites = self.invites.values().flat_map(|invite| {
             let pursuit = invite.pursuit.wake_at(invite.wanted(), invite.relays.len(), false, &self.interfaces);
             pursuit.into_iter().chain(invite.is_open().then_some(invite.until))
@@ -420,7 +421,7 @@ impl Hub {
     fn punch_word(&mut self, (peer, session, message): PunchWord) {
         let Some(peer) = self.peers.get_mut(&peer) else { return };
         let relayed = peer.relayed().filter(|relayed| relayed.id() == session).cloned();
-        if relayed.is_none() {
+        if relayed.is_none() || self.parts.own.proxy().is_some() {
             return;
         }
         let means = Means {
