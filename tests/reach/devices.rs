@@ -103,17 +103,16 @@ pub fn moved(space: &Space, more: u64, bound: Duration) -> Option<Duration> {
     within(bound, || (space.counted().0 >= before + more).then(|| begun.elapsed()))
 }
 
-/// Bits a second in which `to` receives a file of so many bytes that is on its way: from its second MiB to its last, so that
-/// neither the search for it nor what the disk takes at its end counts.
+/// Bits a second in which `to` receives a file of so many bytes that is on its way: from the fourth MiB to the last but one,
+/// so that neither the first round trips nor what the disk takes at the end count.
 pub fn pace(to: &Device, before: u64, len: usize, bound: Duration) -> f64 {
-    const EDGE: u64 = 1 << 20;
     let sample = |at_least: u64| {
         let received = || Some(to.traffic().0 - before).filter(|received| *received >= at_least);
         let found = within(bound, || received().map(|received| (received, Instant::now())));
         found.unwrap_or_else(|| panic!("{} does not receive {at_least} bytes", to.name()))
     };
-    let (first, begun) = sample(EDGE);
-    let (last, ended) = sample(len as u64 - EDGE);
+    let (first, begun) = sample(4 << 20);
+    let (last, ended) = sample(len as u64 - (1 << 20));
     (last - first) as f64 * 8.0 / (ended - begun).as_secs_f64()
 }
 

@@ -4,6 +4,7 @@ use crate::devices::{
     Relay, are_connected, arrives, by_relay, device, moved, pace, pair_by_link, send, share_something,
 };
 use crate::hub::Wire;
+use crate::is_long;
 use crate::lab::{Home, Lab};
 use crate::nat::{Kind, Nat};
 use std::time::{Duration, Instant};
@@ -51,6 +52,8 @@ fn a_relay_that_dies_in_a_transfer_is_replaced_by_the_next() {
 #[test]
 fn through_a_relay_files_move_as_fast_as_the_slower_link() {
     const MBIT: [u64; 2] = [40, 20];
+    // On a machine that does nothing else; beside other tests the relay itself waits for its turn.
+    let least = if is_long() { 0.9 } else { 0.8 };
     const LARGE: usize = 24 * 1024 * 1024;
     let Some(lab) = Lab::new("through_a_relay_files_move_as_fast_as_the_slower_link") else { return };
     let world = World::new();
@@ -64,7 +67,7 @@ fn through_a_relay_files_move_as_fast_as_the_slower_link() {
         let rate = pace(to, before, LARGE, Duration::from_secs(60)) / 1e6;
         arrives(to, &name, &content, Duration::from_secs(60));
         println!("{name}: {rate:.1} Mbit/s of {}", MBIT[1]);
-        assert!(rate >= 0.9 * MBIT[1] as f64, "{name}: {rate:.1} Mbit/s where the slower link has {}", MBIT[1]);
+        assert!(rate >= least * MBIT[1] as f64, "{name}: {rate:.1} Mbit/s where the slower link has {}", MBIT[1]);
     }
     settle(&[&a, &b]);
     assert_same(&[&a, &b], 0);
