@@ -168,6 +168,9 @@ async fn serve(args: RelayArgs) -> Result<()> {
         public: args.public,
         limits: args.limits.limits(),
     };
+    if config.public.is_none() && config.listen.first().is_some_and(|address| address.ip().is_unspecified()) {
+        tracing::warn!("the link names no address that clients could come to: give --public HOST:PORT");
+    }
     let stop = CancellationToken::new();
     let relay = syncd::relay::serve(config, stop.clone()).await.context("the relay cannot start")?;
     let address = home.run().join(ADDRESS_FILE);

@@ -140,9 +140,7 @@ impl Daemon {
         let pairings = Pairings::open(&home.keys())?;
         let membership = Membership::open(&home.keys())?;
         let config = ConfigFile::load(&home.config())?;
-        for warning in config.warnings() {
-            tracing::warn!("{warning}");
-        }
+        config.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
         let server = Server::bind(&home.socket())?;
         let hub = EventHub::new();
         let (handle, requests) = Handle::new(hub.clone());
