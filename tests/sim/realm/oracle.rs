@@ -10,7 +10,7 @@ use super::world::{World, violated};
 use crate::sim::check::Violation;
 use crate::sim::rng::Rng;
 use protocol::model::{DeviceId, LinkHash};
-use protocol::realm::{Link, Realm, Role, Roster};
+use protocol::realm::{Link, Op, Realm, Role, Roster, Signer};
 use protocol::wire::kdf::Secret32;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -238,9 +238,12 @@ fn secrets(world: &World, who: usize, mutual: &[(usize, usize)]) -> Result<(), V
     let knows = |wallet: &BTreeMap<[u8; 32], Secret32>| wallet.contains_key(current.link.as_bytes());
     let fleet = world.devices.iter().map(|device| (device.id, &device.wallet));
     let all = fleet.chain(world.ledger.gone.iter().map(|(id, wallet)| (*id, wallet)));
+    let links: Vec<&Link> = device.roster().into_iter().flat_map(Roster::links).collect();
+    let appointed = appointed(&links);
     for (id, wallet) in all {
-        // Of whom nothing is known nothing can be renewed: the lists that had them are lost.
-        let is_known = device.roster().into_iter().flat_map(Roster::links).any(|link| added(link) == Some(id));
+        // Of whom nothing is known nothing can be renewed: the lists that had them are lost. What a device says that nobody ever
+        // made an admin is no knowledge: it could make the others renew without end.
+        let is_known = links.iter().any(|link| added(link) == Some(id) && appointed.contains(&link.signer()));
         if is_known && knows(wallet) && !realm.members.contains_key(&id) {
             return violated("outsiders lack the secret", format!("{} has the current one of {who}", id.short()));
         }
@@ -250,6 +253,27 @@ fn secrets(world: &World, who: usize, mutual: &[(usize, usize)]) -> Result<(), V
         return violated("a secret is the one that was chosen", format!("on {who}"));
     }
     Ok(())
+}
+
+/// Whom the founder, or somebody whom it made an admin, ever made one; the holder of the recovery code as well.
+fn appointed(links: &[&Link]) -> BTreeSet<Signer> {
+    let appoints = |link: &Link| match link.op() {
+        Op::Genesis(genesis) => Some(Signer::Device(genesis.device.id())),
+        Op::Add { device, role: Role::Admin, .. } => Some(Signer::Device(device.id())),
+        Op::Set { device, role: Role::Admin } => Some(Signer::Device(*device)),
+        _ => None,
+    };
+    let mut appointed = BTreeSet::from([Signer::Recovery]);
+    appointed.extend(links.iter().filter(|link| matches!(link.op(), Op::Genesis(_))).filter_map(|link| appoints(link)));
+    loop {
+        let more: Vec<Signer> =
+            links.iter().filter(|link| appointed.contains(&link.signer())).filter_map(|link| appoints(link)).collect();
+        let before = appointed.len();
+        appointed.extend(more);
+        if appointed.len() == before {
+            return appointed;
+        }
+    }
 }
 
 /// The same links in another order, parents first, say the same; and no prefix of them takes a removal back.
