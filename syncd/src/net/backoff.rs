@@ -31,6 +31,11 @@ impl Backoff {
         self.next = now + (self.unit * steps).mul_f64(0.75 + 0.5 * f64::from(jitter) / 255.0);
     }
 
+    /// Waits no longer than until `latest`.
+    pub(super) fn at_latest(&mut self, latest: Instant) {
+        self.next = self.next.min(latest);
+    }
+
     /// Waits as long as it ever does.
     pub(super) fn give_up(&mut self, now: Instant, jitter: u8) {
         self.failures = STEPS.len();

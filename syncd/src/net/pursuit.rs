@@ -38,6 +38,8 @@ const SEEN_KEEP: Duration = Duration::from_secs(300);
 const LAN_PATIENCE: Duration = Duration::from_secs(2);
 /// What was found in a public table counts for so long: a device that is still sought is found again by then.
 const WORD_KEEP: Duration = Duration::from_secs(2 * 3600);
+/// While a relay carries the session a direct way is tried at least this often.
+const RELAYED_RETRY: Duration = Duration::from_secs(40);
 /// Ways that are remembered with what came of them.
 const TRIED_MAX: usize = 24;
 /// The other end may ask for punches this often.
@@ -117,6 +119,8 @@ pub(super) struct Pursuit {
     /// Dials since it was started over.
     dialled: u32,
     dialling: bool,
+    /// A relay carries the present session.
+    relayed: bool,
     waits: BTreeMap<Place, Waiting>,
     /// Relays are used from then on.
     relays_from: Instant,
@@ -151,6 +155,7 @@ impl Pursuit {
             dials: Backoff::new(own.tuning.backoff_unit, now),
             dialled: 0,
             dialling: false,
+            relayed: false,
             waits: BTreeMap::new(),
             relays_from: now + own.tuning.relay_after,
             unit: own.tuning.backoff_unit,
@@ -247,6 +252,7 @@ impl Pursuit {
             self.stop();
             return;
         }
+        self.relayed = wanted == Wanted::Directly;
         let routes = self.routes(now, means.near);
         if self.dials() && !self.dialling && !routes.is_empty() && self.dials.next() <= now {
             let gate = Gate { one: Arc::clone(&self.one), stop: self.stop.clone() };
@@ -400,6 +406,10 @@ impl Pursuit {
                 // A beacon may have asked for an earlier dial while this one ran.
                 if backoff.next() <= now {
                     backoff.failed(now, jitter());
+                }
+                // What stood in the way may go without a sign of it here, and the relay carries everything until then.
+                if attempt == Attempt::Dial && self.relayed {
+                    backoff.at_latest(now + RELAYED_RETRY);
                 }
             }
         }

@@ -23,6 +23,8 @@ const RECORDS_PER_WRITE: usize = 4;
 const HELD_PING: Duration = Duration::from_secs(4);
 /// A write that moves nothing for so long is over.
 const STUCK: Duration = Duration::from_secs(60);
+/// While bytes of ours go out somebody takes them, though the answer to a probe may stand in a queue behind others.
+const PROGRESS: Duration = Duration::from_secs(1);
 /// The last words may take this long.
 const GOODBYE: Duration = Duration::from_millis(400);
 
@@ -45,6 +47,8 @@ struct Pulse {
     sent: Instant,
     ping_after: Duration,
     asked: Option<Instant>,
+    /// When the kernel last took bytes of ours.
+    moved: Instant,
 }
 
 impl Writer {
@@ -75,7 +79,8 @@ impl Writer {
 
     async fn pump(&mut self) -> DownReason {
         let mut out = Vec::with_capacity(WRITE_LEN + 4096);
-        let mut pulse = Pulse { sent: Instant::now(), ping_after: ping_after(&self.inner.liveness), asked: None };
+        let now = Instant::now();
+        let mut pulse = Pulse { sent: now, ping_after: ping_after(&self.inner.liveness), asked: None, moved: now };
         loop {
             let reason = match self.turn(&mut pulse, &mut out).await {
                 Ok(()) => self.inner.desk().ending().map(|ending| ending.reason.clone()),
@@ -181,6 +186,7 @@ impl Writer {
                 Ok(len) if len > 0 => {
                     self.inner.sent.fetch_add(len as u64, Ordering::Relaxed);
                     (out, moved) = (&out[len..], Instant::now());
+                    pulse.moved = moved;
                 }
                 Ok(_) => return Err(DownReason::Cut("nothing can be written".to_owned())),
                 Err(error) => return Err(DownReason::Cut(error.to_string())),
@@ -198,12 +204,12 @@ impl Writer {
         if let Some((begun, due)) = desk.probing() {
             if held || self.inner.silence_since(now, begun) < now - begun {
                 desk.probe_answered();
-            } else if now >= due {
+            } else if now >= due.max(pulse.moved + PROGRESS) {
                 return Err(DownReason::Silent);
             }
         }
         let ping_at = pulse.sent + if held { HELD_PING } else { pulse.ping_after };
-        let mut wake = desk.probing().map_or(ping_at, |(_, due)| due.min(ping_at));
+        let mut wake = desk.probing().map_or(ping_at, |(_, due)| due.max(pulse.moved + PROGRESS).min(ping_at));
         if now >= ping_at {
             desk.ping();
             self.inner.urgent.notify_one();
