@@ -65,6 +65,14 @@ impl Exchange {
         self.told.insert(peer, heads);
     }
 
+    /// Connected peers that are in no realm, or in another than this one, with what they said. Looked at when this device comes
+    /// into a realm: nobody else may have a reason to speak.
+    #[must_use]
+    pub fn strangers(&self, realm: RealmId) -> Vec<(DeviceId, Heads)> {
+        let is_stranger = |heads: &Heads| heads.realm.map(RealmId) != Some(realm);
+        self.told.iter().filter(|(_, heads)| is_stranger(heads)).map(|(id, heads)| (*id, heads.clone())).collect()
+    }
+
     /// A peer tells secrets: it has them, and need not be told.
     pub fn told_secrets(&mut self, peer: &DeviceId, secrets: &[EpochSecret]) {
         let holds = self.holds.entry(*peer).or_default();

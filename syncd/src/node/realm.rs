@@ -54,6 +54,7 @@ impl Node {
         self.keep_realm(Some(kept)).map_err(|error| refused(&error))?;
         tracing::info!("a realm is founded");
         self.realm_changed().await;
+        self.meet_strangers().await;
         Ok(Some(code))
     }
 
@@ -187,6 +188,16 @@ impl Node {
         Ok(())
     }
 
+    /// This device has come into a realm: those that spoke before are not of it, and have said all that they have to.
+    async fn meet_strangers(&mut self) {
+        let Some(realm) = self.membership.kept().map(|kept| kept.realm().id) else { return };
+        for (id, heads) in self.realm.exchange.strangers(realm) {
+            if let Err(error) = self.stranger_met(id, &heads).await {
+                tracing::warn!(peer = %id.short(), "a device is not taken into the realm: {error:#}");
+            }
+        }
+    }
+
     async fn links_told(&mut self, id: DeviceId, links: &Links) -> anyhow::Result<()> {
         let before = self.membership.kept();
         let (outcome, had_one) = (self.realm.exchange.offered(before, &self.id, &id, links), before.is_some());
@@ -207,6 +218,9 @@ impl Node {
             }
             self.keep_realm(Some(kept))?;
             self.realm_changed().await;
+            if outcome.joins {
+                self.meet_strangers().await;
+            }
         }
         outcome.refused.map_or(Ok(()), |refused| self.break_off(&id, &refused))
     }

@@ -249,7 +249,7 @@ impl Device {
         }
         match message {
             Message::Heads(heads) => self.heads_told(from, heads, now),
-            Message::Links(links) => self.links_told(from, &links),
+            Message::Links(links) => self.links_told(from, &links, now),
             Message::Secrets(told) => {
                 self.exchange.told_secrets(&from, &told.secrets);
                 self.learn(&told.secrets);
@@ -331,10 +331,21 @@ impl Device {
         self.pass_on(from);
     }
 
-    fn links_told(&mut self, from: DeviceId, links: &Links) {
+    /// As a daemon that has come into a realm.
+    pub fn meet_strangers(&mut self, now: UnixSeconds) {
+        let Some(realm) = self.disk.kept.as_ref().map(|kept| kept.realm().id) else { return };
+        for (id, heads) in self.exchange.strangers(realm) {
+            self.stranger_met(id, &heads, now);
+        }
+    }
+
+    fn links_told(&mut self, from: DeviceId, links: &Links, now: UnixSeconds) {
         let outcome = self.exchange.offered(self.disk.kept.as_ref(), &self.id, &from, links);
         if let Some(kept) = outcome.kept {
             self.keep(kept);
+            if outcome.joins {
+                self.meet_strangers(now);
+            }
         }
         if let Some(refused) = outcome.refused {
             self.broken.push((from, refused));

@@ -341,6 +341,7 @@ impl World {
         device.keep(kept);
         self.codes.insert(genesis.realm(), number);
         self.ledger.signed(&genesis);
+        self.devices[who].meet_strangers(now);
     }
 
     fn ask(&mut self, by: usize, ask: Ask, paper: bool) -> Checked {
