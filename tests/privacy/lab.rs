@@ -184,9 +184,12 @@ pub fn is_beacon(frame: &Frame) -> bool {
     }
 }
 
+/// One direction of a TCP connection: source and target, address and port.
+type Ends = ([IpAddr; 2], [u16; 2]);
+
 /// What programs said: the bytes of each TCP connection and direction in their order, and each datagram.
 pub fn payloads(frames: &[Frame]) -> Vec<Vec<u8>> {
-    let mut streams: BTreeMap<([IpAddr; 2], [u16; 2]), (u32, BTreeMap<u32, &[u8]>)> = BTreeMap::new();
+    let mut streams: BTreeMap<Ends, (u32, BTreeMap<u32, &[u8]>)> = BTreeMap::new();
     let mut all = Vec::new();
     for frame in frames {
         let Frame::Ip { source, target, packet } = frame else { continue };

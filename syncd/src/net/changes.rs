@@ -50,7 +50,7 @@ fn open() -> io::Result<Source> {
     // Of netlink's protocols the first one, NETLINK_ROUTE, is 0.
     let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
     bind(&socket, &netlink::SocketAddrNetlink::new(0, GROUPS))?;
-    Source::from_std(std::os::fd::OwnedFd::from(socket).into())
+    Source::from_std(socket.into())
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -61,7 +61,8 @@ fn open() -> io::Result<Source> {
 /// Takes everything off the socket once there is something. An overrun (ENOBUFS) is a change as well.
 #[cfg(target_os = "linux")]
 async fn wait(source: &Source) {
-    let mut buffer = [0; 8192];
+    // What it says is not read: the rest of a longer one is lost.
+    let mut buffer = [0; 64];
     // Of a socket that does nothing but fail no more is asked than this.
     if source.recv(&mut buffer).await.is_err() {
         sleep(SETTLE).await;
