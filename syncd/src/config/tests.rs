@@ -34,6 +34,8 @@ fn every_setting_survives_its_own_text() {
         ("listen", "127.0.0.1:0,[::1]:5", "listen = [\"127.0.0.1:0\", \"[::1]:5\"]\n"),
         ("lan", "never", "lan = \"never\"\n"),
         ("relays", "syncd:r1:abc@host:28731", "relays = [\"syncd:r1:abc@host:28731\"]\n"),
+        ("internet", "on", "internet = \"on\"\n"),
+        ("internet_nodes", "203.0.113.7:6881", "internet_nodes = [\"203.0.113.7:6881\"]\n"),
         ("proxy", "socks5://me:x@127.0.0.1:9050", "proxy = \"socks5://me:x@127.0.0.1:9050\"\n"),
         ("proxy_for", "everything", "proxy_for = \"everything\"\n"),
         ("rate_limit_up", "2000000", "rate_limit_up = 2000000\n"),
