@@ -1,5 +1,5 @@
 //! With the help of strangers, once a person switched that on: two devices behind routers find each other in a public table,
-//! without any relay, and a router is asked for a port.
+//! without any relay.
 
 use crate::devices::{Relay, are_connected, arrives, by_relay, device, pair_by_link, send, share_something, via};
 use crate::is_long;
