@@ -279,6 +279,14 @@ pub enum NetCommand {
         /// on or off.
         switch: Switch,
     },
+    /// Be a relay for your other devices, or not (the default).
+    ///
+    /// For a device that the others can reach, such as one at home with a forwarded port: two that cannot reach each other meet
+    /// through it, at the port it listens on. Nobody else can use it, and what it passes on is sealed.
+    Relay {
+        /// on or off.
+        switch: Switch,
+    },
 }
 
 /// On or off.

@@ -32,6 +32,7 @@ fn the_contract_parses() {
             "Device(Remove { device: \"nas\", disown: false, recovery_code: Some(\"-\"), yes: false })",
         ),
         ("net", "Net { command: None }"),
+        ("net relay off", "Net { command: Some(Relay { switch: Off }) }"),
         ("net internet on", "Net { command: Some(Internet { switch: On }) }"),
         ("realm show", "Realm(Show)"),
         ("realm leave --yes", "Realm(Leave { yes: true })"),

@@ -65,6 +65,8 @@ pub struct Pairing {
     pub addresses: Vec<String>,
     /// Where it was reached, the latest first.
     pub learned: Vec<String>,
+    /// Its port is a relay for the devices of the realm, as it said.
+    pub relays: bool,
     /// Not to be connected for now.
     pub paused: bool,
     /// Its own limits.
@@ -142,6 +144,8 @@ struct Stored {
     name: String,
     addresses: Vec<String>,
     learned: Vec<String>,
+    #[serde(default)]
+    relays: bool,
     paused: bool,
     #[serde(default)]
     limits: DeviceLimits,
@@ -271,6 +275,7 @@ impl Stored {
             name: pairing.name.clone(),
             addresses: pairing.addresses.clone(),
             learned: pairing.learned.clone(),
+            relays: pairing.relays,
             paused: pairing.paused,
             limits: pairing.limits,
             last_seen_ms: pairing.last_seen_ms,
@@ -287,6 +292,7 @@ impl Stored {
             name: self.name,
             addresses: self.addresses,
             learned: self.learned,
+            relays: self.relays,
             paused: self.paused,
             limits: self.limits,
             last_seen_ms: self.last_seen_ms,
@@ -430,6 +436,7 @@ mod tests {
             admit: Some(Role::Reader),
             addresses: vec!["nas.local:28730".into()],
             learned: Vec::new(),
+            relays: false,
             paused: false,
             limits: DeviceLimits { up: 5, down: 6, metered: Some(true) },
             last_seen_ms: None,

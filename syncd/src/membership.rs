@@ -117,6 +117,11 @@ impl Kept {
         common.map(|secret| LinkHash(secret.epoch))
     }
 
+    /// The secret of the latest epoch of which it is held.
+    pub fn latest_secret(&self) -> Option<&EpochSecret> {
+        self.secrets.first()
+    }
+
     /// What this device shares with another in each epoch whose secret it holds, the latest first. None for a device
     /// whose keys cannot be used.
     pub fn pair_secrets(&self, own: &Identity, their: &PublicIdentity) -> Vec<(LinkHash, PairSecret)> {

@@ -2,6 +2,7 @@
 //! change. A device per network namespace. Needs root, `ip` and `nft`; says SKIPPED where it cannot run.
 //! `SYNCD_REACH=long` makes the stretches longer that are shortened for everyday runs.
 
+mod beacons;
 mod devices;
 mod hub;
 mod internet;
@@ -9,6 +10,8 @@ mod lab;
 mod lab_tests;
 mod matrix;
 mod nat;
+mod own_relay;
+mod portmap;
 mod rates;
 mod relayed;
 mod roaming;

@@ -5,6 +5,10 @@ use super::identity::{Identity, PublicIdentity};
 use super::kdf::{Secret32, UnixSeconds, kdf, kdf_secret};
 use crate::limits::RELAY_EPOCH_SECS;
 use crate::model::DeviceId;
+use std::ops::Range;
+
+/// Ports to dial from by the clock.
+const CLOCK_PORTS: Range<u16> = 10_000..32_768;
 
 #[cfg(test)]
 mod tests;
@@ -103,6 +107,15 @@ impl PairSecret {
     #[must_use]
     pub fn rendezvous_key(&self, direction: Direction) -> Secret32 {
         kdf_secret("dht", &[self.0.expose(), &[direction.byte()]])
+    }
+
+    /// The TCP port from which whoever sends in `direction` dials at the moment number `slot` (SPEC 15): below those that systems
+    /// give out by themselves, and each time another, so that no router remembers anything of it.
+    #[must_use]
+    pub fn clock_port(&self, direction: Direction, slot: u64) -> u16 {
+        let bytes = kdf("clock port", &[self.0.expose(), &[direction.byte()], &slot.to_be_bytes()]);
+        let [high, low, ..] = bytes;
+        CLOCK_PORTS.start + u16::from_be_bytes([high, low]) % (CLOCK_PORTS.end - CLOCK_PORTS.start)
     }
 
     /// Pre-shared key 0 of the handshake.

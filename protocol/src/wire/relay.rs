@@ -6,6 +6,7 @@ use super::kdf::{Secret32, UnixSeconds, kdf_secret};
 use super::knock::{Context, KNOCK_LEN, Knock};
 use super::noise::{self, Role, TAG_LEN};
 use super::pair::{Direction, PairSecret};
+use crate::model::DeviceId;
 use snow::{HandshakeState, StatelessTransportState};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use x25519_dalek::{PublicKey, StaticSecret};
@@ -70,6 +71,31 @@ impl RelayIdentity {
     #[must_use]
     pub fn public(&self) -> [u8; 32] {
         PublicKey::from(&self.secret).to_bytes()
+    }
+}
+
+/// What a member of a realm makes a relay of its own port with, for the other members: all of them can derive it, and nobody
+/// who was removed before the realm's latest epoch.
+pub struct OwnRelay {
+    /// Of its [`RelayIdentity`].
+    pub seed: Secret32,
+    /// Lets members in.
+    pub access_key: Secret32,
+}
+
+impl OwnRelay {
+    /// `secret`: of the realm's latest epoch.
+    #[must_use]
+    pub fn of(secret: &Secret32, device: &DeviceId) -> Self {
+        let derive = |label| kdf_secret(label, &[secret.expose(), device.as_bytes()]);
+        Self { seed: derive("own relay seed"), access_key: derive("own relay") }
+    }
+
+    /// How another member finds it at `at`.
+    #[must_use]
+    pub fn link(&self, at: Endpoint) -> RelayLink {
+        let relay_x = RelayIdentity::from_seed(&self.seed).public();
+        RelayLink { relay_x, access_key: self.access_key.clone(), at }
     }
 }
 

@@ -11,8 +11,10 @@ use protocol::wire::control::{ConfigSet, NetDevice, NetPath, NetStatus, Setting}
 const TRIED_SHOWN: usize = 8;
 
 pub async fn run(context: &Context, command: Option<NetCommand>) -> Result {
-    if let Some(NetCommand::Internet { switch }) = command {
-        return internet(context, switch).await;
+    match command {
+        Some(NetCommand::Internet { switch }) => return internet(context, switch).await,
+        Some(NetCommand::Relay { switch }) => return relay(context, switch).await,
+        None => {}
     }
     let net: NetStatus = context.client.get("net").await?;
     context.show(&net, words);
@@ -34,6 +36,22 @@ async fn internet(context: &Context, switch: Switch) -> Result {
     Ok(Outcome::Yes)
 }
 
+async fn relay(context: &Context, switch: Switch) -> Result {
+    let on = switch == Switch::On;
+    let set = ConfigSet { key: "relay".to_owned(), value: Some(on.to_string()) };
+    let setting: Setting = context.client.put("config", &set).await?;
+    context.show(&setting, |_| {
+        if on {
+            "your other devices may meet through this one from now on, as soon as each has been connected to it once; they have to \
+             reach its TCP port: `syncctl net` says where it listens"
+        } else {
+            "this device passes nothing on for your others any more"
+        }
+        .to_owned()
+    });
+    Ok(Outcome::Yes)
+}
+
 fn words(net: &NetStatus) -> String {
     let list = |items: &[String], none: &str| {
         if items.is_empty() { none.to_owned() } else { escape(&items.join(", ")) }
@@ -43,6 +61,9 @@ fn words(net: &NetStatus) -> String {
         format!("local network {}", if net.lan { "devices find each other" } else { "silent (`lan` is never)" }),
         format!("relays        {}", list(&net.relays, "none")),
     ];
+    if net.relaying {
+        lines.push("relays for    your other devices, at the port it listens on".to_owned());
+    }
     if net.internet {
         lines.push(format!(
             "router        {}",

@@ -267,6 +267,7 @@ fn net() -> NetStatus {
         listen: vec!["0.0.0.0:28730".into()],
         lan: true,
         internet: true,
+        relaying: true,
         router: Some("PCP gives 198.51.100.4:28730".into()),
         table: None,
         seen_at: vec!["198.51.100.4".into()],

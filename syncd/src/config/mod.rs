@@ -95,6 +95,8 @@ pub struct Settings {
     pub lan: Lan,
     /// Links of relays to use.
     pub relays: Vec<String>,
+    /// Whether this device is a relay for its owner's others, at the port it listens on.
+    pub relay: bool,
     /// Whether strangers on the internet help: a public table in which devices find each other, and ports of the router.
     pub internet: bool,
     /// Nodes to enter that table by; none: the well-known ones.
@@ -138,6 +140,7 @@ impl Settings {
             listen: vec![(Ipv4Addr::UNSPECIFIED, DEFAULT_PORT).into(), (Ipv6Addr::UNSPECIFIED, DEFAULT_PORT).into()],
             lan: Lan::Always,
             relays: Vec::new(),
+            relay: false,
             internet: false,
             internet_nodes: Vec::new(),
             proxy: None,
@@ -180,7 +183,7 @@ fn join<T: ToString>(items: &[T]) -> String {
 
 type Own = Key<Settings>;
 
-const KEYS: [Own; 20] = [
+const KEYS: [Own; 21] = [
     Own::new(
         "name",
         Kind::Text,
@@ -234,6 +237,16 @@ const KEYS: [Own; 20] = [
                 return Err("must be links without blanks, as `syncd relay` prints them".to_owned());
             }
             s.relays = relays;
+            Ok(())
+        },
+    ),
+    Own::new(
+        "relay",
+        Kind::Switch,
+        "true: your other devices may meet through this one, at the port it listens on",
+        |s| Some(s.relay.to_string()),
+        |s, text| {
+            s.relay = keys::switch(text)?;
             Ok(())
         },
     ),

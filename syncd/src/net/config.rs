@@ -2,6 +2,7 @@
 //! Times and ports that tests shorten are in [`Tuning`]; its defaults are the protocol's.
 
 use super::connect::Proxy;
+use super::door::Stranger;
 use super::knocks::KnockFile;
 use protocol::limits::{NAME_LEN_MAX, PROTOCOL_VERSIONS};
 use protocol::model::DeviceId;
@@ -17,6 +18,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
+use tokio::sync::mpsc;
 
 /// What this program can do beyond the first version.
 const CAPABILITIES: u32 = capability::ZSTD
@@ -24,7 +26,8 @@ const CAPABILITIES: u32 = capability::ZSTD
     | capability::REALM
     | capability::TWINS
     | capability::PUNCH
-    | capability::WHEREABOUTS;
+    | capability::WHEREABOUTS
+    | capability::OWN_RELAYS;
 
 /// Everything the network needs to start.
 pub struct NetConfig {
@@ -38,7 +41,7 @@ pub struct NetConfig {
     pub lan: LanMode,
     /// How connections are made; without, directly.
     pub proxy: Option<Proxy>,
-    /// Relays to wait at, best first; the first two are used.
+    /// Relays to wait at, best first; the first two that answer are used.
     pub relays: Vec<RelayLink>,
     /// Whether strangers on the internet help to find devices.
     pub internet: Internet,
@@ -107,6 +110,45 @@ impl PeerConfig {
     pub fn id(&self) -> DeviceId {
         self.identity.id()
     }
+}
+
+/// A relay to wait at.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RelayWay {
+    /// What lets us in, and the address to try first.
+    pub link: RelayLink,
+    /// Others of its addresses.
+    pub also: Vec<Endpoint>,
+    /// The paired device whose port it is, if it is one.
+    pub of: Option<DeviceId>,
+}
+
+impl From<RelayLink> for RelayWay {
+    fn from(link: RelayLink) -> Self {
+        Self { link, also: Vec::new(), of: None }
+    }
+}
+
+impl RelayWay {
+    /// Its addresses, best first.
+    pub(super) fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        std::iter::once(&self.link.at).chain(&self.also)
+    }
+
+    /// Its link by the address `at`, if that is one of its own; else by the first.
+    pub(super) fn link_at(&self, at: SocketAddr) -> RelayLink {
+        let same = self.endpoints().find(|endpoint| is_at(endpoint, at));
+        RelayLink { at: same.unwrap_or(&self.link.at).clone(), ..self.link.clone() }
+    }
+
+    /// Whether `at` is one of its addresses.
+    pub(super) fn is_at(&self, at: SocketAddr) -> bool {
+        self.endpoints().any(|endpoint| is_at(endpoint, at))
+    }
+}
+
+fn is_at(endpoint: &Endpoint, at: SocketAddr) -> bool {
+    endpoint.port() == at.port() && endpoint.host() == at.ip().to_string()
 }
 
 /// Times, ports and versions; the defaults are the protocol's, tests change them.
@@ -182,6 +224,8 @@ pub(super) struct Own {
     name: Mutex<String>,
     /// By which connections are made; may change while we run.
     proxy: Mutex<Option<Proxy>>,
+    /// Who else serves at our port; may change while we run.
+    beside: Mutex<Option<mpsc::Sender<Stranger>>>,
     /// Which realm this device is in, and with whom, for who pairs with it.
     realm: Mutex<Option<([u8; 32], Vec<DeviceId>)>>,
 }
@@ -190,7 +234,7 @@ impl Own {
     pub(super) fn new(identity: Arc<Identity>, about: About, proxy: Option<Proxy>, tuning: Tuning) -> Self {
         let (name, proxy) = (Mutex::new(plain(&about.name)), Mutex::new(proxy));
         let about = About { software: plain(&about.software), ..about };
-        Self { identity, tuning, knocks: None, about, name, proxy, realm: Mutex::default() }
+        Self { identity, tuning, knocks: None, about, name, proxy, beside: Mutex::default(), realm: Mutex::default() }
     }
 
     pub(super) fn set_name(&self, name: &str) {
@@ -216,6 +260,15 @@ impl Own {
 
     pub(super) fn set_proxy(&self, proxy: Option<Proxy>) {
         *self.proxy.lock().expect("no holder of the proxy panics") = proxy;
+    }
+
+    /// Who gets connections whose knock is not for us.
+    pub(super) fn beside(&self) -> Option<mpsc::Sender<Stranger>> {
+        self.beside.lock().expect("no holder of it panics").clone()
+    }
+
+    pub(super) fn set_beside(&self, beside: Option<mpsc::Sender<Stranger>>) {
+        *self.beside.lock().expect("no holder of it panics") = beside;
     }
 
     pub(super) fn set_realm(&self, realm: Option<([u8; 32], Vec<DeviceId>)>) {

@@ -59,6 +59,15 @@ pub(super) enum Arrival {
     Spent(InviteId),
 }
 
+/// A connection whose knock is not for us. Whoever takes it writes nothing unless the knock is for itself.
+pub struct Stranger {
+    pub(crate) stream: TcpStream,
+    pub(crate) from: SocketAddr,
+    pub(crate) knock: Knock,
+    /// Strangers are read and ignored until then.
+    pub(crate) until: Instant,
+}
+
 enum Ask {
     Knock { knock: Knock, only: Option<Who>, reply: oneshot::Sender<Option<Admitted>> },
     RunFailed(Who),
@@ -294,7 +303,22 @@ async fn connection(
     arrivals: mpsc::Sender<Arrival>,
 ) {
     let until = Instant::now() + own.tuning.drain;
-    let Some((admitted, heard)) = recognise(&mut stream, &own, &door, &arrivals).await else {
+    let admitted = match read_knock(&mut stream, own.tuning.knock_wait).await {
+        None => None,
+        Some(knock) => match door.admit(knock, None).await {
+            Some(admitted) => Some((knock, admitted)),
+            None => {
+                let Some(back) = pass_on(&own, Stranger { stream, from, knock, until }) else { return };
+                stream = back;
+                None
+            }
+        },
+    };
+    let Some((knock, admitted)) = admitted else {
+        drain(&mut stream, until).await;
+        return;
+    };
+    let Some(heard) = listen(&mut stream, &knock, &own, &door, &admitted, &arrivals).await else {
         drain(&mut stream, until).await;
         return;
     };
@@ -312,16 +336,23 @@ async fn connection(
     }
 }
 
-async fn recognise(
+/// Hands a stranger to whoever else serves at this port; the connection, if nobody takes it.
+fn pass_on(own: &Own, stranger: Stranger) -> Option<TcpStream> {
+    let Some(beside) = own.beside() else { return Some(stranger.stream) };
+    // With too many to look at, this one is ignored like any other.
+    beside.try_send(stranger).err().map(|unsent| unsent.into_inner().stream)
+}
+
+async fn listen(
     stream: &mut TcpStream,
+    knock: &Knock,
     own: &Own,
     door: &DoorHandle,
+    admitted: &Admitted,
     arrivals: &mpsc::Sender<Arrival>,
-) -> Option<(Admitted, Heard)> {
-    let knock = read_knock(stream, own.tuning.knock_wait).await?;
-    let admitted = door.admit(knock, None).await?;
-    match hear(stream, &knock, own, &admitted.keys).await {
-        Ok(heard) => Some((admitted, heard)),
+) -> Option<Heard> {
+    match hear(stream, knock, own, &admitted.keys).await {
+        Ok(heard) => Some(heard),
         Err(error) => {
             let who = admitted.keys.who;
             if let HandshakeError::Versions { .. } = error {

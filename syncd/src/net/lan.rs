@@ -228,6 +228,26 @@ mod tests {
     }
 
     #[test]
+    fn a_flood_costs_a_bounded_number_of_looks() {
+        let start = Instant::now();
+        let looked = |sources: u8, secs: u64| {
+            let mut limits = Limits::new(start);
+            let steps = secs * 1000;
+            let mut looked = 0_u64;
+            for step in 0..=steps {
+                let now = start + Duration::from_millis(step);
+                for source in 0..sources {
+                    looked += u64::from(limits.allow(IpAddr::from([192, 0, 2, source]), now));
+                }
+            }
+            looked
+        };
+        // What may come at once, and so many a second.
+        assert!((200..=221).contains(&looked(1, 10)), "{} of one source", looked(1, 10));
+        assert!((1000..=1101).contains(&looked(50, 10)), "{} of many", looked(50, 10));
+    }
+
+    #[test]
     fn a_beacon_names_the_port_that_is_reachable_there() {
         let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
         let listening = [address("0.0.0.0:1"), address("127.0.0.1:2"), address("[::1]:3")];

@@ -50,9 +50,10 @@ mod socks;
 mod tests;
 
 pub use address::plausible;
-pub use config::{About, Internet, LanMode, Liveness, NetConfig, PeerConfig, Tuning};
+pub use config::{About, Internet, LanMode, Liveness, NetConfig, PeerConfig, RelayWay, Tuning};
 pub use connect::{Proxy, ProxyFor};
 pub use dial::Route;
+pub use door::Stranger;
 pub use event::{
     Connected, DownReason, InviteId, NetEvent, Outside, PairingEvent, PairingSide, PeerStatus, Tried, Via,
 };
@@ -192,6 +193,16 @@ impl Net {
     pub async fn set_relays(&self, relays: Vec<RelayLink>) {
         self.relays.send_replace(relays.clone());
         self.tell(Command::SetRelays(relays)).await;
+    }
+
+    /// Replaces the relays that are ports of paired devices; they come before the others.
+    pub async fn set_own_relays(&self, relays: Vec<RelayWay>) {
+        self.tell(Command::SetOwnRelays(relays)).await;
+    }
+
+    /// Hands connections whose knock is not for us to whoever else serves at our port, or to nobody.
+    pub fn hand_over(&self, to: Option<mpsc::Sender<Stranger>>) {
+        self.own.set_beside(to);
     }
 
     /// Makes connections by another proxy, or by none, from now on; sessions end and are made anew.

@@ -40,12 +40,15 @@ const KNOCK_PATIENCE: Duration = Duration::from_secs(1);
 /// Tries before the first long wait, and the pause between them.
 const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(2);
-/// Without anybody to carry an appointment both dial whenever their clocks show a multiple of this...
+/// Without anybody to carry an appointment both dial whenever their clocks show a multiple of this, from ports of that moment: what
+/// a router, or the other end's listener, still holds of a try that only one end made would spoil every later one...
 const SLOT: Duration = Duration::from_secs(30);
 /// ...for so long, four SYNs, so that clocks may differ by some seconds...
 const SLOT_WAIT: Duration = Duration::from_secs(8);
 /// ...and the larger id waits so long for the knock.
 const SLOT_PATIENCE: Duration = Duration::from_secs(2);
+/// Between two tries of one connection.
+const AGAIN: Duration = Duration::from_millis(250);
 /// Waits after that: ten minutes, doubled up to six hours.
 const REST: Duration = Duration::from_secs(600);
 const REST_MAX: Duration = Duration::from_secs(6 * 3600);
@@ -89,6 +92,8 @@ pub(super) struct Volley {
     pub(super) near: Vec<Interface>,
     pub(super) door: DoorHandle,
     pub(super) gate: Gate,
+    /// Whether a connection that is refused is tried again.
+    pub(super) insists: bool,
 }
 
 /// What a punch needs.
@@ -181,7 +186,8 @@ impl Aim {
 
     async fn fire(self, ready: Result<(View, Vec<SocketAddr>, Duration)>) -> Result<Reached, Missed> {
         let (view, named, rtt) = ready.map_err(|error| Missed::unanswered(Route::Punch, format!("{error:#}")))?;
-        let fired = self.volley.fire(&named, CONNECT_WAIT, KNOCK_PATIENCE + 2 * rtt, Route::Punch).await;
+        let targets = self.volley.targets(&named);
+        let fired = self.volley.fire(targets, CONNECT_WAIT, KNOCK_PATIENCE + 2 * rtt, Route::Punch).await;
         drop(view);
         fired
     }
@@ -191,19 +197,28 @@ impl Volley {
     /// Dials `named` when the clock says so, as the other end does: both found the other's addresses and nobody is between them.
     pub(super) async fn fire_by_the_clock(self, named: Vec<SocketAddr>) -> Result<Reached, Missed> {
         let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        self.gate.unless_stopped(sleep(until_slot(since_1970))).await?;
-        self.fire(&named, SLOT_WAIT, SLOT_PATIENCE, Route::Clock).await
+        let (slot, left) = next_slot(since_1970);
+        self.gate.unless_stopped(sleep(left)).await?;
+        let port = |direction| self.keys.secret.clock_port(direction, slot);
+        let (ours, theirs) = (port(self.keys.out), port(self.keys.out.reverse()));
+        let mut targets = self.targets(&named);
+        for (target, local) in &mut targets {
+            target.set_port(theirs);
+            local.set_port(ours);
+        }
+        targets.sort_unstable();
+        targets.dedup();
+        self.fire(targets, SLOT_WAIT, SLOT_PATIENCE, Route::Clock).await
     }
 
-    /// Dials everything that may be the other end, at once, for `wait`. The larger id waits for the other's knock for `patience`.
+    /// Dials all `targets`, each from its address here, at once, for `wait`. The larger id waits for the other's knock for `patience`.
     async fn fire(
         self,
-        named: &[SocketAddr],
+        targets: Vec<(SocketAddr, SocketAddr)>,
         wait: Duration,
         patience: Duration,
         route: Route,
     ) -> Result<Reached, Missed> {
-        let targets = self.targets(named);
         if targets.is_empty() {
             let words = "the other device knows no address where it could be met";
             return Err(Missed::unanswered(route, words));
@@ -234,10 +249,22 @@ impl Volley {
         targets.filter_map(|target| Some((target, local_for(&self.listening, &target.ip())?))).collect()
     }
 
+    /// A router that refuses strays may have done so a moment before its own device dialled: then once more.
+    async fn connect(&self, target: SocketAddr, local: SocketAddr, wait: Duration) -> Result<TcpStream> {
+        let until = Instant::now() + wait;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match from_own_port(&self.own, local, target, left).await {
+                Ok(stream) => return Ok(stream),
+                Err(_) if self.insists && left > AGAIN => sleep(AGAIN).await,
+                Err(words) => bail!(words),
+            }
+        }
+    }
+
     /// One connection, and the handshake on it. The smaller id speaks first, whoever dialled.
     async fn meet(&self, target: SocketAddr, local: SocketAddr, wait: Duration, patience: Duration) -> Result<Reached> {
-        let connected = from_own_port(&self.own, local, target, wait).await;
-        let mut stream = connected.map_err(|words| anyhow!(words))?;
+        let mut stream = self.connect(target, local, wait).await?;
         tune(&stream);
         if self.keys.out == Direction::High
             && let Some(knock) = read_knock(&mut stream, patience).await
@@ -254,11 +281,10 @@ impl Volley {
     }
 }
 
-/// How long until the next moment that all clocks agree on.
-fn until_slot(since_1970: Duration) -> Duration {
-    let slot_ns = SLOT.as_nanos();
-    let left = slot_ns - since_1970.as_nanos() % slot_ns;
-    Duration::from_nanos(u64::try_from(left).expect("less than a slot"))
+/// The number of the next moment that all clocks agree on, and how long until then.
+fn next_slot(since_1970: Duration) -> (u64, Duration) {
+    let slot = since_1970.as_secs() / SLOT.as_secs() + 1;
+    (slot, Duration::from_secs(slot * SLOT.as_secs()) - since_1970)
 }
 
 /// The address to dial from, for `remote`'s family: where we listen.
@@ -353,11 +379,12 @@ mod tests {
 
     #[test]
     fn slots_are_the_same_for_all() {
-        let left = |ms| until_slot(Duration::from_millis(ms)).as_millis();
-        assert_eq!(
-            [left(0), left(1), left(29_999), left(30_000), left(1_771_200_010_000)],
-            [30_000, 29_999, 1, 30_000, 20_000]
-        );
+        let next = |ms| {
+            let (slot, left) = next_slot(Duration::from_millis(ms));
+            (slot, left.as_millis())
+        };
+        assert_eq!([next(0), next(1), next(29_999)], [(1, 30_000), (1, 29_999), (1, 1)]);
+        assert_eq!([next(30_000), next(1_771_200_010_000)], [(2, 30_000), (59_040_001, 20_000)]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use super::address::{is_within_reach, plausible};
 use super::backoff::Backoff;
-use super::config::{Own, random, unix_now};
+use super::config::{Own, RelayWay, random, unix_now};
 use super::dial::{Gate, Missed, Reached, Route, Routes, dial};
 use super::door::DoorHandle;
 use super::event::Tried;
@@ -17,18 +17,21 @@ use protocol::wire::kdf::UnixSeconds;
 use protocol::wire::knock::Context;
 use protocol::wire::message::Message;
 use protocol::wire::pair::{Direction, relay_epoch};
-use protocol::wire::relay::{Endpoint, RelayLink};
+use protocol::wire::relay::Endpoint;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Relays where a counterpart is awaited.
+/// Relays where a counterpart is awaited: so many ports of own devices, and the first so many others that answer.
 const RELAYS_USED: usize = 2;
+/// Other people's relays come so long after own ones.
+const OWN_FIRST: Duration = Duration::from_secs(2);
 /// Around a token's edge both epochs are awaited, clocks permitting.
 const EDGE_SECS: u64 = 600;
 /// Addresses heard on the LAN that are kept, and for how long.
@@ -85,7 +88,7 @@ pub(super) enum Wanted {
 pub(super) struct Means<'a> {
     pub(super) own: &'a Arc<Own>,
     pub(super) door: &'a DoorHandle,
-    pub(super) relays: &'a [RelayLink],
+    pub(super) relays: &'a [RelayWay],
     /// Networks that we are in.
     pub(super) near: &'a [Interface],
     pub(super) listening: &'a [SocketAddr],
@@ -96,6 +99,10 @@ pub(super) struct Means<'a> {
 
 struct Waiting {
     running: bool,
+    /// The relay let us in and nothing has failed since.
+    answers: Arc<AtomicBool>,
+    /// It failed since it last let us in.
+    failed: bool,
     stop: CancellationToken,
     backoff: Backoff,
 }
@@ -263,7 +270,7 @@ impl Pursuit {
             self.dialling = true;
             self.dialled = self.dialled.wrapping_add(1);
         }
-        self.park(wanted == Wanted::Anyhow && now >= self.relays_from, now, &mut means);
+        self.park(wanted == Wanted::Anyhow, now, &mut means);
         if wanted == Wanted::Anyhow && self.keys.context == Context::Session && !self.by_clock {
             self.dial_by_clock(now, &mut means);
         }
@@ -278,7 +285,7 @@ impl Pursuit {
             return;
         }
         let Some(addresses) = self.word(now).filter(|addresses| !addresses.is_empty()).cloned() else { return };
-        let volley = self.volley(means);
+        let volley = Volley { insists: true, ..self.volley(means) };
         let (who, attempt, round) = (self.keys.who, Attempt::Clock, self.round);
         means.attempts.spawn(async move {
             let result = volley.fire_by_the_clock(addresses).await.map(Box::new);
@@ -299,9 +306,10 @@ impl Pursuit {
         let Some(session) = means.relayed.clone() else { return };
         let (words_to, words) = mpsc::channel(WORDS);
         // The relay that the session goes through is there; it knows both ends' routers already.
-        let mut relays: Vec<RelayLink> = means.relays.iter().take(RELAYS_USED).cloned().collect();
         let through = session.address();
-        relays.sort_by_key(|relay| relay.at.host() != through.ip().to_string() || relay.at.port() != through.port());
+        let mut ways: Vec<&RelayWay> = means.relays.iter().filter(|way| !self.is_of(way)).collect();
+        ways.sort_by_key(|way| !way.is_at(through));
+        let relays = ways.iter().take(RELAYS_USED).map(|way| way.link_at(through)).collect();
         let aim = Aim { volley: self.volley(means), session, relays, words };
         let (who, attempt, round, work) = (self.keys.who, Attempt::Punch, self.round, work(aim));
         means.attempts.spawn(async move { Outcome { who, attempt, round, result: work.await.map(Box::new) } });
@@ -316,6 +324,7 @@ impl Pursuit {
             near: means.near.to_vec(),
             door: means.door.clone(),
             gate: Gate { one: Arc::clone(&self.one), stop: self.stop.clone() },
+            insists: false,
         }
     }
 
@@ -334,9 +343,33 @@ impl Pursuit {
         }
     }
 
+    /// Whether it is the counterpart's own port: whoever can reach that needs no relay.
+    fn is_of(&self, way: &RelayWay) -> bool {
+        way.of.is_some_and(|device| Who::Peer(device) == self.keys.who)
+    }
+
+    /// From when on the relays of own devices are waited at, and from when on the others.
+    fn relays_from(&self, ways: &[RelayWay]) -> (Instant, Instant) {
+        let has_own = ways.iter().any(|way| way.of.is_some() && !self.is_of(way));
+        (self.relays_from, self.relays_from + if has_own { OWN_FIRST } else { Duration::ZERO })
+    }
+
+    /// The relays to wait at, by their places in the list.
+    fn usable(&self, ways: &[RelayWay], now: Instant) -> Vec<usize> {
+        let (own_from, others_from) = self.relays_from(ways);
+        let places =
+            |own: bool| ways.iter().enumerate().filter(move |(_, way)| way.of.is_some() == own).map(|(at, _)| at);
+        let own = places(true).filter(|at| !self.is_of(&ways[*at])).take(RELAYS_USED);
+        let silent = |at: &usize| self.waits.iter().any(|(place, wait)| place.relay == *at && wait.is_silent());
+        let others = first_that_answer(places(false), silent, RELAYS_USED);
+        let own = own.filter(|_| now >= own_from);
+        own.chain(others.into_iter().filter(|_| now >= others_from)).collect()
+    }
+
     fn park(&mut self, wanted: bool, now: Instant, means: &mut Means<'_>) {
         let tokens = 1 + usize::from(self.before.is_some());
-        let places = if wanted { places(means.relays.len(), tokens, unix_now()) } else { Vec::new() };
+        let usable = if wanted { self.usable(means.relays, now) } else { Vec::new() };
+        let places = places(&usable, tokens, unix_now());
         self.waits.retain(|place, wait| {
             let keep = places.contains(place);
             if !keep {
@@ -346,7 +379,13 @@ impl Pursuit {
         });
         for place in places {
             let stop = self.stop.child_token();
-            let fresh = || Waiting { running: false, stop, backoff: Backoff::new(self.unit, now) };
+            let fresh = || Waiting {
+                running: false,
+                answers: Arc::default(),
+                failed: false,
+                stop,
+                backoff: Backoff::new(self.unit, now),
+            };
             let wait = self.waits.entry(place).or_insert_with(fresh);
             if wait.running || wait.backoff.next() > now {
                 continue;
@@ -354,7 +393,9 @@ impl Pursuit {
             let stay = Stay {
                 own: Arc::clone(means.own),
                 keys: Arc::clone(self.before.as_ref().filter(|_| place.before).unwrap_or(&self.keys)),
-                link: means.relays[place.relay].clone(),
+                way: means.relays[place.relay].clone(),
+                near: means.near.to_vec(),
+                answers: Arc::clone(&wait.answers),
                 epoch: place.epoch,
                 door: means.door.clone(),
                 gate: Gate { one: Arc::clone(&self.one), stop: wait.stop.clone() },
@@ -393,6 +434,8 @@ impl Pursuit {
             }
             Attempt::Park(place) => self.waits.get_mut(&place).map(|wait| {
                 wait.running = false;
+                wait.failed = true;
+                wait.answers.store(false, Ordering::Relaxed);
                 &mut wait.backoff
             }),
         };
@@ -444,16 +487,24 @@ impl Pursuit {
     }
 
     /// When [`Self::advance`] has something to do again.
-    pub(super) fn wake_at(&self, wanted: Wanted, relays: usize, relayed: bool, near: &[Interface]) -> Option<Instant> {
+    pub(super) fn wake_at(
+        &self,
+        wanted: Wanted,
+        ways: &[RelayWay],
+        relayed: bool,
+        near: &[Interface],
+    ) -> Option<Instant> {
         let now = Instant::now();
         if wanted == Wanted::No {
             return None;
         }
         let dials = self.dials() && !self.dialling && !self.routes(now, near).is_empty();
         let dial = dials.then(|| self.dials.next());
-        let parks = (wanted == Wanted::Anyhow && relays > 0).then(|| {
+        let parks = (wanted == Wanted::Anyhow && !ways.is_empty()).then(|| {
+            let (own_from, others_from) = self.relays_from(ways);
+            let from = [own_from, others_from].into_iter().find(|from| *from > now);
             let idle = self.waits.values().filter(|wait| !wait.running).map(|wait| wait.backoff.next()).min();
-            if self.relays_from > now { self.relays_from } else { idle.unwrap_or(now + Duration::from_secs(60)) }
+            from.into_iter().chain(idle).min().unwrap_or(now + Duration::from_secs(60))
         });
         let punch = (relayed && self.leads() && self.punching.is_none()).then(|| self.punches.next());
         dial.into_iter().chain(parks).chain(punch).min()
@@ -466,9 +517,28 @@ impl Drop for Pursuit {
     }
 }
 
+impl Waiting {
+    /// The relay does not let us in at present.
+    fn is_silent(&self) -> bool {
+        self.failed && !self.answers.load(Ordering::Relaxed)
+    }
+}
+
+/// Relays in their order up to the first `count` that are not silent. Silent ones among them are asked again, so that both ends of
+/// a pair come back to the same ones.
+fn first_that_answer(all: impl Iterator<Item = usize>, silent: impl Fn(&usize) -> bool, count: usize) -> Vec<usize> {
+    let mut answering = 0;
+    all.take_while(|at| {
+        let wanted = answering < count;
+        answering += usize::from(!silent(at));
+        wanted
+    })
+    .collect()
+}
+
 /// The places where a counterpart is awaited at `now`: the present epoch, and its neighbour near an edge; under the first token, or
 /// both.
-fn places(relays: usize, tokens: usize, now: UnixSeconds) -> Vec<Place> {
+fn places(relays: &[usize], tokens: usize, now: UnixSeconds) -> Vec<Place> {
     let epoch = relay_epoch(now);
     let into = now.0 % RELAY_EPOCH_SECS;
     let mut epochs = vec![epoch];
@@ -478,9 +548,8 @@ fn places(relays: usize, tokens: usize, now: UnixSeconds) -> Vec<Place> {
     if into >= RELAY_EPOCH_SECS - EDGE_SECS {
         epochs.push(epoch + 1);
     }
-    let used = relays.min(RELAYS_USED);
     let of_epoch = |relay| epochs.iter().map(move |&epoch| Place { relay, epoch, before: false });
-    let all: Vec<Place> = (0..used).flat_map(of_epoch).collect();
+    let all: Vec<Place> = relays.iter().copied().flat_map(of_epoch).collect();
     [false, true]
         .into_iter()
         .take(tokens)
@@ -499,12 +568,23 @@ mod tests {
 
     #[test]
     fn both_epochs_are_awaited_near_an_edge() {
-        let epochs = |secs| -> Vec<u64> { places(1, 1, UnixSeconds(secs)).iter().map(|place| place.epoch).collect() };
+        let epochs =
+            |secs| -> Vec<u64> { places(&[0], 1, UnixSeconds(secs)).iter().map(|place| place.epoch).collect() };
         assert_eq!(epochs(10 * RELAY_EPOCH_SECS + 3600), [10]);
         assert_eq!(epochs(10 * RELAY_EPOCH_SECS + 5), [10, 9]);
         assert_eq!(epochs(11 * RELAY_EPOCH_SECS - 5), [10, 11]);
-        assert_eq!(places(5, 1, UnixSeconds(3600)).len(), RELAYS_USED);
-        assert_eq!(places(5, 2, UnixSeconds(3600)).iter().filter(|place| place.before).count(), RELAYS_USED);
-        assert!(places(0, 2, UnixSeconds(3600)).is_empty());
+        assert_eq!(places(&[0, 3], 1, UnixSeconds(3600)).len(), 2);
+        assert_eq!(places(&[0, 3], 2, UnixSeconds(3600)).iter().filter(|place| place.before).count(), 2);
+        assert!(places(&[], 2, UnixSeconds(3600)).is_empty());
+    }
+
+    #[test]
+    fn relays_that_do_not_answer_are_not_counted() {
+        let first = |silent: &[usize]| first_that_answer(0..4, |at| silent.contains(at), 2);
+        assert_eq!(first(&[]), [0, 1]);
+        assert_eq!(first(&[0]), [0, 1, 2]);
+        assert_eq!(first(&[1, 2]), [0, 1, 2, 3]);
+        assert_eq!(first(&[3]), [0, 1]);
+        assert_eq!(first(&[0, 1, 2, 3]), [0, 1, 2, 3]);
     }
 }

@@ -123,6 +123,7 @@ impl Node {
         }
         if let Some(config) = self.pairings.get(id).map(|pairing| self.peer_config(pairing)) {
             self.net.set_addresses(*id, config.typed, config.learned).await;
+            self.keep_ways().await;
         }
         true
     }

@@ -13,6 +13,7 @@ mod pairing;
 mod preview;
 mod reach;
 mod realm;
+mod relaying;
 mod renewal;
 mod requests;
 mod roles;
@@ -95,6 +96,10 @@ struct Node {
     pairings: Pairings,
     membership: Membership,
     realm: realm::Talk,
+    /// The relay at our port.
+    relaying: Option<relaying::Relaying>,
+    /// Members whose ports are relays.
+    ways: Vec<crate::net::RelayWay>,
     net: Net,
     transfer: Arc<Transfer<RealFs>>,
     grants: Arc<Grants>,
@@ -167,6 +172,8 @@ impl Daemon {
             pairings,
             membership,
             realm: realm::Talk::default(),
+            relaying: None,
+            ways: Vec::new(),
             net,
             transfer,
             grants,
@@ -239,6 +246,8 @@ impl Node {
     ) -> Ended {
         let stop = self.stop.clone();
         self.realm_settled().await;
+        self.keep_relaying();
+        self.keep_ways().await;
         let mut stopped = tokio::time::interval(STOPPED_POLL);
         while self.end.is_none() {
             tokio::select! {

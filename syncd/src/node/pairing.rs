@@ -159,6 +159,7 @@ impl Node {
                     admit: attempt.and_then(|attempt| attempt.role),
                     addresses: attempt.and_then(|attempt| attempt.address.clone()).into_iter().collect(),
                     learned: addresses.iter().map(ToString::to_string).collect(),
+                    relays: false,
                     paused: false,
                     // Paired once more, it is still the same device.
                     limits: self.pairings.get(&identity.id()).map(|known| known.limits).unwrap_or_default(),

@@ -44,7 +44,8 @@ impl Node {
             router: None,
             table: None,
             seen_at,
-            relays: relays.collect(),
+            relaying: self.is_relaying(),
+            relays: self.relaying_devices().map(|name| format!("{name} (your device)")).chain(relays).collect(),
             devices: Vec::new(),
         };
         let net: Net = self.net.clone();

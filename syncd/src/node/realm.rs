@@ -246,6 +246,7 @@ impl Node {
     pub(super) fn keep_realm(&mut self, kept: Option<Kept>) -> anyhow::Result<()> {
         self.membership.keep(kept)?;
         self.net.set_realm(realm_note(self.membership.kept()));
+        self.keep_relaying();
         Ok(())
     }
 
@@ -291,6 +292,7 @@ impl Node {
                 self.add_member(member).await;
             }
         }
+        self.keep_ways().await;
         self.roles_changed();
         self.sharing_changed();
         self.tell_everybody();
@@ -313,6 +315,7 @@ impl Node {
             admit: None,
             addresses: Vec::new(),
             learned: Vec::new(),
+            relays: false,
             paused: false,
             limits: DeviceLimits::default(),
             last_seen_ms: None,

@@ -112,6 +112,7 @@ impl Node {
         self.hub.publish(NewEvent::new(EventKind::ConfigChanged, words));
         match set.key.as_str() {
             "relays" => self.net.set_relays(relays(&setting.value)?).await,
+            "relay" => self.keep_relaying(),
             "name" => self.net.set_name(&self.config.settings().name),
             "internet" | "internet_nodes" => self.net.set_internet(super::internet(self.config.settings())).await,
             "lan" => self.net.set_lan(super::lan_mode(self.config.settings())).await,
@@ -176,6 +177,7 @@ impl Node {
                     pairing.learned.clear();
                 })?;
                 self.net.set_addresses(id, endpoints, Vec::new()).await;
+                self.keep_ways().await;
                 format!("{name} is looked for there from now on")
             }
             api::DeviceAction::Limit(change) => {
@@ -217,6 +219,7 @@ impl Node {
         self.part(&id);
         self.grant();
         self.forget_device(id);
+        self.keep_ways().await;
         Ok(())
     }
 

@@ -63,6 +63,7 @@ impl Node {
             NetEvent::Message { peer, message: Message::Whereabouts(whereabouts), .. } => {
                 self.whereabouts_told(&peer, &whereabouts).await;
             }
+            NetEvent::Message { peer, message: Message::OwnRelay(open), .. } => self.relaying_told(&peer, open).await,
             NetEvent::Message {
                 peer,
                 message: message @ (Message::Heads(_) | Message::Links(_) | Message::Secrets(_)),
@@ -114,6 +115,7 @@ impl Node {
         self.part_folders(id);
         self.realm_begins(id);
         self.tell_whereabouts(id);
+        self.tell_relaying(id);
         self.offer_to(id);
         self.meet(id);
     }

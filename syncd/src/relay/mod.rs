@@ -4,11 +4,12 @@
 
 pub use counts::Counts;
 
+use crate::net::Stranger;
 use anyhow::{Context as _, Result, ensure};
 use protocol::limits::RELAY_KEYS_MAX;
 use protocol::wire::kdf::Secret32;
 use protocol::wire::relay::{Endpoint, RelayIdentity, RelayLink};
-use serve::Server;
+use serve::{Entrances, Server};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -141,9 +142,28 @@ pub async fn serve(config: RelayConfig, shutdown: CancellationToken) -> Result<R
     let counters = Arc::default();
     let (keys, other_keys) = mpsc::channel(1);
     let server = Server::new(identity, config.access_keys, config.limits, Arc::clone(&counters));
-    tracker.spawn(server.run(listeners, other_keys, shutdown));
+    let (_, strangers) = mpsc::channel(1);
+    tracker.spawn(server.run(Entrances { listeners, strangers }, other_keys, shutdown));
     tracker.close();
     Ok(Relay { link, listening, keys, counters, tracker })
+}
+
+/// Connections that wait to be looked at beside another server.
+const STRANGERS: usize = 64;
+
+/// Serves clients that come to somebody else's port and are handed over, until `shutdown`. One access key lets them in.
+#[must_use]
+pub fn serve_beside(
+    seed: &Secret32,
+    access_key: Secret32,
+    limits: RelayLimits,
+    shutdown: CancellationToken,
+) -> mpsc::Sender<Stranger> {
+    let (hand_over, strangers) = mpsc::channel(STRANGERS);
+    let (_, no_keys) = mpsc::channel(1);
+    let server = Server::new(RelayIdentity::from_seed(seed), vec![access_key], limits, Arc::default());
+    tokio::spawn(server.run(Entrances { listeners: Vec::new(), strangers }, no_keys, shutdown));
+    hand_over
 }
 
 fn check_count(keys: usize) -> Result<()> {

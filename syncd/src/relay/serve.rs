@@ -4,7 +4,7 @@ use super::RelayLimits;
 use super::counts::Counters;
 use super::machine::{ClientId, Effect, KeyId, Machine, Place};
 use super::splice::splice;
-use crate::net::{Bucket, HALF_OPEN_MAX, HalfOpen, drain, prefix, random, read_knock, tune, unix_now};
+use crate::net::{Bucket, HALF_OPEN_MAX, HalfOpen, Stranger, drain, prefix, random, read_knock, tune, unix_now};
 use protocol::limits::KNOCK_SLACK_WINDOWS;
 use protocol::limits::KNOCK_WIDE_SLACK_WINDOWS;
 use protocol::model::Timestamp;
@@ -88,6 +88,20 @@ struct Guard {
     per_second: u32,
 }
 
+/// By which clients come.
+pub(super) struct Entrances {
+    pub(super) listeners: Vec<TcpListener>,
+    /// Those that somebody else accepted, and whose knock was not for that one.
+    pub(super) strangers: mpsc::Receiver<Stranger>,
+}
+
+/// A connection that came in; where somebody else had it first, its knock and how long strangers are listened to.
+struct Guest {
+    stream: TcpStream,
+    from: SocketAddr,
+    opened: Option<(Knock, Instant)>,
+}
+
 pub(super) struct Server {
     house: Arc<House>,
     machine: Machine,
@@ -137,7 +151,7 @@ impl Server {
     /// Serves until `shutdown`; `keys` are those that let clients in from then on.
     pub(super) async fn run(
         mut self,
-        listeners: Vec<TcpListener>,
+        Entrances { listeners, mut strangers }: Entrances,
         mut keys: mpsc::Receiver<Vec<Secret32>>,
         shutdown: CancellationToken,
     ) {
@@ -160,7 +174,10 @@ impl Server {
                 Some(report) = heard.recv() => self.report(report),
                 Some(keys) = keys.recv() => self.set_keys(keys),
                 Some((stream, from)) = incoming.recv() => {
-                    self.enter(stream, from, &reports, &mut connections);
+                    self.enter(Guest { stream, from, opened: None }, &reports, &mut connections);
+                }
+                Some(Stranger { stream, from, knock, until }) = strangers.recv() => {
+                    self.enter(Guest { stream, from, opened: Some((knock, until)) }, &reports, &mut connections);
                 }
                 Some(ended) = connections.join_next() => {
                     // An aborted stranger is out of the tables already.
@@ -187,8 +204,7 @@ impl Server {
 
     fn enter(
         &mut self,
-        stream: TcpStream,
-        from: SocketAddr,
+        Guest { stream, from, opened }: Guest,
         reports: &mpsc::Sender<Report>,
         connections: &mut JoinSet<ClientId>,
     ) {
@@ -201,7 +217,7 @@ impl Server {
         let id = ClientId(self.last_id);
         let visit = Visit { id, from, house: Arc::clone(&self.house), reports: reports.clone() };
         let abort = connections.spawn(async move {
-            visit.run(stream).await;
+            visit.run(stream, opened).await;
             id
         });
         self.half_open.insert(from.ip(), id);
@@ -350,10 +366,10 @@ struct Visit {
 }
 
 impl Visit {
-    async fn run(&self, mut stream: TcpStream) {
+    async fn run(&self, mut stream: TcpStream, opened: Option<(Knock, Instant)>) {
         tune(&stream);
-        let until = Instant::now() + self.house.limits.drain;
-        let Some((key, request, joining)) = self.hear(&mut stream).await else {
+        let until = opened.map_or_else(|| Instant::now() + self.house.limits.drain, |(_, until)| until);
+        let Some((key, request, joining)) = self.hear(&mut stream, opened.map(|(knock, _)| knock)).await else {
             drain(&mut stream, until).await;
             return;
         };
@@ -381,9 +397,12 @@ impl Visit {
         }
     }
 
-    async fn hear(&self, stream: &mut TcpStream) -> Option<(KeyId, JoinRequest, Joining)> {
+    async fn hear(&self, stream: &mut TcpStream, knock: Option<Knock>) -> Option<(KeyId, JoinRequest, Joining)> {
         let wait = self.house.limits.handshake;
-        let knock = read_knock(stream, wait).await?;
+        let knock = match knock {
+            Some(knock) => knock,
+            None => read_knock(stream, wait).await?,
+        };
         let (reply, admitted) = oneshot::channel();
         self.reports.send(Report::Knock { knock, from: self.from, reply }).await.ok()?;
         let key = admitted.await.ok()??;

@@ -21,7 +21,10 @@ pub struct NetStatus {
     /// Where other devices see this one, when they or a relay have said so lately.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub seen_at: Vec<String>,
-    /// Relays to wait at, `HOST:PORT`, in order.
+    /// Whether the port of this device is a relay for its owner's other devices.
+    #[serde(default)]
+    pub relaying: bool,
+    /// Relays to wait at, in order: devices by name, others as `HOST:PORT`.
     pub relays: Vec<String>,
     /// Paired devices by name.
     pub devices: Vec<NetDevice>,

@@ -54,6 +54,8 @@ pub mod kind {
     pub const PUNCH_GO: u8 = 0x33;
     /// [`super::Whereabouts`].
     pub const WHEREABOUTS: u8 = 0x34;
+    /// Whether the port that the sender listens on is a relay for the devices of its realm, too.
+    pub const OWN_RELAY: u8 = 0x35;
     /// The person on the sending side agreed to pair.
     pub const PAIR_ACCEPT: u8 = 0x48;
     /// [`super::PairRandom`]: from the showing side, after both agreed.
@@ -80,4 +82,6 @@ pub mod capability {
     pub const PUNCH: u32 = 64;
     /// The sender takes WHEREABOUTS.
     pub const WHEREABOUTS: u32 = 128;
+    /// The sender takes OWN_RELAY.
+    pub const OWN_RELAYS: u32 = 256;
 }

@@ -125,6 +125,7 @@ fn samples() -> Vec<Message> {
         Message::PunchAck(Punch { attempt: 1, addresses: addresses.clone() }),
         Message::PunchGo(1),
         Message::Whereabouts(Whereabouts { devices: vec![Whereabout { device: DeviceId([0x66; 32]), addresses }] }),
+        Message::OwnRelay(true),
         Message::PairAccept,
         Message::PairSecret(PairRandom(Secret32::new([9; 32]))),
         Message::PairDone([8; 32]),

@@ -80,3 +80,21 @@ fn parts_cannot_be_shifted_between_each_other() {
     assert_ne!(derive(&[b"abc"]), derive(&[b"abc", b""]));
     assert_ne!(commitment(&[1; 32], &DeviceId([2; 32])), commitment(&[2; 32], &DeviceId([1; 32])));
 }
+
+#[test]
+fn ports_of_a_moment_are_known_to_both_and_differ_from_moment_to_moment() {
+    let (a, b) = (device(1), device(2));
+    let shared = Secret32::new([7; 32]);
+    let ours = PairSecret::between(&a, &b.public(), &shared).ok().expect("two devices");
+    let theirs = PairSecret::between(&b, &a.public(), &shared).ok().expect("two devices");
+    let mut ports = BTreeSet::new();
+    for slot in 0..2000 {
+        for direction in [Direction::Low, Direction::High] {
+            let port = ours.clock_port(direction, slot);
+            assert_eq!(port, theirs.clock_port(direction, slot));
+            assert!(CLOCK_PORTS.contains(&port), "{port}");
+            ports.insert(port);
+        }
+    }
+    assert!(ports.len() > 3000, "{} ports of 4000 moments", ports.len());
+}

@@ -2,6 +2,7 @@
 //! passes, then a pairing, then nothing.
 
 use super::{Hub, JoinRequest};
+use crate::net::config::RelayWay;
 use crate::net::event::{InviteId, NetEvent, PairingEvent, PairingSide};
 use crate::net::greet::Greeted;
 use crate::net::keys::{Keys, Who};
@@ -24,7 +25,7 @@ const DECIDE: Duration = Duration::from_secs(300);
 pub(super) struct Invite {
     side: PairingSide,
     pub(super) pursuit: Pursuit,
-    pub(super) relays: Vec<RelayLink>,
+    pub(super) relays: Vec<RelayWay>,
     pub(super) until: Instant,
     lost_runs: u8,
     pairing: Option<AbortHandle>,
@@ -85,6 +86,7 @@ impl Hub {
         let keys = Arc::new(Keys::of_invite(id, secret, side));
         let pursuit = Pursuit::new(keys, typed, Vec::new(), &self.parts.own);
         let until = Instant::now() + lives.min(LIFE_MAX);
+        let relays = relays.into_iter().map(RelayWay::from).collect();
         self.invites.insert(id, Invite { side, pursuit, relays, until, lost_runs: 0, pairing: None });
         self.burst();
         Some(id)

@@ -3,7 +3,7 @@
 
 use super::address::announced;
 use super::changes;
-use super::config::{Internet, LanMode, Own, PeerConfig};
+use super::config::{Internet, LanMode, Own, PeerConfig, RelayWay};
 use super::dial::Route;
 use super::door::{Arrival, DoorHandle, Entry, Keyring};
 use super::event::{InviteId, NetEvent, Outside, PeerStatus};
@@ -53,6 +53,7 @@ pub(super) enum Command {
     SetPaused(DeviceId, bool),
     SetAddresses { peer: DeviceId, typed: Vec<Endpoint>, learned: Vec<SocketAddr> },
     SetRelays(Vec<RelayLink>),
+    SetOwnRelays(Vec<RelayWay>),
     SetLan(LanMode),
     SetInternet(Internet),
     Outside(oneshot::Sender<Outside>),
@@ -90,6 +91,9 @@ pub(super) struct Parts {
 pub(super) struct Hub {
     parts: Parts,
     relays: Vec<RelayLink>,
+    own_relays: Vec<RelayWay>,
+    /// All of them, in the order in which they are used.
+    ways: Vec<RelayWay>,
     peers: BTreeMap<DeviceId, Peer>,
     invites: BTreeMap<InviteId, Invite>,
     sessions: JoinSet<Ended>,
@@ -113,7 +117,9 @@ pub(super) struct Hub {
 impl Hub {
     pub(super) fn new(parts: Parts, relays: Vec<RelayLink>, internet: Internet, peers: Vec<PeerConfig>) -> Self {
         let mut hub = Self {
+            ways: relays.iter().cloned().map(RelayWay::from).collect(),
             relays,
+            own_relays: Vec::new(),
             peers: BTreeMap::new(),
             invites: BTreeMap::new(),
             sessions: JoinSet::new(),
@@ -211,7 +217,14 @@ impl Hub {
             Command::SetSecrets { peer, secret, also } => self.set_secrets(peer, secret, also),
             Command::SetPaused(peer, paused) => self.set_paused(peer, paused),
             Command::SetAddresses { peer, typed, learned } => self.set_addresses(peer, typed, learned),
-            Command::SetRelays(relays) => self.set_relays(relays),
+            Command::SetRelays(relays) => {
+                self.relays = relays;
+                self.relays_changed();
+            }
+            Command::SetOwnRelays(relays) => {
+                self.own_relays = relays;
+                self.relays_changed();
+            }
             Command::SetLan(mode) => self.set_lan(mode),
             Command::SetInternet(internet) => {
                 self.help.internet = internet;
@@ -273,8 +286,9 @@ impl Hub {
         }
     }
 
-    fn set_relays(&mut self, relays: Vec<RelayLink>) {
-        self.relays = relays;
+    fn relays_changed(&mut self) {
+        let given = self.relays.iter().cloned().map(RelayWay::from);
+        self.ways = self.own_relays.iter().cloned().chain(given).collect();
         let now = Instant::now();
         for peer in self.peers.values_mut() {
             peer.pursuit.stop();
@@ -346,7 +360,7 @@ impl Hub {
             let means = Means {
                 own: &self.parts.own,
                 door: &self.parts.door,
-                relays: &self.relays,
+                relays: &self.ways,
                 near: &self.interfaces,
                 listening: &self.parts.listening,
                 relayed,
@@ -371,12 +385,12 @@ impl Hub {
 
     fn wake_at(&self) -> Instant {
         let now = Instant::now();
-        let (relays, proxied) = (self.relays.len(), self.parts.own.proxy().is_some());
+        let (ways, proxied) = (&self.ways, self.parts.own.proxy().is_some());
         let peers = self.peers.values().filter_map(|peer| {
-            peer.pursuit.wake_at(peer.wanted(), relays, !proxied && peer.relayed().is_some(), &self.interfaces)
+            peer.pursuit.wake_at(peer.wanted(), ways, !proxied && peer.relayed().is_some(), &self.interfaces)
         });
         let invites = self.invites.values().flat_map(|invite| {
-            let pursuit = invite.pursuit.wake_at(invite.wanted(), invite.relays.len(), false, &self.interfaces);
+            let pursuit = invite.pursuit.wake_at(invite.wanted(), &invite.relays, false, &self.interfaces);
             pursuit.into_iter().chain(invite.is_open().then_some(invite.until))
         });
         peers.chain(invites).min().unwrap_or(now + IDLE).min(now + IDLE)
@@ -427,7 +441,7 @@ impl Hub {
         let means = Means {
             own: &self.parts.own,
             door: &self.parts.door,
-            relays: &self.relays,
+            relays: &self.ways,
             near: &self.interfaces,
             listening: &self.parts.listening,
             relayed,

@@ -185,6 +185,7 @@ fn route(inner: &Inner, req: u32, message: Message) -> Result<Step, End> {
         | Message::Run(_)
         | Message::Partial(_)
         | Message::Addresses(_)
-        | Message::Whereabouts(_) => Ok(Step::Event(req, message)),
+        | Message::Whereabouts(_)
+        | Message::OwnRelay(_) => Ok(Step::Event(req, message)),
     }
 }

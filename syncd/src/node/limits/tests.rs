@@ -52,6 +52,7 @@ fn devices_have_limits_of_their_own() {
         admit: None,
         addresses: Vec::new(),
         learned: Vec::new(),
+        relays: false,
         paused: false,
         limits,
         last_seen_ms: None,
