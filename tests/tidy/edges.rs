@@ -32,7 +32,20 @@ const SYNCD: Edges = &[
     ("demo", &["demo", "node", "control", "config", "home", "keys", "relay", "disk"]),
     (
         "node",
-        &["node", "folder", "transfer", "store", "disk", "net", "control", "config", "home", "keys", "membership"],
+        &[
+            "node",
+            "folder",
+            "transfer",
+            "store",
+            "disk",
+            "net",
+            "control",
+            "relay",
+            "config",
+            "home",
+            "keys",
+            "membership",
+        ],
     ),
 ];
 

@@ -96,10 +96,7 @@ struct Node {
     pairings: Pairings,
     membership: Membership,
     realm: realm::Talk,
-    /// The relay at our port.
-    relaying: Option<relaying::Relaying>,
-    /// Members whose ports are relays.
-    ways: Vec<crate::net::RelayWay>,
+    relaying: relaying::Relaying,
     net: Net,
     transfer: Arc<Transfer<RealFs>>,
     grants: Arc<Grants>,
@@ -150,8 +147,7 @@ impl Daemon {
         let hub = EventHub::new();
         let (handle, requests) = Handle::new(hub.clone());
         let (events, net_events) = mpsc::channel(NET_EVENTS_MAX);
-        let id = keys.identity.id();
-        let identity = Arc::new(keys.identity);
+        let (id, identity) = (keys.identity.id(), Arc::new(keys.identity));
         let known = (&pairings, membership.kept());
         let net = Net::start(net_config(&identity, keys.instance, &config, &listen, known, home.knocks())?, events)?;
         net.set_realm(realm::realm_note(membership.kept()));
@@ -172,8 +168,7 @@ impl Daemon {
             pairings,
             membership,
             realm: realm::Talk::default(),
-            relaying: None,
-            ways: Vec::new(),
+            relaying: relaying::Relaying::default(),
             net,
             transfer,
             grants,

@@ -15,8 +15,16 @@ use tokio_util::sync::CancellationToken;
 /// What one device may park: for each of the others, under two tokens of two epochs.
 const PARKED_EACH: usize = PEERS_MAX * 4;
 
-/// The relay at our port.
+/// Ports of devices that are relays.
+#[derive(Default)]
 pub(super) struct Relaying {
+    here: Option<Here>,
+    /// Members whose ports are relays.
+    ways: Vec<RelayWay>,
+}
+
+/// The relay at our port.
+struct Here {
     /// Of the secret that its keys are of.
     epoch: [u8; 32],
     stop: CancellationToken,
@@ -40,17 +48,17 @@ impl Node {
         let latest = self.membership.kept().and_then(|kept| kept.latest_secret());
         let wanted = latest.filter(|_| self.config.settings().relay).cloned();
         let epoch = wanted.as_ref().map(|secret| secret.epoch);
-        if epoch == self.relaying.as_ref().map(|relaying| relaying.epoch) {
+        if epoch == self.relaying.here.as_ref().map(|here| here.epoch) {
             return;
         }
-        if let Some(before) = self.relaying.take() {
+        if let Some(before) = self.relaying.here.take() {
             before.stop.cancel();
         }
         let entrance = wanted.map(|secret| {
             let OwnRelay { seed, access_key } = OwnRelay::of(&secret.secret, &self.id);
             let stop = self.stop.child_token();
             let entrance = serve_beside(&seed, access_key, limits(), stop.clone());
-            self.relaying = Some(Relaying { epoch: secret.epoch, stop });
+            self.relaying.here = Some(Here { epoch: secret.epoch, stop });
             entrance
         });
         tracing::info!(open = entrance.is_some(), "a relay for the other devices, at this one's port");
@@ -61,7 +69,7 @@ impl Node {
     }
 
     pub(super) const fn is_relaying(&self) -> bool {
-        self.relaying.is_some()
+        self.relaying.here.is_some()
     }
 
     /// Says whether our port is a relay, to a member that understands it.
@@ -97,8 +105,8 @@ impl Node {
             .collect();
         // Both ends of a pair use the first ones.
         ways.sort_by_key(|way| way.of);
-        if ways != self.ways {
-            self.ways.clone_from(&ways);
+        if ways != self.relaying.ways {
+            self.relaying.ways.clone_from(&ways);
             self.net.set_own_relays(ways).await;
         }
     }
@@ -121,6 +129,6 @@ impl Node {
 
     /// Members whose ports are relays, by name.
     pub(super) fn relaying_devices(&self) -> impl Iterator<Item = String> {
-        self.ways.iter().filter_map(|way| way.of.map(|id| self.device_name(&id)))
+        self.relaying.ways.iter().filter_map(|way| way.of.map(|id| self.device_name(&id)))
     }
 }

@@ -85,8 +85,11 @@ fn parts_cannot_be_shifted_between_each_other() {
 fn ports_of_a_moment_are_known_to_both_and_differ_from_moment_to_moment() {
     let (a, b) = (device(1), device(2));
     let shared = Secret32::new([7; 32]);
-    let ours = PairSecret::between(&a, &b.public(), &shared).ok().expect("two devices");
-    let theirs = PairSecret::between(&b, &a.public(), &shared).ok().expect("two devices");
+    let secret = |own: &Identity, their: &Identity| {
+        let Ok(secret) = PairSecret::between(own, &their.public(), &shared) else { panic!("these are two devices") };
+        secret
+    };
+    let (ours, theirs) = (secret(&a, &b), secret(&b, &a));
     let mut ports = BTreeSet::new();
     for slot in 0..2000 {
         for direction in [Direction::Low, Direction::High] {
