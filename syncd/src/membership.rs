@@ -117,9 +117,10 @@ impl Kept {
         common.map(|secret| LinkHash(secret.epoch))
     }
 
-    /// The secret of the latest epoch of which it is held.
+    /// The secret of the current epoch, unless it is still to come.
     pub fn latest_secret(&self) -> Option<&EpochSecret> {
-        self.secrets.first()
+        let current = self.realm.epochs.last()?;
+        self.secrets.iter().find(|held| held.epoch == *current.link.as_bytes())
     }
 
     /// What this device shares with another in each epoch whose secret it holds, the latest first. None for a device

@@ -2,7 +2,9 @@
 //! about the way between them.
 
 use crate::lab::{Site, Space};
+use std::io::Write;
 use std::net::Ipv4Addr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::time::{Duration, Instant};
 use tests::harness::{Device, World, noise, settle, share, within};
 
@@ -36,7 +38,25 @@ pub struct Relay {
 
 impl Relay {
     pub fn start(world: &World, name: &str, site: Site) -> Self {
-        let mut device = world.prepare(name, "");
+        Self::run(world.prepare(name, ""), site)
+    }
+
+    /// One with the keys of another, see [`Self::start`].
+    pub fn start_with(world: &World, name: &str, site: Site, keys: &[u8]) -> Self {
+        let device = world.prepare(name, "");
+        let place = device.home().join("keys");
+        std::fs::DirBuilder::new().mode(0o700).create(&place).expect("a scratch home");
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(place.join("relay"))
+            .expect("a file");
+        file.write_all(keys).expect("scratch space");
+        Self::run(device, site)
+    }
+
+    fn run(mut device: Device, site: Site) -> Self {
         device.run_under(&site.space.under());
         device.listen_at(&format!("{}:{RELAY_PORT}", site.address));
         let link = device.serve_as_relay();

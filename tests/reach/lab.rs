@@ -19,6 +19,8 @@ use tests::harness::{is_root, skip};
 const PREFIX: &str = "syncd-reach";
 /// Where `ip` keeps the names of namespaces.
 const NAMES: &str = "/run/netns";
+/// Where `ip` keeps the files that stand in for those in `/etc` there.
+const ETC: &str = "/etc/netns";
 
 /// A network namespace.
 #[derive(Debug)]
@@ -89,6 +91,13 @@ impl Space {
         move_into_link_name_space(name.as_fd(), Some(LinkNameSpaceType::Network)).expect("root enters it");
     }
 
+    /// Has names looked up in this text, in the form of `/etc/hosts`, by what is run [`Self::under`] it from now on.
+    pub fn names(&self, hosts: &str) {
+        let etc = Path::new(ETC).join(&self.name);
+        std::fs::create_dir_all(&etc).expect("root makes it");
+        std::fs::write(etc.join("hosts"), hosts).expect("root writes it");
+    }
+
     /// Passes packets on between its interfaces.
     pub fn forward(&self) {
         self.inside(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")).expect("root sets it");
@@ -135,6 +144,8 @@ impl Drop for Space {
     fn drop(&mut self) {
         // One that stays holds no process and no address that anything else uses.
         let _ = Command::new("ip").args(["netns", "delete", &self.name]).stderr(Stdio::null()).status();
+        // Most have none.
+        let _ = std::fs::remove_dir_all(Path::new(ETC).join(&self.name));
     }
 }
 

@@ -72,3 +72,34 @@ fn through_a_relay_files_move_as_fast_as_the_slower_link() {
     settle(&[&a, &b]);
     assert_same(&[&a, &b], 0);
 }
+
+/// Two machines with one key behind one name, which the two devices look up in opposite orders.
+#[test]
+fn both_come_to_the_same_machine_of_those_behind_a_name() {
+    const NAME: &str = "relays.example";
+    let Some(lab) = Lab::new("both_come_to_the_same_machine_of_those_behind_a_name") else { return };
+    let world = World::new();
+    let homes = ["a", "b"].map(|role| lab.home(role, Nat::silent(Kind::Symmetric), None));
+    let first = Relay::start(&world, "one", lab.site("one", None));
+    let keys = std::fs::read(first.device.home().join("keys/relay")).expect("a relay has keys");
+    let second = Relay::start_with(&world, "two", lab.site("two", None), &keys);
+    let addresses = [first.site.address, second.site.address];
+    for (home, order) in homes.iter().zip([[0, 1], [1, 0]]) {
+        let line = |at: usize| format!("{} {NAME}\n", addresses[at]);
+        home.host.names(&order.map(line).concat());
+    }
+    let link = first.link.replace(&addresses[0].to_string(), NAME);
+    let [a, b] = pair(&world, homes.each_ref(), &[&link]);
+    let mut relays = [first, second];
+    let before = relays.each_ref().map(Relay::carried);
+    let content = send(&a, "large", 3, 4 << 20);
+    arrives(&b, "large", &content, Duration::from_secs(60));
+    let used = usize::from(relays[1].carried() - before[1] > relays[0].carried() - before[0]);
+    relays[used].device.kill();
+    let other = relays[1 - used].carried();
+    let content = send(&a, "more", 4, 4 << 20);
+    arrives(&b, "more", &content, Duration::from_secs(90));
+    assert!(relays[1 - used].carried() - other > 4 << 20, "the machine that is left carried it");
+    settle(&[&a, &b]);
+    assert_same(&[&a, &b], 0);
+}

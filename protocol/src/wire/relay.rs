@@ -2,7 +2,7 @@
 //! under the same token are spliced, and from then on the relay sees bytes that are random to it.
 //! Which client meets which is the relay server's business, not decided here.
 
-use super::kdf::{Secret32, UnixSeconds, kdf_secret};
+use super::kdf::{Secret32, UnixSeconds, kdf, kdf_secret};
 use super::knock::{Context, KNOCK_LEN, Knock};
 use super::noise::{self, Role, TAG_LEN};
 use super::pair::{Direction, PairSecret};
@@ -97,6 +97,17 @@ impl OwnRelay {
         let relay_x = RelayIdentity::from_seed(&self.seed).public();
         RelayLink { relay_x, access_key: self.access_key.clone(), at }
     }
+}
+
+/// Which of several machines behind one name a pair comes to: the smallest first, of IPv4 before IPv6. Both ends of a pair put the
+/// same addresses into the same order, and different pairs into different ones.
+#[must_use]
+pub fn preference(token: &[u8; 32], machine: IpAddr) -> (bool, [u8; 32]) {
+    let octets = match machine {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    };
+    (machine.is_ipv6(), kdf("relay machine", &[token, &octets]))
 }
 
 /// The key of knocks made with a relay's access key.

@@ -1,20 +1,22 @@
 //! What the network is told when it starts: who we are, where to listen, whom we know and how to find them.
 //! Times and ports that tests shorten are in [`Tuning`]; its defaults are the protocol's.
 
+use super::address::is_within_reach;
 use super::connect::Proxy;
 use super::door::Stranger;
 use super::knocks::KnockFile;
+use super::lan::Interface;
 use protocol::limits::{NAME_LEN_MAX, PROTOCOL_VERSIONS};
 use protocol::model::DeviceId;
 use protocol::wire::beacon;
 use protocol::wire::handshake::HelloHead;
 use protocol::wire::identity::{Identity, PublicIdentity};
-use protocol::wire::kdf::UnixSeconds;
+use protocol::wire::kdf::{UnixSeconds, kdf};
 use protocol::wire::knock::Knock;
 use protocol::wire::message::{Heads, Hello, capability};
 use protocol::wire::pair::PairSecret;
 use protocol::wire::relay::{Endpoint, RelayLink};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -116,29 +118,62 @@ impl PeerConfig {
 #[derive(Clone, PartialEq, Eq)]
 pub struct RelayWay {
     /// What lets us in, and the address to try first.
-    pub link: RelayLink,
+    pub(super) link: RelayLink,
     /// Others of its addresses.
-    pub also: Vec<Endpoint>,
+    also: Vec<Endpoint>,
+    /// So many of all its addresses, the first ones, were given by the user.
+    given: usize,
     /// The paired device whose port it is, if it is one.
-    pub of: Option<DeviceId>,
+    pub(super) of: Option<DeviceId>,
+    pub(super) id: WayId,
 }
+
+/// Names a relay and the key that lets us in there; pairs that come by another do not meet there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct WayId([u8; 32]);
 
 impl From<RelayLink> for RelayWay {
     fn from(link: RelayLink) -> Self {
-        Self { link, also: Vec::new(), of: None }
+        Self { id: WayId::of(&link), link, also: Vec::new(), given: 1, of: None }
+    }
+}
+
+impl WayId {
+    fn of(link: &RelayLink) -> Self {
+        Self(kdf("relay way", &[&link.relay_x, link.access_key.expose()]))
     }
 }
 
 impl RelayWay {
-    /// Its addresses, best first.
-    pub(super) fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+    /// The port of a paired device: its link by the first of its addresses, and the others; `given` of all were given by the user.
+    #[must_use]
+    pub fn of_device(device: DeviceId, link: RelayLink, also: Vec<Endpoint>, given: usize) -> Self {
+        Self { id: WayId::of(&link), link, also, given, of: Some(device) }
+    }
+
+    /// Whose port it is.
+    #[must_use]
+    pub const fn device(&self) -> Option<DeviceId> {
+        self.of
+    }
+
+    fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
         std::iter::once(&self.link.at).chain(&self.also)
     }
 
-    /// Its link by the address `at`, if that is one of its own; else by the first.
+    /// Its addresses, best first. Of what was learned only those that mean it here, too; what the user gave always does.
+    pub(super) fn within_reach<'w>(&'w self, near: &'w [Interface]) -> impl Iterator<Item = &'w Endpoint> {
+        let fits =
+            move |endpoint: &Endpoint| endpoint.host().parse::<IpAddr>().map_or(true, |ip| is_within_reach(ip, near));
+        self.endpoints().enumerate().filter(move |(at, endpoint)| *at < self.given || fits(endpoint)).map(|(_, it)| it)
+    }
+
+    /// Its link by the address `at`, if that is one of its own; else by the first that is not IPv6.
     pub(super) fn link_at(&self, at: SocketAddr) -> RelayLink {
-        let same = self.endpoints().find(|endpoint| is_at(endpoint, at));
-        RelayLink { at: same.unwrap_or(&self.link.at).clone(), ..self.link.clone() }
+        let is_v6 = |endpoint: &&Endpoint| endpoint.host().parse::<Ipv6Addr>().is_ok();
+        let same = self.endpoints().find(|endpoint| is_at(endpoint, at) && !is_v6(endpoint));
+        let best = same.or_else(|| self.endpoints().find(|endpoint| !is_v6(endpoint)));
+        RelayLink { at: best.unwrap_or(&self.link.at).clone(), ..self.link.clone() }
     }
 
     /// Whether `at` is one of its addresses.

@@ -1,9 +1,8 @@
 //! Waiting at a relay for one counterpart: joins under the token that both can compute, answers the relay's words,
 //! and runs the ordinary handshake once the relay has spliced the two. The relay sees nothing of it but bytes.
 
-use super::address::is_within_reach;
 use super::config::{Own, RelayWay, random, unix_now};
-use super::connect::{connect, targets};
+use super::connect::{Target, connect, targets};
 use super::dial::{Gate, Missed, Reached, Route};
 use super::door::{Admitted, DoorHandle};
 use super::event::Via;
@@ -12,8 +11,10 @@ use super::keys::Keys;
 use super::lan::Interface;
 use anyhow::{Context as _, Result, anyhow, bail};
 use protocol::wire::knock::Context;
-use protocol::wire::relay::{Endpoint, JoinRequest, JoinStatus, JoiningClient, MESSAGE_2_LEN, Parked, WORD_LEN, Word};
-use std::net::{IpAddr, SocketAddr};
+use protocol::wire::relay::{
+    JoinRequest, JoinStatus, JoiningClient, MESSAGE_2_LEN, Parked, WORD_LEN, Word, preference,
+};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -24,6 +25,18 @@ use tokio::time::timeout;
 
 /// The relay pings every 60 s; without two of them it is gone.
 const RELAY_SILENT: Duration = Duration::from_secs(150);
+
+/// At a machine that is not the one to come to first a counterpart is awaited for so long.
+const NEXT_BEST: Duration = Duration::from_secs(300);
+
+/// Where a counterpart is awaited.
+struct Place {
+    stream: TcpStream,
+    address: SocketAddr,
+    parked: Parked,
+    /// Of all machines behind the relay's name it is the one to come to first.
+    is_first: bool,
+}
 
 /// Everything one stay at a relay needs.
 pub(super) struct Stay {
@@ -65,51 +78,60 @@ impl Stay {
 
     /// Waits at the relay until it has spliced us with the counterpart.
     async fn meet(&self) -> Result<(TcpStream, Path)> {
-        let mut failure = anyhow!("it has no address that leads anywhere from here");
-        for endpoint in self.way.endpoints().filter(|endpoint| self.is_within_reach(endpoint)) {
-            match self.enter(endpoint).await {
-                Ok((mut stream, address, parked)) => {
-                    self.answers.store(true, Ordering::Relaxed);
-                    wait_for_splice(&mut stream, parked).await?;
-                    return Ok((stream, Path { via: Via::Relay, address }));
-                }
-                Err(error) => failure = error,
+        loop {
+            let Place { mut stream, address, parked, is_first } = self.enter().await?;
+            self.answers.store(true, Ordering::Relaxed);
+            let splice = wait_for_splice(&mut stream, parked);
+            // The counterpart may wait at the machine that comes first and is there again.
+            let patience = if is_first { Duration::MAX } else { NEXT_BEST };
+            if let Ok(spliced) = timeout(patience, splice).await {
+                spliced?;
+                return Ok((stream, Path { via: Via::Relay, address }));
             }
         }
-        Err(failure)
-    }
-
-    /// Of another device's addresses only those count that mean it here, too; what the user gave always does.
-    fn is_within_reach(&self, endpoint: &Endpoint) -> bool {
-        let ip = endpoint.host().parse::<IpAddr>();
-        self.way.of.is_none() || ip.map_or(true, |ip| is_within_reach(ip, &self.near))
     }
 
     /// Comes to the relay by one of its addresses, and is let in.
-    async fn enter(&self, endpoint: &Endpoint) -> Result<(TcpStream, SocketAddr, Parked)> {
-        let (mut stream, address) = self.connect(endpoint).await?;
-        let joined = timeout(self.own.tuning.handshake_wait, self.join(&mut stream)).await;
-        let parked = joined.context("it does not answer")??;
-        Ok((stream, address, parked))
-    }
-
-    async fn connect(&self, endpoint: &Endpoint) -> Result<(TcpStream, SocketAddr)> {
-        let targets = targets(&self.own, endpoint).await.map_err(|words| anyhow!(words))?;
-        let mut failure = anyhow!("it has no address");
-        for target in targets {
-            match connect(&self.own, &target, &self.keys.circuit).await {
-                Ok((stream, path)) => {
-                    tune(&stream);
-                    return Ok((stream, path.address));
+    async fn enter(&self) -> Result<Place> {
+        let mut failure = anyhow!("it has no address that leads anywhere from here");
+        for endpoint in self.way.within_reach(&self.near) {
+            let mut targets = match targets(&self.own, endpoint).await {
+                Ok(targets) => targets,
+                Err(words) => {
+                    failure = anyhow!(words);
+                    continue;
                 }
-                Err(words) => failure = anyhow!(words),
+            };
+            targets.sort_by_key(|target| match target {
+                Target::Address(machine) => Some(preference(&self.token(), machine.ip())),
+                Target::Name(_) => None,
+            });
+            for (at, target) in targets.iter().enumerate() {
+                match self.enter_at(target).await {
+                    // All addresses of a device are the same machine.
+                    Ok(place) => return Ok(Place { is_first: at == 0 || self.way.of.is_some(), ..place }),
+                    Err(error) => failure = error,
+                }
             }
         }
         Err(failure)
     }
 
+    async fn enter_at(&self, target: &Target) -> Result<Place> {
+        let (mut stream, path) =
+            connect(&self.own, target, &self.keys.circuit).await.map_err(|words| anyhow!(words))?;
+        tune(&stream);
+        let joined = timeout(self.own.tuning.handshake_wait, self.join(&mut stream)).await;
+        let parked = joined.context("it does not answer")??;
+        Ok(Place { stream, address: path.address, parked, is_first: true })
+    }
+
+    fn token(&self) -> [u8; 32] {
+        self.keys.secret.relay_token(&self.way.link.relay_x, self.epoch)
+    }
+
     async fn join(&self, stream: &mut TcpStream) -> Result<Parked> {
-        let token = self.keys.secret.relay_token(&self.way.link.relay_x, self.epoch);
+        let token = self.token();
         let request = JoinRequest::Join { side: self.keys.out, token };
         let (joining, opening) = JoiningClient::start(&self.way.link, request, unix_now(), &random())?;
         stream.write_all(&opening).await.context("sending")?;

@@ -88,12 +88,21 @@ impl Tries {
 pub(super) struct Volley {
     pub(super) own: Arc<Own>,
     pub(super) keys: Arc<Keys>,
+    /// Those that the other end may still go by, where nobody carries an appointment.
+    pub(super) before: Option<Arc<Keys>>,
     pub(super) listening: Vec<SocketAddr>,
     pub(super) near: Vec<Interface>,
     pub(super) door: DoorHandle,
     pub(super) gate: Gate,
     /// Whether a connection that is refused is tried again.
     pub(super) insists: bool,
+}
+
+/// One dial.
+struct Shot {
+    target: SocketAddr,
+    local: SocketAddr,
+    keys: Arc<Keys>,
 }
 
 /// What a punch needs.
@@ -169,6 +178,8 @@ impl Aim {
         for relay in &self.relays {
             let Some(local) = local else { break };
             match observe(own, relay, local).await {
+                // A relay in our own network sees us as nobody else does.
+                Ok(found) if !is_global(found.0.ip()) => observed = observed.or(Some(found)),
                 Ok(found) => {
                     observed = Some(found);
                     break;
@@ -186,8 +197,8 @@ impl Aim {
 
     async fn fire(self, ready: Result<(View, Vec<SocketAddr>, Duration)>) -> Result<Reached, Missed> {
         let (view, named, rtt) = ready.map_err(|error| Missed::unanswered(Route::Punch, format!("{error:#}")))?;
-        let targets = self.volley.targets(&named);
-        let fired = self.volley.fire(targets, CONNECT_WAIT, KNOCK_PATIENCE + 2 * rtt, Route::Punch).await;
+        let shots = self.volley.shots(&named);
+        let fired = self.volley.fire(shots, CONNECT_WAIT, KNOCK_PATIENCE + 2 * rtt, Route::Punch).await;
         drop(view);
         fired
     }
@@ -199,35 +210,36 @@ impl Volley {
         let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let (slot, left) = next_slot(since_1970);
         self.gate.unless_stopped(sleep(left)).await?;
-        let port = |direction| self.keys.secret.clock_port(direction, slot);
-        let (ours, theirs) = (port(self.keys.out), port(self.keys.out.reverse()));
-        let mut targets = self.targets(&named);
-        for (target, local) in &mut targets {
+        // The other end may not know of the present secret yet, or still dial with the one before.
+        let all = std::iter::once(&self.keys).chain(&self.before);
+        let shots = all.flat_map(|keys| self.shots_of(slot, keys, &named)).collect();
+        self.fire(shots, SLOT_WAIT, SLOT_PATIENCE, Route::Clock).await
+    }
+
+    fn shots_of(&self, slot: u64, keys: &Arc<Keys>, named: &[SocketAddr]) -> Vec<Shot> {
+        let (ours, theirs) = (keys.secret.clock_port(keys.out, slot), keys.secret.clock_port(keys.out.reverse(), slot));
+        let mut pairs = self.targets(named);
+        for (target, local) in &mut pairs {
             target.set_port(theirs);
             local.set_port(ours);
         }
-        targets.sort_unstable();
-        targets.dedup();
-        self.fire(targets, SLOT_WAIT, SLOT_PATIENCE, Route::Clock).await
+        pairs.sort_unstable();
+        pairs.dedup();
+        pairs.into_iter().map(|(target, local)| Shot { target, local, keys: Arc::clone(keys) }).collect()
     }
 
-    /// Dials all `targets`, each from its address here, at once, for `wait`. The larger id waits for the other's knock for `patience`.
-    async fn fire(
-        self,
-        targets: Vec<(SocketAddr, SocketAddr)>,
-        wait: Duration,
-        patience: Duration,
-        route: Route,
-    ) -> Result<Reached, Missed> {
-        if targets.is_empty() {
+    /// Dials all of them at once, for `wait`. The larger id waits for the other's knock for `patience`.
+    async fn fire(self, shots: Vec<Shot>, wait: Duration, patience: Duration, route: Route) -> Result<Reached, Missed> {
+        if shots.is_empty() {
             let words = "the other device knows no address where it could be met";
             return Err(Missed::unanswered(route, words));
         }
         let (volley, mut running) = (Arc::new(self), JoinSet::new());
-        for (target, local) in targets {
+        for shot in shots {
             let volley = Arc::clone(&volley);
             running.spawn(async move {
-                volley.meet(target, local, wait, patience).await.map_err(|error| format!("{target}: {error:#}"))
+                let target = shot.target;
+                volley.meet(shot, wait, patience).await.map_err(|error| format!("{target}: {error:#}"))
             });
         }
         let mut failures = Vec::new();
@@ -240,6 +252,12 @@ impl Volley {
         }
         failures.sort();
         Err(Missed::unanswered(route, format!("nothing came through ({})", failures.join("; "))))
+    }
+
+    /// From the port that we listen on.
+    fn shots(&self, named: &[SocketAddr]) -> Vec<Shot> {
+        let shot = |(target, local)| Shot { target, local, keys: Arc::clone(&self.keys) };
+        self.targets(named).into_iter().map(shot).collect()
     }
 
     /// The addresses worth dialling, each with the one to dial from.
@@ -263,18 +281,19 @@ impl Volley {
     }
 
     /// One connection, and the handshake on it. The smaller id speaks first, whoever dialled.
-    async fn meet(&self, target: SocketAddr, local: SocketAddr, wait: Duration, patience: Duration) -> Result<Reached> {
+    async fn meet(&self, shot: Shot, wait: Duration, patience: Duration) -> Result<Reached> {
+        let Shot { target, local, keys } = shot;
         let mut stream = self.connect(target, local, wait).await?;
         tune(&stream);
-        if self.keys.out == Direction::High
+        if keys.out == Direction::High
             && let Some(knock) = read_knock(&mut stream, patience).await
         {
-            let admitted = self.door.admit(knock, Some(self.keys.who)).await.context("somebody else knocked")?;
+            let admitted = self.door.admit(knock, Some(keys.who)).await.context("somebody else knocked")?;
             let heard = hear(&mut stream, &knock, &self.own, &admitted.keys).await?;
             let greeted = heard.finish(stream, Path::direct(target), &self.own, admitted.refuse).await?;
             return Ok(Reached { greeted, permit: None });
         }
-        let asked = ask(stream, Path::direct(target), &self.own, &self.keys).await?;
+        let asked = ask(stream, Path::direct(target), &self.own, &keys).await?;
         let permit = self.gate.pass().await.map_err(|missed| anyhow!(missed.words))?;
         let greeted = asked.finish(&self.own).await?;
         Ok(Reached { greeted, permit: Some(permit) })

@@ -3,7 +3,7 @@
 
 use super::address::{is_within_reach, plausible};
 use super::backoff::Backoff;
-use super::config::{Own, RelayWay, random, unix_now};
+use super::config::{Own, RelayWay, WayId, random, unix_now};
 use super::dial::{Gate, Missed, Reached, Route, Routes, dial};
 use super::door::DoorHandle;
 use super::event::Tried;
@@ -28,7 +28,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Relays where a counterpart is awaited: so many ports of own devices, and the first so many others that answer.
+/// Relays where a counterpart is awaited: of the ports of own devices the first so many that answer, and as many others.
 const RELAYS_USED: usize = 2;
 /// Other people's relays come so long after own ones.
 const OWN_FIRST: Duration = Duration::from_secs(2);
@@ -57,10 +57,10 @@ pub(super) enum Attempt {
     Clock,
 }
 
-/// A relay, by its place in the list, and a token: of which epoch, and whether of the secret before.
+/// A relay, and a token: of which epoch, and whether of the secret before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
-    relay: usize,
+    relay: WayId,
     epoch: u64,
     before: bool,
 }
@@ -285,7 +285,7 @@ impl Pursuit {
             return;
         }
         let Some(addresses) = self.word(now).filter(|addresses| !addresses.is_empty()).cloned() else { return };
-        let volley = Volley { insists: true, ..self.volley(means) };
+        let volley = Volley { insists: true, before: self.before.clone(), ..self.volley(means) };
         let (who, attempt, round) = (self.keys.who, Attempt::Clock, self.round);
         means.attempts.spawn(async move {
             let result = volley.fire_by_the_clock(addresses).await.map(Box::new);
@@ -324,6 +324,7 @@ impl Pursuit {
             near: means.near.to_vec(),
             door: means.door.clone(),
             gate: Gate { one: Arc::clone(&self.one), stop: self.stop.clone() },
+            before: None,
             insists: false,
         }
     }
@@ -354,16 +355,22 @@ impl Pursuit {
         (self.relays_from, self.relays_from + if has_own { OWN_FIRST } else { Duration::ZERO })
     }
 
-    /// The relays to wait at, by their places in the list.
-    fn usable(&self, ways: &[RelayWay], now: Instant) -> Vec<usize> {
+    /// The relays to wait at.
+    fn usable(&self, ways: &[RelayWay], now: Instant) -> Vec<WayId> {
         let (own_from, others_from) = self.relays_from(ways);
-        let places =
-            |own: bool| ways.iter().enumerate().filter(move |(_, way)| way.of.is_some() == own).map(|(at, _)| at);
-        let own = places(true).filter(|at| !self.is_of(&ways[*at])).take(RELAYS_USED);
-        let silent = |at: &usize| self.waits.iter().any(|(place, wait)| place.relay == *at && wait.is_silent());
-        let others = first_that_answer(places(false), silent, RELAYS_USED);
-        let own = own.filter(|_| now >= own_from);
-        own.chain(others.into_iter().filter(|_| now >= others_from)).collect()
+        let silent = |id: &WayId| self.waits.iter().any(|(place, wait)| place.relay == *id && wait.is_silent());
+        let first = |own: bool, from: Instant| {
+            let all = ways.iter().filter(|way| way.of.is_some() == own && !self.is_of(way) && now >= from);
+            first_that_answer(all.map(|way| way.id), silent, RELAYS_USED)
+        };
+        first(true, own_from).into_iter().chain(first(false, others_from)).collect()
+    }
+
+    /// Relays have other addresses now, or are there again: what failed is tried at once.
+    pub(super) fn try_again(&mut self, relays: &[WayId], now: Instant) {
+        for (_, wait) in self.waits.iter_mut().filter(|(place, _)| relays.contains(&place.relay)) {
+            wait.backoff.reset(now);
+        }
     }
 
     fn park(&mut self, wanted: bool, now: Instant, means: &mut Means<'_>) {
@@ -378,6 +385,7 @@ impl Pursuit {
             keep
         });
         for place in places {
+            let Some(way) = means.relays.iter().find(|way| way.id == place.relay) else { continue };
             let stop = self.stop.child_token();
             let fresh = || Waiting {
                 running: false,
@@ -393,7 +401,7 @@ impl Pursuit {
             let stay = Stay {
                 own: Arc::clone(means.own),
                 keys: Arc::clone(self.before.as_ref().filter(|_| place.before).unwrap_or(&self.keys)),
-                way: means.relays[place.relay].clone(),
+                way: way.clone(),
                 near: means.near.to_vec(),
                 answers: Arc::clone(&wait.answers),
                 epoch: place.epoch,
@@ -526,7 +534,7 @@ impl Waiting {
 
 /// Relays in their order up to the first `count` that are not silent. Silent ones among them are asked again, so that both ends of
 /// a pair come back to the same ones.
-fn first_that_answer(all: impl Iterator<Item = usize>, silent: impl Fn(&usize) -> bool, count: usize) -> Vec<usize> {
+fn first_that_answer<T>(all: impl Iterator<Item = T>, silent: impl Fn(&T) -> bool, count: usize) -> Vec<T> {
     let mut answering = 0;
     all.take_while(|at| {
         let wanted = answering < count;
@@ -538,7 +546,7 @@ fn first_that_answer(all: impl Iterator<Item = usize>, silent: impl Fn(&usize) -
 
 /// The places where a counterpart is awaited at `now`: the present epoch, and its neighbour near an edge; under the first token, or
 /// both.
-fn places(relays: &[usize], tokens: usize, now: UnixSeconds) -> Vec<Place> {
+fn places(relays: &[WayId], tokens: usize, now: UnixSeconds) -> Vec<Place> {
     let epoch = relay_epoch(now);
     let into = now.0 % RELAY_EPOCH_SECS;
     let mut epochs = vec![epoch];
@@ -565,16 +573,23 @@ fn jitter() -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use protocol::wire::kdf::Secret32;
+    use protocol::wire::relay::RelayLink;
+
+    fn way(number: u8) -> WayId {
+        let at = "192.0.2.1:28731".parse().expect("an endpoint");
+        RelayWay::from(RelayLink { relay_x: [number; 32], access_key: Secret32::new([1; 32]), at }).id
+    }
 
     #[test]
     fn both_epochs_are_awaited_near_an_edge() {
         let epochs =
-            |secs| -> Vec<u64> { places(&[0], 1, UnixSeconds(secs)).iter().map(|place| place.epoch).collect() };
+            |secs| -> Vec<u64> { places(&[way(0)], 1, UnixSeconds(secs)).iter().map(|place| place.epoch).collect() };
         assert_eq!(epochs(10 * RELAY_EPOCH_SECS + 3600), [10]);
         assert_eq!(epochs(10 * RELAY_EPOCH_SECS + 5), [10, 9]);
         assert_eq!(epochs(11 * RELAY_EPOCH_SECS - 5), [10, 11]);
-        assert_eq!(places(&[0, 3], 1, UnixSeconds(3600)).len(), 2);
-        assert_eq!(places(&[0, 3], 2, UnixSeconds(3600)).iter().filter(|place| place.before).count(), 2);
+        assert_eq!(places(&[way(0), way(3)], 1, UnixSeconds(3600)).len(), 2);
+        assert_eq!(places(&[way(0), way(3)], 2, UnixSeconds(3600)).iter().filter(|place| place.before).count(), 2);
         assert!(places(&[], 2, UnixSeconds(3600)).is_empty());
     }
 

@@ -263,6 +263,7 @@ impl Node {
         self.hub.publish(NewEvent::new(EventKind::Stopping, "syncd is stopping"));
         self.stop.cancel();
         self.net.shutdown().await;
+        self.end_relaying().await;
         let ids: Vec<FolderId> = self.folders.keys().copied().collect();
         for id in ids {
             self.stop_folder(&id, folders::State::Paused);

@@ -84,6 +84,7 @@ impl Node {
             self.tell_heads(&id);
             self.pass_on(&id);
             self.tell_of_others(&id);
+            self.tell_relaying(&id);
         }
     }
 

@@ -190,11 +190,13 @@ impl Node {
             api::DeviceAction::Pause => {
                 self.update_pairing(&id, |pairing| pairing.paused = true)?;
                 self.net.set_paused(id, true).await;
+                self.keep_ways().await;
                 format!("{name} is paused")
             }
             api::DeviceAction::Resume => {
                 self.update_pairing(&id, |pairing| pairing.paused = false)?;
                 self.net.set_paused(id, false).await;
+                self.keep_ways().await;
                 format!("{name} is resumed")
             }
             api::DeviceAction::Role { role, recovery_code } => {

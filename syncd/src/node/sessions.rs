@@ -48,7 +48,10 @@ fn add(sum: &mut (u64, u64), session: &Session) {
 impl Node {
     pub(super) async fn net_event(&mut self, event: NetEvent) {
         match event {
-            NetEvent::SessionUp(session) => self.session_up(session),
+            NetEvent::SessionUp(session) => {
+                self.session_up(session);
+                self.keep_ways().await;
+            }
             NetEvent::SessionDown { peer, session, reason } => {
                 if reason == DownReason::ClosedByPeer(CloseCode::IDENTITY_COPIED) {
                     self.copy_refused(peer);

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -152,18 +153,17 @@ pub async fn serve(config: RelayConfig, shutdown: CancellationToken) -> Result<R
 const STRANGERS: usize = 64;
 
 /// Serves clients that come to somebody else's port and are handed over, until `shutdown`. One access key lets them in.
-#[must_use]
 pub fn serve_beside(
     seed: &Secret32,
     access_key: Secret32,
     limits: RelayLimits,
     shutdown: CancellationToken,
-) -> mpsc::Sender<Stranger> {
+) -> (mpsc::Sender<Stranger>, JoinHandle<()>) {
     let (hand_over, strangers) = mpsc::channel(STRANGERS);
     let (_, no_keys) = mpsc::channel(1);
     let server = Server::new(RelayIdentity::from_seed(seed), vec![access_key], limits, Arc::default());
-    tokio::spawn(server.run(Entrances { listeners: Vec::new(), strangers }, no_keys, shutdown));
-    hand_over
+    let task = tokio::spawn(server.run(Entrances { listeners: Vec::new(), strangers }, no_keys, shutdown));
+    (hand_over, task)
 }
 
 fn check_count(keys: usize) -> Result<()> {

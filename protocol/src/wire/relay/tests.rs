@@ -147,3 +147,29 @@ proptest! {
         prop_assert!(text.parse::<RelayLink>().is_err());
     }
 }
+
+#[test]
+fn pairs_spread_over_the_machines_behind_a_name() {
+    let machines: Vec<IpAddr> = (1..=4).map(|last| IpAddr::from([192, 0, 2, last])).collect();
+    let first = |token: u8| machines.iter().min_by_key(|machine| preference(&[token; 32], **machine)).copied();
+    let counts: Vec<usize> =
+        machines.iter().map(|machine| (0..200).filter(|token| first(*token) == Some(*machine)).count()).collect();
+    assert!(counts.iter().all(|count| (25..=75).contains(count)), "{counts:?}");
+    let v6 = IpAddr::from([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+    assert!(
+        (0..50).all(|token| machines.iter().all(|v4| preference(&[token; 32], *v4) < preference(&[token; 32], v6)))
+    );
+}
+
+#[test]
+fn the_relay_of_a_device_is_known_to_whoever_has_the_secret() {
+    let (secret, device) = (Secret32::new([7; 32]), DeviceId([8; 32]));
+    let own = OwnRelay::of(&secret, &device);
+    let at: Endpoint = "192.0.2.1:28730".parse().expect("an endpoint");
+    let link = own.link(at);
+    assert_eq!(link.relay_x, RelayIdentity::from_seed(&own.seed).public());
+    assert!(link.access_key == own.access_key && own.access_key != own.seed);
+    let differs = |other: OwnRelay| other.access_key != own.access_key && other.seed != own.seed;
+    assert!(differs(OwnRelay::of(&Secret32::new([9; 32]), &device)), "another epoch");
+    assert!(differs(OwnRelay::of(&secret, &DeviceId([9; 32]))), "another device");
+}

@@ -3,14 +3,14 @@
 
 use super::address::announced;
 use super::changes;
-use super::config::{Internet, LanMode, Own, PeerConfig, RelayWay};
+use super::config::{Internet, LanMode, Own, PeerConfig, RelayWay, WayId};
 use super::dial::Route;
 use super::door::{Arrival, DoorHandle, Entry, Keyring};
 use super::event::{InviteId, NetEvent, Outside, PeerStatus};
 use super::keys::{Keys, Who};
 use super::lan::{Interface, Lan, Seen, Sought, interfaces};
 use super::pursuit::{Attempt, Means, Outcome, Wanted};
-use super::session::{Ended, PunchWord, SessionId};
+use super::session::{Ended, PunchWord, Session, SessionId};
 use help::Help;
 use invites::Invite;
 use peers::Peer;
@@ -288,12 +288,22 @@ impl Hub {
 
     fn relays_changed(&mut self) {
         let given = self.relays.iter().cloned().map(RelayWay::from);
-        self.ways = self.own_relays.iter().cloned().chain(given).collect();
+        let ways: Vec<RelayWay> = self.own_relays.iter().cloned().chain(given).collect();
+        let before = std::mem::replace(&mut self.ways, ways);
+        // Waits at those that are gone end by themselves, new ones begin; those that go on are left alone.
+        let moved = self.ways.iter().filter(|way| !before.contains(way)).map(|way| way.id).collect::<Vec<_>>();
+        self.try_again(&moved);
+    }
+
+    fn try_again(&mut self, relays: &[WayId]) {
         let now = Instant::now();
-        for peer in self.peers.values_mut() {
-            peer.pursuit.stop();
-            peer.pursuit.restart(now, self.parts.own.tuning.relay_after);
-        }
+        self.peers.values_mut().for_each(|peer| peer.pursuit.try_again(relays, now));
+    }
+
+    /// A device is there: whoever could not wait at its port tries that again.
+    fn is_there(&mut self, device: DeviceId) {
+        let its: Vec<WayId> = self.ways.iter().filter(|way| way.of == Some(device)).map(|way| way.id).collect();
+        self.try_again(&its);
     }
 
     fn set_lan(&mut self, mode: LanMode) {
@@ -357,28 +367,12 @@ impl Hub {
             // A proxy has no port for the other end to aim at.
             let relayed = peer.relayed().filter(|_| self.parts.own.proxy().is_none()).cloned();
             let wanted = peer.wanted();
-            let means = Means {
-                own: &self.parts.own,
-                door: &self.parts.door,
-                relays: &self.ways,
-                near: &self.interfaces,
-                listening: &self.parts.listening,
-                relayed,
-                attempts: &mut self.attempts,
-            };
+            let means = means(&self.parts, &self.ways, &self.interfaces, relayed, &mut self.attempts);
             peer.pursuit.advance(wanted, now, means);
         }
         for invite in self.invites.values_mut() {
             let wanted = invite.wanted();
-            let means = Means {
-                own: &self.parts.own,
-                door: &self.parts.door,
-                relays: &invite.relays,
-                near: &self.interfaces,
-                listening: &self.parts.listening,
-                relayed: None,
-                attempts: &mut self.attempts,
-            };
+            let means = means(&self.parts, &invite.relays, &self.interfaces, None, &mut self.attempts);
             invite.pursuit.advance(wanted, now, means);
         }
     }
@@ -438,15 +432,7 @@ impl Hub {
         if relayed.is_none() || self.parts.own.proxy().is_some() {
             return;
         }
-        let means = Means {
-            own: &self.parts.own,
-            door: &self.parts.door,
-            relays: &self.ways,
-            near: &self.interfaces,
-            listening: &self.parts.listening,
-            relayed,
-            attempts: &mut self.attempts,
-        };
+        let means = means(&self.parts, &self.ways, &self.interfaces, relayed, &mut self.attempts);
         peer.pursuit.punch_word(message, Instant::now(), means);
     }
 
@@ -512,6 +498,16 @@ impl Hub {
             None
         });
     }
+}
+
+fn means<'a>(
+    parts: &'a Parts,
+    relays: &'a [RelayWay],
+    near: &'a [Interface],
+    relayed: Option<Session>,
+    attempts: &'a mut JoinSet<Outcome>,
+) -> Means<'a> {
+    Means { own: &parts.own, door: &parts.door, relays, near, listening: &parts.listening, relayed, attempts }
 }
 
 /// Addresses that say which networks we are in. Link-local ones come and go with every container.

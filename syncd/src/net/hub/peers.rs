@@ -296,6 +296,7 @@ impl Hub {
             peer.renewing = false;
             peer.live = Some(session);
         }
+        self.is_there(id);
         self.refresh();
         if ahead.unsigned_abs() > SKEW_SECS {
             self.report(NetEvent::Skew { peer: id, ahead_secs: ahead });
