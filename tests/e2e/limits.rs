@@ -202,6 +202,29 @@ fn a_schedule_holds_at_its_time_and_ends_by_itself() {
     settle(&[&a, &b]);
 }
 
+/// A pause outlasts what a session with open requests bears of silence.
+#[test]
+fn a_sender_that_pauses_for_long_keeps_its_session() {
+    const PAUSED: Duration = Duration::from_secs(18);
+    let world = World::new();
+    let (a, b) = pair_of(&world);
+    set(&a, &[("rate_limit_lan", "true"), ("schedule", "mon,tue,wed,thu,fri,sat,sun pause")]);
+    a.put("tiny", "tiny");
+    let content = noise(1, 300_000);
+    a.save("large", &content);
+    until("both are known of", || (b.folder()["need_files"] == 2).then_some(()));
+    let sessions = |device: &Device| device.events("device_connected").len();
+    let before = (sessions(&a), sessions(&b));
+    let came = within(PAUSED, || b.get("tiny").or_else(|| b.get("large")));
+    assert_eq!(came, None, "nothing moves during a pause");
+    a.put("tiny", "");
+    until("what has no content goes on", || b.get("tiny"));
+    a.ok(&["config", "set", "schedule", ""]);
+    until("it moves when the pause is over", || has(&b, "large", &content));
+    assert_eq!((sessions(&a), sessions(&b)), before, "a pause ends no session");
+    settle(&[&a, &b]);
+}
+
 /// What waits for a connection that does not cost by the byte.
 fn waiting(device: &Device, path: &str) -> Option<Value> {
     let folder = device.folder();

@@ -12,28 +12,30 @@ use super::lan::Interface;
 use super::park::Stay;
 use super::punch::{Aim, Tries, Volley, WORDS};
 use super::session::Session;
-use protocol::limits::{ADDRESSES_MAX, RELAY_EPOCH_SECS};
-use protocol::wire::kdf::UnixSeconds;
+use protocol::limits::ADDRESSES_MAX;
 use protocol::wire::knock::Context;
 use protocol::wire::message::Message;
-use protocol::wire::pair::{Direction, relay_epoch};
+use protocol::wire::pair::Direction;
 use protocol::wire::relay::Endpoint;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+mod waits;
+
+pub(super) use waits::Place;
+use waits::{Waiting, first_that_answer, places};
+
 /// Relays where a counterpart is awaited: of the ports of own devices the first so many that answer, and as many others.
 const RELAYS_USED: usize = 2;
 /// Other people's relays come so long after own ones.
 const OWN_FIRST: Duration = Duration::from_secs(2);
-/// Around a token's edge both epochs are awaited, clocks permitting.
-const EDGE_SECS: u64 = 600;
 /// Addresses heard on the LAN that are kept, and for how long.
 const SEEN_MAX: usize = 4;
 const SEEN_KEEP: Duration = Duration::from_secs(300);
@@ -55,14 +57,6 @@ pub(super) enum Attempt {
     Park(Place),
     Punch,
     Clock,
-}
-
-/// A relay, and a token: of which epoch, and whether of the secret before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
-    relay: WayId,
-    epoch: u64,
-    before: bool,
 }
 
 /// How an attempt ended.
@@ -95,16 +89,6 @@ pub(super) struct Means<'a> {
     /// The relayed session over which a punch can be arranged.
     pub(super) relayed: Option<Session>,
     pub(super) attempts: &'a mut JoinSet<Outcome>,
-}
-
-struct Waiting {
-    running: bool,
-    /// The relay let us in and nothing has failed since.
-    answers: Arc<AtomicBool>,
-    /// It failed since it last let us in.
-    failed: bool,
-    stop: CancellationToken,
-    backoff: Backoff,
 }
 
 pub(super) struct Pursuit {
@@ -525,81 +509,7 @@ impl Drop for Pursuit {
     }
 }
 
-impl Waiting {
-    /// The relay does not let us in at present.
-    fn is_silent(&self) -> bool {
-        self.failed && !self.answers.load(Ordering::Relaxed)
-    }
-}
-
-/// Relays in their order up to the first `count` that are not silent. Silent ones among them are asked again, so that both ends of
-/// a pair come back to the same ones.
-fn first_that_answer<T>(all: impl Iterator<Item = T>, silent: impl Fn(&T) -> bool, count: usize) -> Vec<T> {
-    let mut answering = 0;
-    all.take_while(|at| {
-        let wanted = answering < count;
-        answering += usize::from(!silent(at));
-        wanted
-    })
-    .collect()
-}
-
-/// The places where a counterpart is awaited at `now`: the present epoch, and its neighbour near an edge; under the first token, or
-/// both.
-fn places(relays: &[WayId], tokens: usize, now: UnixSeconds) -> Vec<Place> {
-    let epoch = relay_epoch(now);
-    let into = now.0 % RELAY_EPOCH_SECS;
-    let mut epochs = vec![epoch];
-    if into < EDGE_SECS && epoch > 0 {
-        epochs.push(epoch - 1);
-    }
-    if into >= RELAY_EPOCH_SECS - EDGE_SECS {
-        epochs.push(epoch + 1);
-    }
-    let of_epoch = |relay| epochs.iter().map(move |&epoch| Place { relay, epoch, before: false });
-    let all: Vec<Place> = relays.iter().copied().flat_map(of_epoch).collect();
-    [false, true]
-        .into_iter()
-        .take(tokens)
-        .flat_map(|before| all.iter().map(move |place| Place { before, ..*place }))
-        .collect()
-}
-
 fn jitter() -> u8 {
     let [jitter] = random();
     jitter
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use protocol::wire::kdf::Secret32;
-    use protocol::wire::relay::RelayLink;
-
-    fn way(number: u8) -> WayId {
-        let at = "192.0.2.1:28731".parse().expect("an endpoint");
-        RelayWay::from(RelayLink { relay_x: [number; 32], access_key: Secret32::new([1; 32]), at }).id
-    }
-
-    #[test]
-    fn both_epochs_are_awaited_near_an_edge() {
-        let epochs =
-            |secs| -> Vec<u64> { places(&[way(0)], 1, UnixSeconds(secs)).iter().map(|place| place.epoch).collect() };
-        assert_eq!(epochs(10 * RELAY_EPOCH_SECS + 3600), [10]);
-        assert_eq!(epochs(10 * RELAY_EPOCH_SECS + 5), [10, 9]);
-        assert_eq!(epochs(11 * RELAY_EPOCH_SECS - 5), [10, 11]);
-        assert_eq!(places(&[way(0), way(3)], 1, UnixSeconds(3600)).len(), 2);
-        assert_eq!(places(&[way(0), way(3)], 2, UnixSeconds(3600)).iter().filter(|place| place.before).count(), 2);
-        assert!(places(&[], 2, UnixSeconds(3600)).is_empty());
-    }
-
-    #[test]
-    fn relays_that_do_not_answer_are_not_counted() {
-        let first = |silent: &[usize]| first_that_answer(0..4, |at| silent.contains(at), 2);
-        assert_eq!(first(&[]), [0, 1]);
-        assert_eq!(first(&[0]), [0, 1, 2]);
-        assert_eq!(first(&[1, 2]), [0, 1, 2, 3]);
-        assert_eq!(first(&[3]), [0, 1]);
-        assert_eq!(first(&[0, 1, 2, 3]), [0, 1, 2, 3]);
-    }
 }
