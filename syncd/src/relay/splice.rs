@@ -1,5 +1,5 @@
 //! Two connections become one: bytes pass both ways through bounded buffers, at a bounded rate, until one end closes
-//! or nothing moves for too long. A buffer exists only while it holds bytes: splices in which nothing moves cost none.
+//! or nothing moves for too long. A buffer exists only while bytes come: splices in which nothing moves cost none.
 
 use super::RelayLimits;
 use super::counts::Counters;
