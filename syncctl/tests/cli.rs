@@ -2,7 +2,7 @@
 
 mod fake;
 
-use fake::{Fake, is_error, program, run, stderr, stdout};
+use fake::{Fake, copy_program, is_error, program, run, stderr, stdout};
 use std::process::{Command, Stdio};
 
 #[test]
@@ -224,7 +224,7 @@ fn events_are_listed_and_escaped() {
 fn beside(fake: &Fake, script: &str) -> std::path::PathBuf {
     program(fake.dir.path(), "syncd", script);
     let copy = fake.dir.path().join("syncctl");
-    std::fs::copy(env!("CARGO_BIN_EXE_syncctl"), &copy).unwrap();
+    copy_program(env!("CARGO_BIN_EXE_syncctl").as_ref(), &copy);
     copy
 }
 

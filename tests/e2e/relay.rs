@@ -1,7 +1,7 @@
 //! A relay's keys let people in and keep them out, and its log says numbers only.
 
 use rustix::process::Signal;
-use tests::harness::{Device, World, assert_same, settle, share, until};
+use tests::harness::{Device, World, assert_same, pair, settle, share, until};
 
 /// Looks after the relay's keys, as its owner does while it runs.
 fn key(relay: &Device, args: &[&str]) -> (bool, String) {
@@ -95,4 +95,41 @@ fn bounds_are_flags_and_wrong_ones_are_refused() {
     assert_eq!(key(&relay, &["list"]), (true, "own".to_owned()), "a key without a link is not made");
     let (made, link) = key(&relay, &["add", "early", "--public", "relay.example.org:28731"]);
     assert!(made && link.ends_with("@relay.example.org:28731"), "{link}");
+}
+
+/// A device that listens nowhere, so that nobody can call it.
+fn silent(world: &World, name: &str) -> Device {
+    let mut device = world.prepare(name, "lan = \"never\"\nlisten = []\n");
+    // Not asked for: it listens nowhere.
+    device.listen_at("127.0.0.1:9");
+    device.listen_as_configured();
+    device.start();
+    device
+}
+
+#[test]
+fn two_devices_that_nobody_can_call_meet_through_a_third() {
+    let world = World::new();
+    let (c, a, b) = (world.device("c"), silent(&world, "a"), silent(&world, "b"));
+    c.ok(&["net", "relay", "on"]);
+    let screen = c.ok(&["net"]);
+    assert!(screen.contains("relays for    your other devices, once there are any"), "{screen}");
+    for other in [&a, &b] {
+        pair(&c, other);
+    }
+    connected(&a, &b, true);
+    let screen = a.ok(&["net"]);
+    assert!(screen.contains("relays        c (your device)") && screen.contains("b: relay "), "{screen}");
+    a.put("f", "through c, and not by it");
+    share(&[&a, &b]);
+    settle(&[&a, &b]);
+    assert_same(&[&a, &b], 0);
+    // One that is paused is not called, for others neither.
+    a.ok(&["device", "pause", "c"]);
+    c.ok(&["net", "relay", "off"]);
+    connected(&a, &b, false);
+    c.ok(&["net", "relay", "on"]);
+    a.ok(&["device", "resume", "c"]);
+    connected(&a, &b, true);
+    settle(&[&a, &b]);
 }

@@ -62,7 +62,8 @@ fn words(net: &NetStatus) -> String {
         format!("relays        {}", list(&net.relays, "none")),
     ];
     if net.relaying {
-        lines.push("relays for    your other devices, at the port it listens on".to_owned());
+        let when = if net.devices.is_empty() { "once there are any" } else { "at the port it listens on" };
+        lines.push(format!("relays for    your other devices, {when}"));
     }
     if net.internet {
         lines.push(format!(

@@ -463,7 +463,15 @@ pub fn is_error(output: &Output, exit: i32, words: &str, hint: &str) {
 
 pub fn program(dir: &Path, name: &str, script: &str) {
     use std::os::unix::fs::PermissionsExt;
+    let text = dir.join(format!("{name}.text"));
+    std::fs::write(&text, script).unwrap();
     let path = dir.join(name);
-    std::fs::write(&path, script).unwrap();
+    copy_program(&text, &path);
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// By another process: a file that this one has open for writing may be so in a child that another test starts at that moment,
+/// and what somebody writes to cannot be run.
+pub fn copy_program(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg(from).arg(to).status().unwrap().success());
 }

@@ -44,7 +44,7 @@ impl Node {
             router: None,
             table: None,
             seen_at,
-            relaying: self.is_relaying(),
+            relaying: settings.relay,
             relays: self.relaying_devices().map(|name| format!("{name} (your device)")).chain(relays).collect(),
             devices: Vec::new(),
         };

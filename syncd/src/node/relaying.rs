@@ -84,7 +84,7 @@ impl Node {
         }
     }
 
-    pub(super) const fn is_relaying(&self) -> bool {
+    const fn is_relaying(&self) -> bool {
         self.relaying.here.is_some()
     }
 

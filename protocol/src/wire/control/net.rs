@@ -21,7 +21,7 @@ pub struct NetStatus {
     /// Where other devices see this one, when they or a relay have said so lately.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub seen_at: Vec<String>,
-    /// Whether the port of this device is a relay for its owner's other devices.
+    /// Whether the port of this device is to be a relay for its owner's other devices.
     #[serde(default)]
     pub relaying: bool,
     /// Relays to wait at, in order: devices by name, others as `HOST:PORT`.
