@@ -217,8 +217,8 @@ fn a_sender_that_pauses_for_long_keeps_its_session() {
     let before = (sessions(&a), sessions(&b));
     let came = within(PAUSED, || b.get("tiny").or_else(|| b.get("large")));
     assert_eq!(came, None, "nothing moves during a pause");
-    a.put("tiny", "");
-    until("what has no content goes on", || b.get("tiny"));
+    a.put("empty", "");
+    until("what has no content goes on", || b.get("empty"));
     a.ok(&["config", "set", "schedule", ""]);
     until("it moves when the pause is over", || has(&b, "large", &content));
     assert_eq!((sessions(&a), sessions(&b)), before, "a pause ends no session");
