@@ -12,7 +12,7 @@ use tests::harness::{Device, World, until, within};
 const SETTINGS: &str = "lan = \"always\"\n";
 /// Two devices of one network meet within it.
 const MEETS: Duration = Duration::from_secs(15);
-/// Datagrams a second of a flood, more than are looked at in all.
+/// Between two datagrams of a flood: so many a second are not looked at.
 const FLOOD: Duration = Duration::from_micros(500);
 
 /// A device on several networks, listening on both families.

@@ -22,33 +22,33 @@ pub async fn run(context: &Context, command: Option<NetCommand>) -> Result {
 }
 
 async fn internet(context: &Context, switch: Switch) -> Result {
-    let on = switch == Switch::On;
-    let set = ConfigSet { key: "internet".to_owned(), value: Some(if on { "on" } else { "off" }.to_owned()) };
-    let setting: Setting = context.client.put("config", &set).await?;
-    context.show(&setting, |_| {
-        if on {
-            "devices may find each other with the help of strangers now: switch it on at both ends; `syncctl net` says what came of it"
-        } else {
-            "no stranger is contacted any more"
-        }
-        .to_owned()
-    });
-    Ok(Outcome::Yes)
+    let (value, words) = match switch {
+        Switch::On => (
+            "on",
+            "devices may find each other with the help of strangers now: switch it on at both ends; `syncctl net` says what came of it",
+        ),
+        Switch::Off => ("off", "no stranger is contacted any more"),
+    };
+    set(context, "internet", value, words).await
 }
 
 async fn relay(context: &Context, switch: Switch) -> Result {
-    let on = switch == Switch::On;
-    let set = ConfigSet { key: "relay".to_owned(), value: Some(on.to_string()) };
-    let setting: Setting = context.client.put("config", &set).await?;
-    context.show(&setting, |_| {
-        if on {
+    let (value, words) = match switch {
+        Switch::On => (
+            "true",
             "your other devices may meet through this one from now on, as soon as each has been connected to it once; they have to \
-             reach its TCP port: `syncctl net` says where it listens"
-        } else {
-            "this device passes nothing on for your others any more"
-        }
-        .to_owned()
-    });
+             reach its TCP port: `syncctl net` says where it listens",
+        ),
+        Switch::Off => ("false", "this device passes nothing on for your others any more"),
+    };
+    set(context, "relay", value, words).await
+}
+
+/// Sets `key` and says in `words` what that means.
+async fn set(context: &Context, key: &str, value: &str, words: &str) -> Result {
+    let set = ConfigSet { key: key.to_owned(), value: Some(value.to_owned()) };
+    let setting: Setting = context.client.put("config", &set).await?;
+    context.show(&setting, |_| words.to_owned());
     Ok(Outcome::Yes)
 }
 
