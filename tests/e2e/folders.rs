@@ -1,6 +1,7 @@
 //! Folders are added, offered, joined, previewed, paused and removed; places that cannot be a folder are refused.
 
-use tests::harness::{FOLDER, World, assert_same, join, pair, pair_of, settle, share, until};
+use std::time::Duration;
+use tests::harness::{FOLDER, World, assert_same, join, pair, pair_of, settle, share, until, within};
 
 #[test]
 fn an_added_folder_is_offered_and_joined() {
@@ -130,6 +131,26 @@ fn unknown_folders_and_settings_are_refused_in_words() {
     assert!(said.contains("from 10 to"), "{said}");
     let said = a.fails(1, &["folder", "add", a.root(), "--name", "x", "--with", "nobody"]);
     assert!(said.contains("nobody") || said.contains("is folder main"), "{said}");
+}
+
+#[test]
+fn a_setting_holds_without_a_new_start_where_it_can() {
+    let world = World::new();
+    let (a, b) = pair_of(&world);
+    a.ok(&["folder", "set", FOLDER, "watch", "false"]);
+    crate::apart::meet(&a, &b);
+    settle(&[&a, &b]);
+    a.put("unseen", "1");
+    for (key, value) in
+        [("versions_days", "9"), ("versions_max", "1GB"), ("mass_delete_guard", "off"), ("mass_delete_guard", "on")]
+    {
+        a.ok(&["folder", "set", FOLDER, key, value]);
+    }
+    a.ok(&["config", "set", "versions_days", "8"]);
+    // A start would look at everything, and without events nothing else does.
+    assert!(within(Duration::from_secs(1), || b.get("unseen")).is_none(), "the folder was started anew");
+    a.ok(&["folder", "set", FOLDER, "scan_interval_s", "10"]);
+    until("the scan that is due sooner now", || b.get("unseen"));
 }
 
 #[test]

@@ -170,6 +170,16 @@ fn what_a_peer_replaces_in_great_number_is_held_here_across_a_restart() {
 }
 
 #[test]
+fn a_guard_that_is_switched_off_lets_go_what_it_held() {
+    let world = World::new();
+    let (a, b) = deleted_unguarded(&world);
+    b.ok(&["folder", "set", FOLDER, "mass_delete_guard", "off"]);
+    until("the deletions", || (count(&b) == 0).then_some(()));
+    settle(&[&a, &b]);
+    assert_same(&[&a, &b], 0);
+}
+
+#[test]
 fn a_renamed_directory_is_not_held_anywhere() {
     let world = World::new();
     let (a, b) = pair_of(&world);

@@ -428,17 +428,38 @@ fn a_crash_while_rows_are_put_on_hold_lets_nothing_through() {
 #[test]
 fn without_the_guard_nothing_is_held() {
     let (mut receiver, mut peer) = Receiver::with(30);
-    receiver.guards(false);
-    receiver.meets(&peer);
+    assert!(!receiver.guards(false), "at once");
     let rows = everything(&mut peer, 30);
     receiver.hears(&mut peer, rows);
     assert_eq!((receiver.held(), receiver.files(), receiver.directories()), (String::new(), 0, 0));
 }
 
 #[test]
+fn a_guard_that_is_switched_on_holds_from_then_on() {
+    let (mut receiver, mut peer) = Receiver::with(3_000);
+    assert!(!receiver.guards(false) && !receiver.guards(true), "at once");
+    let rows = everything(&mut peer, 1_600);
+    receiver.hears(&mut peer, rows);
+    assert_eq!((receiver.held(), receiver.files()), ("DeletionsThere 1600 of 3000 by 1".to_owned(), 3_000));
+    assert!(!receiver.guards(true) && !receiver.held().is_empty(), "it was on");
+}
+
+#[test]
+fn what_is_counted_when_the_guard_is_switched_off_goes_on() {
+    let (mut receiver, mut peer) = Receiver::with(3_000);
+    let mut rows = peer.deletes(&paths(1_600));
+    let rest = rows.split_off(900);
+    receiver.hears_part(&mut peer, rows, 700);
+    assert_eq!(receiver.files(), 3_000);
+    assert!(!receiver.guards(false), "at once");
+    receiver.hears(&mut peer, rest);
+    assert_eq!((receiver.held(), receiver.files(), receiver.is_idle()), (String::new(), 1_400, true));
+}
+
+#[test]
 fn a_guard_that_is_switched_off_lets_go() {
     let (mut receiver, peer) = holding(3_000, 1_600);
-    receiver.guards(false);
+    assert!(receiver.guards(false), "what is held is decided by a start");
     receiver.meets(&peer);
     assert_eq!((receiver.held(), receiver.files(), receiver.directories()), (String::new(), 1_400, 14));
     receiver.guards(true);

@@ -332,10 +332,18 @@ impl Receiver {
         self.store = store;
     }
 
-    /// A person switches the guard and the folder starts again.
-    pub fn guards(&mut self, guard: bool) {
+    /// A person switches the guard; whether the folder had to start again for it.
+    pub fn guards(&mut self, guard: bool) -> bool {
         self.config.guard = guard;
-        self.restarts();
+        let switched = self.engine.set_guard(guard, View { rows: &self.store, disk: &self.disk });
+        let starts = switched.is_none();
+        self.carry_out(switched.unwrap_or_default());
+        if starts {
+            self.restarts();
+        } else {
+            self.happens(Event::Wake);
+        }
+        starts
     }
 
     pub fn happens(&mut self, event: Event) {

@@ -195,6 +195,11 @@ impl<F: Fs> Temp<F> {
         Ok(())
     }
 
+    /// Begins to write a range to the disk, before the commit has to wait for all of it.
+    pub fn write_back(&self, offset: u64, len: u64) {
+        self.fs.write_back(&self.file, offset, len);
+    }
+
     /// Copies a range of a local file that is believed to hold a chunk to the same or another offset. The caller
     /// verifies it through `read_at`. Returns the bytes copied.
     ///

@@ -1,7 +1,6 @@
 //! The commit thread: carries out batches of actions, one at a time, and in between gives displaced files their
 //! place among the versions.
 
-use super::Retention;
 use super::links;
 use super::shared::Shared;
 use super::steady::Steady;
@@ -19,7 +18,6 @@ pub(super) struct Committer {
     pub(super) shared: Arc<Shared>,
     pub(super) batches: Receiver<(Vec<Action>, u64)>,
     pub(super) inbox: Sender<Input>,
-    pub(super) retention: Retention,
     pub(super) links_inside: bool,
 }
 
@@ -83,7 +81,8 @@ impl Committer {
         if !clock.look(Instant::now(), now) {
             return;
         }
-        if let Err(error) = versions::prune(fs, now, self.retention.secs, self.retention.bytes_max) {
+        let retention = self.shared.tuning().retention;
+        if let Err(error) = versions::prune(fs, now, retention.secs, retention.bytes_max) {
             tracing::warn!("old versions stay for now: {error}");
         }
     }

@@ -76,6 +76,13 @@ pub(super) enum Seen {
     Watching(Option<String>),
 }
 
+impl Seen {
+    /// Objects that are new or changed.
+    pub(super) fn found(&self) -> usize {
+        if let Self::Found(found) = self { found.len() } else { 0 }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Pending {
     whole: bool,
@@ -84,6 +91,8 @@ struct Pending {
     doubts: BTreeSet<RelPath>,
     ignore: bool,
     barrier: bool,
+    /// Another scan interval holds.
+    tuned: bool,
     /// The scanner has reached the barrier; the looker reports it.
     scanner_passed: bool,
     stop: bool,
@@ -142,6 +151,12 @@ impl LookQueue {
         pending.whole || !pending.subtrees.is_empty() || !pending.paths.is_empty()
     }
 
+    /// Another scan interval holds from now on.
+    pub(super) fn tuned(&self) {
+        self.lock().tuned = true;
+        self.changed.notify_all();
+    }
+
     pub(super) fn stop(&self) {
         self.lock().stop = true;
         self.cancel.store(true, Ordering::Relaxed);
@@ -169,23 +184,22 @@ impl LookQueue {
         }
     }
 
-    /// Waits for scans until `due`; `None`: end. An empty answer: the time is over.
+    /// Waits for scans, for that of everything until `due`; `None`: end.
     fn next_scan(&self, due: Instant) -> Option<ScanWork> {
         let mut pending = self.lock();
         loop {
             if pending.stop {
                 return None;
             }
-            if pending.whole || !pending.subtrees.is_empty() || pending.barrier {
+            let wait = due.saturating_duration_since(Instant::now());
+            let is_due = wait.is_zero();
+            if is_due || pending.whole || !pending.subtrees.is_empty() || pending.barrier || pending.tuned {
                 return Some(ScanWork {
-                    whole: std::mem::take(&mut pending.whole),
+                    whole: std::mem::take(&mut pending.whole) || is_due,
                     subtrees: std::mem::take(&mut pending.subtrees),
                     barrier: std::mem::take(&mut pending.barrier),
+                    tuned: std::mem::take(&mut pending.tuned),
                 });
-            }
-            let wait = due.saturating_duration_since(Instant::now());
-            if wait.is_zero() {
-                return Some(ScanWork::default());
             }
             let waited = self.changed.wait_timeout(pending, wait);
             pending = waited.expect("no thread panics while it holds the look queue").0;
@@ -200,11 +214,11 @@ struct PathWork {
     barrier: bool,
 }
 
-#[derive(Default)]
 struct ScanWork {
     whole: bool,
     subtrees: BTreeSet<RelPath>,
     barrier: bool,
+    tuned: bool,
 }
 
 /// The scanning thread.
@@ -213,7 +227,6 @@ pub(super) struct Scanner {
     pub(super) queue: Arc<LookQueue>,
     pub(super) out: Sender<Seen>,
     pub(super) watcher: Option<Watcher>,
-    pub(super) interval: Duration,
     /// The root was not what it should be when it was last looked at; false at the start.
     pub(super) stopped: bool,
     /// What was told of the watcher last.
@@ -222,10 +235,9 @@ pub(super) struct Scanner {
 
 impl Scanner {
     pub(super) fn run(mut self) {
-        let mut due = Instant::now() + self.interval;
+        let mut due = Instant::now() + self.shared.tuning().scan_interval;
         while let Some(work) = self.queue.next_scan(due) {
             self.tell_watching();
-            let timed_out = !work.whole && work.subtrees.is_empty() && !work.barrier;
             let root = self.shared.check_root();
             if self.stopped || root.is_err() {
                 self.stopped = root.is_err();
@@ -240,8 +252,10 @@ impl Scanner {
             if work.barrier {
                 self.barrier();
             }
-            if work.whole || timed_out {
+            if work.whole {
                 self.scan(None);
+            }
+            if work.whole || work.tuned {
                 due = Instant::now() + self.pause();
             }
             for path in roots_of(work.subtrees) {
@@ -269,7 +283,8 @@ impl Scanner {
     /// Until the next whole scan: the interval a quarter up or down, so that devices do not scan in step.
     fn pause(&self) -> Duration {
         let poll = self.watcher.as_ref().and_then(|watcher| watcher.state().poll_every());
-        let interval = poll.map_or(self.interval, |poll| poll.min(self.interval));
+        let interval = self.shared.tuning().scan_interval;
+        let interval = poll.map_or(interval, |poll| poll.min(interval));
         interval.mul_f64(0.75 + 0.5 * self.shared.random_fraction())
     }
 

@@ -55,6 +55,15 @@ pub struct Retention {
     pub bytes_max: u64,
 }
 
+/// What may change while a folder runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tuning {
+    /// Between whole scans.
+    pub scan_interval: Duration,
+    /// How long versions are kept and how many bytes of them.
+    pub retention: Retention,
+}
+
 /// What a folder is started with.
 pub struct Setup {
     /// Which.
@@ -69,14 +78,12 @@ pub struct Setup {
     pub engine: Config,
     /// Whether file system events are used.
     pub watch: bool,
-    /// Between whole scans.
-    pub scan_interval: Duration,
     /// Its database.
     pub store: Arc<Store>,
     /// Its root's file system.
     pub fs: Arc<RealFs>,
-    /// How long versions are kept and how many bytes of them.
-    pub retention: Retention,
+    /// What may change while it runs.
+    pub tuning: Tuning,
     /// Whether links of others that lead out of the folder are refused.
     pub links_inside: bool,
     /// The ways out.
@@ -85,6 +92,7 @@ pub struct Setup {
 
 /// A running folder. Dropping it stops its threads.
 pub struct Folder {
+    shared: Arc<Shared>,
     inbox: Sender<Input>,
     queue: Arc<LookQueue>,
     threads: Vec<JoinHandle<()>>,
@@ -98,11 +106,11 @@ impl Folder {
     /// A `StopCause` when the root or its marker is not what it should be, or why recovery cannot finish.
     pub fn start(setup: Setup, introduce: impl FnOnce(Sender<Input>)) -> Result<Self> {
         is_the_folder(&setup)?;
-        let Setup { id, root, marker, engine, watch, scan_interval, store, fs, retention, links_inside, .. } = setup;
+        let Setup { id, root, marker, engine, watch, store, fs, tuning, links_inside, .. } = setup;
         let outside = setup.outside;
         let now = i64::try_from(shared::wall_ms() / 1000).unwrap_or(i64::MAX);
         recover(&*fs, &*store, now).with_context(|| format!("cannot settle {} after the last run", root.display()))?;
-        let shared = Arc::new(Shared::new(id, &root, marker, Arc::clone(&store), fs, outside)?);
+        let shared = Arc::new(Shared::new(id, &root, marker, Arc::clone(&store), fs, tuning, outside)?);
         let queue = Arc::new(LookQueue::default());
         let watcher = watch.then(|| watcher(&root, &queue));
         let (inbox, inputs) = unbounded();
@@ -135,19 +143,18 @@ impl Folder {
             queue: Arc::clone(&queue),
             out: seen_out.clone(),
             watcher,
-            interval: scan_interval,
             stopped: false,
             watching: None,
         };
         let looker = Looker { shared: Arc::clone(&shared), queue: Arc::clone(&queue), out: seen_out };
-        let committer = commits::Committer { shared, batches, inbox: inbox.clone(), retention, links_inside };
+        let committer = commits::Committer { shared: Arc::clone(&shared), batches, inbox: inbox.clone(), links_inside };
         let threads = vec![
             spawn("folder", move || task.run())?,
             spawn("scan", move || scanner.run())?,
             spawn("look", move || looker.run())?,
             spawn("commit", move || committer.run())?,
         ];
-        Ok(Self { inbox, queue, threads })
+        Ok(Self { shared, inbox, queue, threads })
     }
 
     /// Tells the folder something. Never blocks: what peers send is bounded by the credit they have, what the
@@ -155,6 +162,12 @@ impl Folder {
     pub fn tell(&self, input: Input) {
         // A folder that has ended needs to know nothing.
         let _ = self.inbox.send(input);
+    }
+
+    /// Goes on under these settings.
+    pub fn tune(&self, tuning: Tuning) {
+        self.shared.tune(tuning);
+        self.queue.tuned();
     }
 
     /// A way to tell it from elsewhere.

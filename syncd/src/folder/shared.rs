@@ -1,5 +1,6 @@
 //! What a folder's threads share: database, file system, ignore rules, and the ways out to peers and status.
 
+use super::Tuning;
 use super::log::Record;
 use super::report::StopCause;
 use crate::disk::Stage;
@@ -61,6 +62,7 @@ pub(super) struct Shared {
     store: Arc<Store>,
     fs: Arc<RealFs>,
     ignore: Mutex<Arc<Ignore>>,
+    tuning: Mutex<Tuning>,
     outside: Arc<dyn Outside>,
 }
 
@@ -71,13 +73,14 @@ impl Shared {
         marker: Marker,
         store: Arc<Store>,
         fs: Arc<RealFs>,
+        tuning: Tuning,
         outside: Arc<dyn Outside>,
     ) -> std::io::Result<Self> {
         let root_id = fs.root_id()?;
         let replica = store.state().replica;
         let rules = ignore_rules(&*fs).map_err(|(file, problem)| std::io::Error::other(words_of(&file, &problem)))?;
-        let ignore = Mutex::new(Arc::new(rules));
-        Ok(Self { id, root: root.to_owned(), replica, marker, root_id, store, fs, ignore, outside })
+        let (ignore, tuning) = (Mutex::new(Arc::new(rules)), Mutex::new(tuning));
+        Ok(Self { id, root: root.to_owned(), replica, marker, root_id, store, fs, ignore, tuning, outside })
     }
 
     pub(super) const fn id(&self) -> FolderId {
@@ -110,6 +113,14 @@ impl Shared {
 
     pub(super) fn ignore(&self) -> Arc<Ignore> {
         Arc::clone(&self.ignore.lock().expect("no thread panics while it holds the ignore rules"))
+    }
+
+    pub(super) fn tuning(&self) -> Tuning {
+        *self.tuning.lock().expect("no thread panics while it holds the tuning")
+    }
+
+    pub(super) fn tune(&self, tuning: Tuning) {
+        *self.tuning.lock().expect("no thread panics while it holds the tuning") = tuning;
     }
 
     /// The rules stay what they are when a file of them cannot be read.

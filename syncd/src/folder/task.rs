@@ -24,6 +24,8 @@ use tokio::sync::oneshot;
 
 /// Inputs taken before `advance` runs again: batches the work without starving it.
 const INPUTS_PER_TURN: usize = 64;
+/// Objects found after which `advance` runs, so that peers hear of them while more is found.
+const FOUND_PER_TURN: usize = 512;
 /// Rounds of `advance` in a row before inputs are looked at again.
 const ROUNDS_PER_TURN: usize = 64;
 
@@ -72,6 +74,8 @@ pub enum Input {
     Barrier(oneshot::Sender<()>),
     /// The ignore rules were changed.
     IgnoreChanged,
+    /// Whether mass changes are held from now on; answered false where that takes a start of the folder.
+    Guard(bool, oneshot::Sender<bool>),
     /// The folder's root is or is not what it was.
     Root(Result<(), StopCause>),
     /// End.
@@ -119,12 +123,16 @@ impl Task {
                 Turn::Seen(seen) => self.seen(seen),
                 Turn::Wake => self.handle(Event::Wake),
             }
+            let mut found = 0;
             for _ in 0..INPUTS_PER_TURN {
                 if let Ok(input) = self.inbox.try_recv() {
                     if !self.take(input) {
                         return;
                     }
+                } else if found >= FOUND_PER_TURN {
+                    break;
                 } else if let Ok(seen) = self.looks.try_recv() {
+                    found += seen.found();
                     self.seen(seen);
                 } else {
                     break;
@@ -202,10 +210,19 @@ impl Task {
                 self.queue.add(Look::Barrier);
             }
             Input::IgnoreChanged => self.ignore_changed(),
+            Input::Guard(on, reply) => self.guard(on, reply),
             Input::Root(state) => self.root(state),
             Input::Stop => return false,
         }
         true
+    }
+
+    fn guard(&mut self, on: bool, reply: oneshot::Sender<bool>) {
+        let shared = Arc::clone(&self.shared);
+        let effects = self.engine.set_guard(on, View { rows: shared.store(), disk: shared.disk() });
+        // A closed reply means that the daemon stops.
+        let _ = reply.send(effects.is_some());
+        self.carry_out(effects.unwrap_or_default());
     }
 
     fn root(&mut self, state: Result<(), StopCause>) {

@@ -1,6 +1,7 @@
 //! Folders come, go, pause and resume; their config files are the truth, their databases can be rebuilt.
 
 use super::Node;
+use super::preview::Errand;
 use super::renewal::HomeProblem;
 use super::requests::answer;
 use super::roots::Stopped;
@@ -8,7 +9,7 @@ use crate::config::{FolderConfig, Links};
 use crate::control::Reply;
 use crate::disk::fs::{Fs, RealFs};
 use crate::disk::marker::Marker;
-use crate::folder::{Folder, Input, Retention, Setup, open_root};
+use crate::folder::{Folder, Input, Retention, Setup, Tuning, open_root};
 use crate::store::{OpenError, Store};
 use crate::transfer::{Compression, Notice};
 use anyhow::Result;
@@ -23,6 +24,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// A folder as the node has it.
 pub(super) struct Slot {
@@ -106,10 +108,9 @@ impl Node {
             known_root: config.known_root.clone(),
             engine,
             watch: effective.watch,
-            scan_interval: Duration::from_secs(effective.scan_interval_s),
             store: Arc::clone(&store),
             fs: Arc::clone(&fs),
-            retention: retention(&effective, &fs),
+            tuning: tuning(&effective, &fs),
             links_inside: config.links == Links::Inside,
             outside: Arc::clone(&self.exit) as Arc<dyn crate::folder::Outside>,
         };
@@ -376,10 +377,37 @@ impl Node {
         let settings = self.config.settings().clone();
         let slot = self.folders.get_mut(&id).expect("just found");
         let setting = slot.config.set(&path, &set.key, &set.value, &settings)?;
-        if !matches!(slot.state, State::Paused) {
-            self.restart_folder(id);
-        }
+        self.setting_changed(id, &set.key);
         Ok(setting)
+    }
+
+    /// Lets a setting hold that was changed, of one folder or of all: what can go on while the folder runs does.
+    pub(super) fn setting_changed(&mut self, id: FolderId, key: &str) {
+        let slot = &self.folders[&id];
+        let effective = slot.config.effective(self.config.settings());
+        let running = match &slot.state {
+            State::Running(running) => running,
+            State::Paused => return,
+            State::Stopped(_) => return self.restart_folder(id),
+        };
+        match key {
+            "name" => self.offer_everywhere(),
+            "versions_days" | "versions_max" | "scan_interval_s" => {
+                running.folder.tune(tuning(&effective, &running.fs));
+            }
+            "mass_delete_guard" => {
+                let (reply, done) = oneshot::channel();
+                running.folder.tell(Input::Guard(effective.mass_delete_guard, reply));
+                let errands = self.errands.clone();
+                tokio::spawn(async move {
+                    // Without an answer the folder or the daemon stops, and starts under its settings.
+                    if done.await == Ok(false) {
+                        let _ = errands.send(Errand::StartAnew(id)).await;
+                    }
+                });
+            }
+            _ => self.restart_folder(id),
+        }
     }
 }
 
@@ -402,10 +430,11 @@ fn transfer_folder(
     })
 }
 
-fn retention(effective: &crate::config::Effective, fs: &RealFs) -> Retention {
+fn tuning(effective: &crate::config::Effective, fs: &RealFs) -> Tuning {
     let total = fs.space().map_or(u64::MAX, |space| space.total);
     let secs = i64::try_from(effective.versions_days.saturating_mul(24 * 3600)).unwrap_or(i64::MAX);
-    Retention { secs, bytes_max: effective.versions_max.bytes_of(total) }
+    let retention = Retention { secs, bytes_max: effective.versions_max.bytes_of(total) };
+    Tuning { scan_interval: Duration::from_secs(effective.scan_interval_s), retention }
 }
 
 fn random_replica() -> ReplicaId {

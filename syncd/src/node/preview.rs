@@ -36,6 +36,8 @@ const PATHS_MAX: usize = 200;
 pub(super) enum Errand {
     /// A preview has all it needs from a peer.
     PreviewRead(DeviceId, FolderId),
+    /// A setting of a folder holds from its next start on.
+    StartAnew(FolderId),
 }
 
 impl Node {
@@ -98,6 +100,11 @@ impl Node {
                 self.previews.remove(&(peer, folder));
                 self.offer_to(&peer);
             }
+            // It may have been removed or paused in between.
+            Errand::StartAnew(folder) if self.folders.get(&folder).is_some_and(|slot| slot.running().is_some()) => {
+                self.restart_folder(folder);
+            }
+            Errand::StartAnew(_) => {}
         }
     }
 }

@@ -124,11 +124,9 @@ impl Node {
                 self.keep_limits()
             }
             "versions_days" | "versions_max" | "scan_interval_s" | "watch" | "mass_delete_guard" => {
-                let running: Vec<_> =
-                    self.folders.iter().filter(|(_, slot)| slot.running().is_some()).map(|(id, _)| *id).collect();
-                for id in running {
-                    self.restart_folder(id);
-                }
+                let running = self.folders.iter().filter(|(_, slot)| slot.running().is_some());
+                let running: Vec<_> = running.map(|(id, _)| *id).collect();
+                running.into_iter().for_each(|id| self.setting_changed(id, &set.key));
             }
             _ => {}
         }

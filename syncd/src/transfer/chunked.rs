@@ -29,7 +29,13 @@ pub(super) struct Chunked<F: Fs> {
     buffer: Vec<u8>,
     /// Bytes that came since others were last told.
     untold: u64,
+    /// Bytes that are still to come, by segment of the file.
+    to_come: Vec<u64>,
 }
+
+/// Bytes that begin their way to the disk together once all of them are there. When the file is complete its sync finds
+/// most of it done.
+const SEGMENT_LEN: u64 = 8 * 1024 * 1024;
 
 /// Others are told what is there after so many bytes, or a sixteenth of the file if that is more.
 const TELL_LEN: u64 = 8 * 1024 * 1024;
@@ -39,7 +45,8 @@ impl<F: Fs> Chunked<F> {
     pub fn open(folder: &Arc<Folder<F>>, content: &FileContent, layout: Arc<Layout>) -> io::Result<(Self, bool)> {
         let temp = Arc::new(folder.open_temp(content)?);
         let found = temp.len_left()? > 0;
-        let count = layout.len();
+        let (count, size) = (layout.len(), layout.manifest().size);
+        let segments = (0..size).step_by(usize::try_from(SEGMENT_LEN).expect("8 MiB fit into usize"));
         let mut file = Self {
             temp,
             folder: Arc::clone(folder),
@@ -50,6 +57,7 @@ impl<F: Fs> Chunked<F> {
             hashed: 0,
             buffer: Vec::new(),
             untold: 0,
+            to_come: segments.map(|start| SEGMENT_LEN.min(size - start)).collect(),
             layout,
         };
         if !found {
@@ -197,6 +205,22 @@ impl<F: Fs> Chunked<F> {
         let len = u64::from(self.layout.chunk(index).len);
         self.untold += len;
         self.folder.meter.add_done(len);
+        self.write_back(self.layout.offset(index), len);
+    }
+
+    /// Takes note that a range is there.
+    fn write_back(&mut self, mut at: u64, len: u64) {
+        let end = at + len;
+        while at < end {
+            let start = at - at % SEGMENT_LEN;
+            let upto = end.min(start + SEGMENT_LEN);
+            let left = &mut self.to_come[usize::try_from(start / SEGMENT_LEN).expect("as many as there are segments")];
+            *left -= upto - at;
+            if *left == 0 {
+                self.temp.write_back(start, SEGMENT_LEN);
+            }
+            at = upto;
+        }
     }
 
     fn mark_zeros(&mut self) {

@@ -2,6 +2,7 @@
 
 use super::around::all_wanted;
 use super::compare::compared;
+use super::guard::Guard;
 use super::readers::is_refused;
 use super::{Alarm, Declined, DigestWords, Effect, Engine, FolderMode, IndexBatch, View};
 use crate::limits::DECLINED_MAX;
@@ -178,6 +179,23 @@ impl Engine {
         }
         self.pump.restart();
         effects
+    }
+
+    /// Switches the guard of a running engine. `None`, and nothing is changed, while something waits for a person: what
+    /// becomes of that is decided by a start under the other rule.
+    pub fn set_guard(&mut self, on: bool, view: View<'_>) -> Option<Vec<Effect>> {
+        if on == self.config.guard {
+            return Some(Vec::new());
+        }
+        if self.stale.is_some() || !self.held().is_empty() || self.restored.len() > 0 {
+            return None;
+        }
+        self.config.guard = on;
+        self.guard = Guard::new();
+        let effects = if on { Vec::new() } else { self.undecline(&[DeclineCode::WaitingForApproval], view) };
+        self.guard.committing(&effects);
+        self.pump.restart();
+        Some(effects)
     }
 
     /// Takes back every decline with one of these codes, so that the wants are decided again.

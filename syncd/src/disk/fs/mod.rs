@@ -4,6 +4,7 @@
 //! symbolic link is followed, and no operation here can destroy bytes in the user's tree: files leave it only by
 //! rename, and `unlink` takes a handle of the private directory.
 
+mod copy;
 mod error;
 mod lease;
 mod opened_up;
@@ -199,6 +200,9 @@ pub trait Fs: Send + Sync + 'static {
     /// Swaps two existing names atomically; EINVAL where the file system cannot.
     fn rename_exchange(&self, a: (&Self::Dir, &[u8]), b: (&Self::Dir, &[u8])) -> io::Result<()>;
 
+    /// Lets the system begin to write a range of a file to its disk, so that a sync later has less to wait for. A hint
+    /// that promises nothing.
+    fn write_back(&self, _file: &Self::File, _offset: u64, _len: u64) {}
     /// Data and attributes of a file survive a power cut after this.
     fn sync_file(&self, file: &Self::File) -> io::Result<()>;
     /// The names in a directory, and its attributes, survive a power cut after this.

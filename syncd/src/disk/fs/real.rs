@@ -1,12 +1,15 @@
 //! `Fs` over Linux system calls. Paths are resolved beneath the root with openat2 (or component by component where
 //! a kernel or sandbox lacks it), links are never followed, mount points are never crossed.
 
+use super::copy::copy_by_hand;
 use super::opened_up::OpenedUp;
 use super::{Area, Errno, Fs, Listed, Private, RootId, Space, lease, spelling, writable};
 use protocol::model::path::PRIVATE_DIR;
 use protocol::model::{Mode, Mtime, RelPath};
 use protocol::sync::{Fingerprint, Kind};
-use rustix::fs::{AtFlags, FileType, Mode as RawMode, OFlags, RenameFlags, ResolveFlags, Stat, Timespec, Timestamps};
+use rustix::fs::{
+    Advice, AtFlags, FileType, Mode as RawMode, OFlags, RenameFlags, ResolveFlags, Stat, Timespec, Timestamps,
+};
 use rustix::io::retry_on_intr;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -21,8 +24,6 @@ use std::time::Duration;
 
 /// openat2 answers EAGAIN when a rename ran beside it; more tries than any burst of renames needs.
 const RESOLVE_TRIES_MAX: usize = 32;
-/// Copy buffer where the kernel cannot copy by itself, in bytes.
-const COPY_LEN: usize = 256 * 1024;
 const UTIME_OMIT: i64 = 0x3fff_fffe;
 
 /// A folder's root on a real file system.
@@ -459,11 +460,11 @@ impl Fs for RealFs {
             let copied = rustix::fs::copy_file_range(&from.file, Some(&mut at_from), &to.file, Some(&mut at_to), want);
             match copied {
                 // Some kernels answer 0 in the middle of a file: let read decide.
-                Ok(0) => return self.copy_by_hand(from, to, offset + done, len - done).map(|rest| done + rest),
+                Ok(0) => return copy_by_hand(self, from, to, offset + done, len - done).map(|rest| done + rest),
                 Ok(count) => done += count as u64,
                 Err(Errno::INTR | Errno::AGAIN) => {}
                 Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {
-                    return self.copy_by_hand(from, to, offset + done, len - done).map(|rest| done + rest);
+                    return copy_by_hand(self, from, to, offset + done, len - done).map(|rest| done + rest);
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -569,6 +570,11 @@ impl Fs for RealFs {
         }
     }
 
+    fn write_back(&self, file: &RealFile, offset: u64, len: u64) {
+        // Of a range that is dirty nothing is dropped: this begins to write it. Where it does not, a sync does.
+        let _ = rustix::fs::fadvise(&file.file, offset, std::num::NonZeroU64::new(len), Advice::DontNeed);
+    }
+
     fn sync_file(&self, file: &RealFile) -> io::Result<()> {
         self.sync_fd(&file.file)
     }
@@ -579,22 +585,5 @@ impl Fs for RealFs {
 
     fn sync_all(&self) -> io::Result<()> {
         Ok(retry_on_intr(|| rustix::fs::syncfs(&self.root.fd))?)
-    }
-}
-
-impl RealFs {
-    fn copy_by_hand(&self, from: &RealFile, to: &RealFile, offset: u64, len: u64) -> io::Result<u64> {
-        let mut buffer = vec![0; COPY_LEN];
-        let mut done = 0;
-        while done < len {
-            let want = usize::try_from(len - done).unwrap_or(COPY_LEN).min(COPY_LEN);
-            let count = self.read_at(from, &mut buffer[..want], offset + done)?;
-            if count == 0 {
-                break;
-            }
-            self.write_at(to, &buffer[..count], offset + done)?;
-            done += count as u64;
-        }
-        Ok(done)
     }
 }
