@@ -76,13 +76,6 @@ pub(super) enum Seen {
     Watching(Option<String>),
 }
 
-impl Seen {
-    /// Objects that are new or changed.
-    pub(super) fn found(&self) -> usize {
-        if let Self::Found(found) = self { found.len() } else { 0 }
-    }
-}
-
 #[derive(Debug, Default)]
 struct Pending {
     whole: bool,

@@ -24,8 +24,6 @@ use tokio::sync::oneshot;
 
 /// Inputs taken before `advance` runs again: batches the work without starving it.
 const INPUTS_PER_TURN: usize = 64;
-/// Objects found after which `advance` runs, so that peers hear of them while more is found.
-const FOUND_PER_TURN: usize = 512;
 /// Rounds of `advance` in a row before inputs are looked at again.
 const ROUNDS_PER_TURN: usize = 64;
 
@@ -123,16 +121,12 @@ impl Task {
                 Turn::Seen(seen) => self.seen(seen),
                 Turn::Wake => self.handle(Event::Wake),
             }
-            let mut found = 0;
             for _ in 0..INPUTS_PER_TURN {
                 if let Ok(input) = self.inbox.try_recv() {
                     if !self.take(input) {
                         return;
                     }
-                } else if found >= FOUND_PER_TURN {
-                    break;
                 } else if let Ok(seen) = self.looks.try_recv() {
-                    found += seen.found();
                     self.seen(seen);
                 } else {
                     break;
