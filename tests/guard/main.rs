@@ -2,6 +2,7 @@
 //! ends. One engine with everything around it made up; two devices and real files are `tests/e2e/guard.rs`.
 
 mod agreement;
+mod fetches;
 mod history;
 mod readers;
 mod receiver;
@@ -442,6 +443,25 @@ fn a_guard_that_is_switched_on_holds_from_then_on() {
     receiver.hears(&mut peer, rows);
     assert_eq!((receiver.held(), receiver.files()), ("DeletionsThere 1600 of 3000 by 1".to_owned(), 3_000));
     assert!(!receiver.guards(true) && !receiver.held().is_empty(), "it was on");
+}
+
+#[test]
+fn a_guard_that_is_switched_on_holds_what_is_decided_and_not_under_way() {
+    let (mut receiver, mut peer) = Receiver::with(6_000);
+    assert!(!receiver.guards(false));
+    let mut rows = peer.deletes(&paths(4_000));
+    let rest = rows.split_off(3_900);
+    receiver.rests = true;
+    receiver.hears_part(&mut peer, rows, 100);
+    assert!(!receiver.guards(true), "at once");
+    receiver.acts();
+    assert_eq!(
+        (receiver.files(), receiver.held()),
+        (5_488, String::new()),
+        "one batch was out; the rest is not judged"
+    );
+    receiver.hears(&mut peer, rest);
+    assert_eq!((receiver.files(), receiver.held()), (5_488, "DeletionsThere 3488 of 5488 by 1".to_owned()));
 }
 
 #[test]

@@ -197,8 +197,13 @@ pub struct Receiver {
     pub said: Option<RunWords>,
     /// The peer that knows more of its index than it does.
     pub stale: Option<DeviceId>,
+    /// A batch is taken and not carried out.
+    pub rests: bool,
+    batch: Option<(Vec<Action>, u64)>,
     /// No content that is asked for comes.
     pub serves_nothing: bool,
+    /// What was asked for then, and not withdrawn.
+    pub fetching: BTreeMap<RelPath, ContentHash>,
 }
 
 impl Receiver {
@@ -237,7 +242,10 @@ impl Receiver {
             looked: BTreeSet::new(),
             said: None,
             stale: None,
+            rests: false,
+            batch: None,
             serves_nothing: false,
+            fetching: BTreeMap::new(),
         };
         this.happens(Event::Started);
         this.meets(&peer);
@@ -368,10 +376,16 @@ impl Receiver {
         for effect in effects {
             match effect {
                 Effect::Commit(changes) => self.store.commit(changes),
-                Effect::Fetch { .. } if self.serves_nothing => {}
+                Effect::Fetch { path, content, .. } if self.serves_nothing => {
+                    assert_eq!(self.fetching.insert(path, content.hash), None, "one content for a path at a time");
+                }
+                Effect::CancelFetch { path } => {
+                    self.fetching.remove(&path).expect("what is withdrawn was asked for");
+                }
                 Effect::Fetch { path, content, .. } => {
                     self.answers.push_back(Event::Fetched { path, content: content.hash });
                 }
+                Effect::Apply { actions, counter } if self.rests => self.batch = Some((actions, counter)),
                 Effect::Apply { actions, counter } => self.apply(&actions, counter),
                 Effect::IndexAck { declined, .. } => {
                     self.declined.extend(declined.into_iter().map(|it| (it.path.clone(), it)));
@@ -411,6 +425,14 @@ impl Receiver {
         self.store.commit(changes);
         let done = actions.iter().map(|action| (action.id, Outcome::Done)).collect();
         self.answers.push_back(Event::Applied(done));
+    }
+
+    /// It carries out the batch that it took.
+    pub fn acts(&mut self) {
+        self.rests = false;
+        let (actions, counter) = self.batch.take().expect("a batch");
+        self.apply(&actions, counter);
+        self.happens(Event::Wake);
     }
 
     /// A user of this device deletes files.

@@ -362,10 +362,13 @@ impl World {
         });
         let event = match staged {
             Some(Ok(())) => Event::Fetched { path: fetch.path, content: fetch.content.hash },
-            Some(Err(error)) => Event::FetchFailed { path: fetch.path, problem: problem(&error, "cannot keep it") },
+            Some(Err(error)) => {
+                let (content, problem) = (fetch.content.hash, problem(&error, "cannot keep it"));
+                Event::FetchFailed { path: fetch.path, content, problem }
+            }
             None => {
                 let problem = Problem { code: ProblemCode::NoSource, words: "nobody has it".to_string() };
-                Event::FetchFailed { path: fetch.path, problem }
+                Event::FetchFailed { path: fetch.path, content: fetch.content.hash, problem }
             }
         };
         self.event(at, event);

@@ -242,13 +242,11 @@ impl Scanner {
                 due = Instant::now() + ROOT_POLL;
                 continue;
             }
-            if work.barrier {
-                self.barrier();
-            }
-            if work.whole {
+            let looked = work.barrier && self.barrier();
+            if work.whole && !looked {
                 self.scan(None);
             }
-            if work.whole || work.tuned {
+            if work.whole || looked || work.tuned {
                 due = Instant::now() + self.pause();
             }
             for path in roots_of(work.subtrees) {
@@ -281,8 +279,8 @@ impl Scanner {
         interval.mul_f64(0.75 + 0.5 * self.shared.random_fraction())
     }
 
-    /// Waits until the events of everything written before now are in the queue, or looks at everything.
-    fn barrier(&mut self) {
+    /// Waits until the events of everything written before now are in the queue, or looks at everything; whether it did.
+    fn barrier(&mut self) -> bool {
         let passed = self.watcher.as_ref().is_some_and(|watcher| watcher.barrier(BARRIER_WAIT) == Barrier::Passed);
         let mut pending = self.queue.lock();
         if !passed {
@@ -297,6 +295,7 @@ impl Scanner {
         for path in roots_of(subtrees) {
             self.scan(Some(&path));
         }
+        whole
     }
 
     fn scan(&mut self, scope: Option<&RelPath>) {

@@ -166,8 +166,11 @@ impl Folder {
 
     /// Goes on under these settings.
     pub fn tune(&self, tuning: Tuning) {
+        let before = self.shared.tuning();
         self.shared.tune(tuning);
-        self.queue.tuned();
+        if before.scan_interval != tuning.scan_interval {
+            self.queue.tuned();
+        }
     }
 
     /// A way to tell it from elsewhere.

@@ -422,7 +422,9 @@ fn transfer_folder(
     crate::transfer::Folder::new(id, rows, Arc::clone(fs), Compression::Auto, move |notice| {
         let input = match notice {
             Notice::Fetched { path, content, manifest } => Input::Fetched { path, content, manifest },
-            Notice::FetchFailed { path, problem } => Input::Engine(EngineEvent::FetchFailed { path, problem }),
+            Notice::FetchFailed { path, content, problem } => {
+                Input::Engine(EngineEvent::FetchFailed { path, content, problem })
+            }
             Notice::Look { path } => Input::Doubt(path),
         };
         // A folder that has ended needs to know nothing.

@@ -29,12 +29,12 @@ pub(super) struct Chunked<F: Fs> {
     buffer: Vec<u8>,
     /// Bytes that came since others were last told.
     untold: u64,
-    /// Bytes that are still to come, by segment of the file.
+    /// Bytes that did not come from a peer, by segment of the file.
     to_come: Vec<u64>,
 }
 
-/// Bytes that begin their way to the disk together once all of them are there. When the file is complete its sync finds
-/// most of it done.
+/// Bytes that begin their way to the disk together once all of them came. When the file is complete its sync finds most
+/// of it done.
 const SEGMENT_LEN: u64 = 8 * 1024 * 1024;
 
 /// Others are told what is there after so many bytes, or a sixteenth of the file if that is more.
@@ -158,6 +158,7 @@ impl<F: Fs> Chunked<F> {
             }
         }
         self.catch_up(CATCH_UP_LEN.max(2 * bytes.len() as u64))?;
+        self.write_back(index);
         Ok(true)
     }
 
@@ -205,18 +206,18 @@ impl<F: Fs> Chunked<F> {
         let len = u64::from(self.layout.chunk(index).len);
         self.untold += len;
         self.folder.meter.add_done(len);
-        self.write_back(self.layout.offset(index), len);
     }
 
-    /// Takes note that a range is there.
-    fn write_back(&mut self, mut at: u64, len: u64) {
-        let end = at + len;
+    /// Takes note of a chunk that came. What is still to be read back for the hash of the whole stays where it is.
+    fn write_back(&mut self, index: u32) {
+        let (mut at, end) = (self.layout.offset(index), self.layout.end(index));
+        let hashed = if self.hashed == 0 { 0 } else { self.layout.end(self.hashed - 1) };
         while at < end {
             let start = at - at % SEGMENT_LEN;
             let upto = end.min(start + SEGMENT_LEN);
             let left = &mut self.to_come[usize::try_from(start / SEGMENT_LEN).expect("as many as there are segments")];
             *left -= upto - at;
-            if *left == 0 {
+            if *left == 0 && hashed >= upto {
                 self.temp.write_back(start, SEGMENT_LEN);
             }
             at = upto;
@@ -266,6 +267,6 @@ impl<F: Fs> Chunked<F> {
 
 impl<F: Fs> Drop for Chunked<F> {
     fn drop(&mut self) {
-        self.folder.under_way.end(&self.layout.manifest().content);
+        self.folder.under_way.end(&self.temp);
     }
 }

@@ -70,6 +70,8 @@ pub enum Notice {
     FetchFailed {
         /// For which path.
         path: RelPath,
+        /// Which content.
+        content: ContentHash,
         /// Why.
         problem: Problem,
     },
@@ -108,8 +110,12 @@ impl<F: Fs> UnderWay<F> {
         under_way.insert(layout.manifest().content, (Arc::clone(layout), Arc::clone(temp)));
     }
 
-    fn end(&self, content: &ContentHash) {
-        self.0.lock().expect("no thread panics while it holds this lock").remove(content);
+    fn end(&self, temp: &Arc<Temp<F>>) {
+        let mut under_way = self.0.lock().expect("no thread panics while it holds this lock");
+        let content = temp.content().hash;
+        if under_way.get(&content).is_some_and(|(_, other)| Arc::ptr_eq(other, temp)) {
+            under_way.remove(&content);
+        }
     }
 }
 

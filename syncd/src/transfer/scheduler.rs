@@ -286,7 +286,8 @@ impl<F: Fs> Scheduler<F> {
             return;
         }
         let id = FetchId(self.take_id());
-        let worker = usize::try_from(id.0).unwrap_or_default() % self.workers.len();
+        // By content, so that what is left of an earlier fetch is dropped before the temp is opened again.
+        let worker = usize::from(content.hash.0[0]) % self.workers.len();
         folder.meter.add_wanted(content.size);
         let content = Arc::new(content);
         let spec = Spec { fetch: id, folder: Arc::clone(&folder), path: path.clone(), content: Arc::clone(&content) };
@@ -376,7 +377,8 @@ impl<F: Fs> Scheduler<F> {
     fn fail(&mut self, id: FetchId, problem: Problem) {
         let Some(fetch) = self.forget(id) else { return };
         for path in fetch.paths {
-            (fetch.folder.notify)(Notice::FetchFailed { path, problem: problem.clone() });
+            let (content, problem) = (fetch.content.hash, problem.clone());
+            (fetch.folder.notify)(Notice::FetchFailed { path, content, problem });
         }
     }
 

@@ -145,6 +145,8 @@ pub enum Event {
     FetchFailed {
         /// For which path.
         path: RelPath,
+        /// Which content.
+        content: ContentHash,
         /// Why.
         problem: Problem,
     },
@@ -411,7 +413,7 @@ impl Engine {
             Event::Digest { peer, words } => self.digest_received(peer, words, view),
             Event::Run { peer, words } => self.run_told(peer, words, view),
             Event::Fetched { path, content } => self.fetched(&path, content),
-            Event::FetchFailed { path, problem } => self.fetch_failed(now, &path, problem, view),
+            Event::FetchFailed { path, content, problem } => self.fetch_failed(now, &path, content, problem, view),
             Event::Applied(outcomes) => self.applied(now, outcomes, view),
             Event::Approve => self.approve(now, view),
             Event::Reject => self.reject(view),

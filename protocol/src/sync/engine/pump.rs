@@ -1,6 +1,7 @@
 //! Works off the wants: decides, asks for content, hands out batches of actions. A pass goes through the wants in
 //! path order (parents first), then, once nothing is in flight, backwards for directories that go.
-//! Everything is decided again just before it is applied, so what changed meanwhile cannot be overwritten.
+//! Everything is decided again just before it is applied, so what changed meanwhile cannot be overwritten; content that
+//! is not wanted any more is not waited for.
 
 mod outcomes;
 
@@ -33,6 +34,8 @@ pub(super) struct Pump {
     applying: BTreeMap<ActionId, Applying>,
     look_after: BTreeSet<RelPath>,
     fresh: VecDeque<RelPath>,
+    /// Paths whose content is on its way though something else may be due by now.
+    doubted: BTreeSet<RelPath>,
     pass: Pass,
     /// Another pass is due when this one ends.
     again: bool,
@@ -121,6 +124,13 @@ impl Pump {
         self.flights.contains_key(path)
     }
 
+    fn fetching(&self, path: &RelPath) -> Option<ContentHash> {
+        match self.flights.get(path)?.state {
+            FlightState::Fetching { content, .. } => Some(content),
+            FlightState::Ready { .. } | FlightState::Applying => None,
+        }
+    }
+
     pub(super) fn is_retried(&self, path: &RelPath) -> bool {
         self.retry.contains_key(path)
     }
@@ -171,6 +181,9 @@ impl Pump {
     }
 
     fn freshen(&mut self, path: &RelPath) {
+        if self.fetching(path).is_some() {
+            self.doubted.insert(path.clone());
+        }
         if self.fresh.len() < FRESH_MAX {
             self.fresh.push_back(path.clone());
         } else {
@@ -245,6 +258,14 @@ impl Engine {
         let applied = self.apply_ready(now, view);
         if !applied.is_empty() {
             return applied;
+        }
+        // Also where a large one takes up all the room.
+        while let Some(path) = self.pump.doubted.pop_first() {
+            let row = view.rows.get(&path);
+            let planned = self.plan(&path, &row, self.next_event(), view);
+            if self.is_in_vain(&path, &row, planned.as_ref()) {
+                return vec![self.withdraw(&path)];
+            }
         }
         while self.pump.has_room() {
             let Some(path) = self.pump.fresh.pop_front() else {
@@ -323,7 +344,11 @@ impl Engine {
         if self.pump.retry.get(path).is_some_and(|retry| !retry.open) {
             return Vec::new();
         }
-        let Some((want, plan)) = self.plan(path, row, self.next_event(), view) else {
+        let planned = self.plan(path, row, self.next_event(), view);
+        if self.is_in_vain(path, row, planned.as_ref()) {
+            return vec![self.withdraw(path)];
+        }
+        let Some((want, plan)) = planned else {
             return Vec::new();
         };
         if self.pump.flights.contains_key(path) {
@@ -370,6 +395,32 @@ impl Engine {
         self.pump.fetch_bytes += content.size;
         let sources = want.sources.clone();
         vec![Effect::Fetch { path: draft.path, origin: path.clone(), content, sources }]
+    }
+
+    /// Whether the content that a path waits for is not due there any more. One of a conflict copy, which has a path of
+    /// its own, is not asked about: it comes, and then something else is decided.
+    fn is_in_vain(&self, path: &RelPath, row: &LocalRow, planned: Option<&(&Want, Plan)>) -> bool {
+        let flight = self.pump.flights.get(path).filter(|flight| flight.origin == *path);
+        let Some(FlightState::Fetching { content, .. }) = flight.map(|flight| flight.state) else {
+            return false;
+        };
+        let is_other = |entry: &Entry| entry.content.file().is_none_or(|file| file.hash != content);
+        // It came by another way.
+        let stands = row.local.is_none() && row.entry().is_some_and(|entry| !is_other(entry));
+        match planned {
+            _ if stands => true,
+            Some((_, Plan::Wait)) => false,
+            // Something else comes first, or the content is due at another path now.
+            Some((want, Plan::Do(draft))) if draft.path != *path => is_other(&want.entry),
+            Some((_, Plan::Do(draft))) => draft.step != Step::InstallFile || is_other(&draft.entry),
+            Some((_, Plan::Drop)) | None => true,
+        }
+    }
+
+    fn withdraw(&mut self, path: &RelPath) -> Effect {
+        self.pump.land(path);
+        self.pump.freshen(path);
+        Effect::CancelFetch { path: path.clone() }
     }
 
     /// What could not be done and is no longer to be done here, for the other side writes the merge, is declined no more:
@@ -467,10 +518,10 @@ impl Engine {
     /// Decides once more: what was planned must still be what is due.
     fn due(&self, path: &RelPath, origin: &RelPath, fetched: Option<ContentHash>, view: View<'_>) -> Option<Due> {
         let row = view.rows.get(origin);
-        let (_, Plan::Do(mut draft)) = self.plan(origin, &row, self.next_event(), view)? else {
+        let (want, Plan::Do(mut draft)) = self.plan(origin, &row, self.next_event(), view)? else {
             return None;
         };
-        if draft.path != *path {
+        if draft.path != *path || self.guard.is_counting(want) {
             return None;
         }
         let events = u64::from(draft.uses_event);

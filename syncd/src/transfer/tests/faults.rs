@@ -209,6 +209,30 @@ async fn a_cancelled_fetch_says_nothing() {
     assert_eq!(b.transfer.progress(FOLDER).contents, 0);
 }
 
+/// Nothing of an earlier fetch reaches the temp of a later one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_content_that_is_cancelled_and_wanted_again_is_whole() {
+    let (a, mut b) = pair().await;
+    let bytes = noise(16, 64 * MIB);
+    let content = a.put("large", &bytes);
+    for at in 1..=2 {
+        b.fetch_from(&format!("place {at}"), "large", &content, &[a.id]);
+        let enough = b.received() + 4 * MIB as u64;
+        while b.received() < enough {
+            tokio::task::yield_now().await;
+        }
+        b.transfer.cancel(FOLDER, path(&format!("place {at}")));
+    }
+    b.fetch("large", &content, &[a.id]);
+    assert!(matches!(b.notice().await, Notice::Fetched { path: at, .. } if at == path("large")));
+    assert!(b.temp(&content) == bytes);
+    // A fetch that goes through the same threads: nothing is left of the others.
+    let small = a.put("small", &noise(17, MIB));
+    b.fetch("small", &small, &[a.id]);
+    b.fetched(1).await;
+    assert!(b.temp(&content) == bytes);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_anyone_connected_it_fails_at_once() {
     let mut b = Device::new(2);

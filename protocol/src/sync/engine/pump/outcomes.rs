@@ -30,9 +30,14 @@ impl Engine {
         &mut self,
         now: Timestamp,
         path: &RelPath,
+        content: ContentHash,
         problem: Problem,
         view: View<'_>,
     ) -> Vec<Effect> {
+        // One of another content was withdrawn just before. Of the same content it cannot be told, and is tried again.
+        if self.pump.fetching(path) != Some(content) {
+            return Vec::new();
+        }
         let Some(flight) = self.pump.land(path) else {
             return Vec::new();
         };
