@@ -202,6 +202,14 @@ impl<F: Fs> Fetch<F> {
         }
     }
 
+    /// A run that is not asked for now after all; the device goes on with it, so that the file comes in its order.
+    pub fn untake(&mut self, device: DeviceId, run: Run) {
+        self.put_back(run.first, run.count);
+        if let Some(source) = self.sources.0.get_mut(&device) {
+            source.at = Some(run.first);
+        }
+    }
+
     pub fn item(&self, run: Run) -> ChunkItem {
         ChunkItem {
             path: self.origin.clone(),

@@ -6,7 +6,7 @@ use super::{FetchId, Link, Plan, PlanItem, Scheduler};
 use crate::disk::fs::Fs;
 use crate::net::SessionId;
 use crate::transfer::exchange::{self, Exchange};
-use crate::transfer::fetch::State;
+use crate::transfer::fetch::{Fetch, State};
 use crate::transfer::layout::Portion;
 use protocol::limits::{FILES_PER_REQUEST_MAX, REQUEST_BYTES_MAX, REQUEST_BYTES_OPEN_MAX, REQUESTS_OPEN_MAX};
 use protocol::model::{DeviceId, FolderId};
@@ -178,17 +178,24 @@ impl<F: Fs> Scheduler<F> {
         if items.is_empty() {
             return None;
         }
-        if small && link.requests >= BUSY_REQUESTS {
-            self.put_back(worker, items);
+        if small && link.requests >= BUSY_REQUESTS && self.is_more_to_come(worker) {
+            let device = link.device;
+            self.put_back(worker, device, items);
             return None;
         }
         folder.map(|folder| (items, folder))
     }
 
-    fn put_back(&mut self, worker: usize, items: Vec<(PlanItem, ChunkItem)>) {
+    /// Whether there will be more to ask for: chunks for which there was no room, or contents that are looked for still.
+    fn is_more_to_come(&self, worker: usize) -> bool {
+        let is_looked_for = |fetch: &Fetch<F>| matches!(fetch.state, State::Searching | State::Listless { .. });
+        !self.ready[worker].is_empty() || self.fetches.values().any(is_looked_for)
+    }
+
+    fn put_back(&mut self, worker: usize, device: DeviceId, items: Vec<(PlanItem, ChunkItem)>) {
         for (item, _) in items.into_iter().rev() {
             let Some(fetch) = self.fetches.get_mut(&item.fetch) else { continue };
-            fetch.put_back(item.run.first, item.run.count);
+            fetch.untake(device, item.run);
             if !fetch.queued {
                 fetch.queued = true;
                 self.ready[worker].push_front(item.fetch);

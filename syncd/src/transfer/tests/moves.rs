@@ -4,6 +4,7 @@ use super::device::{Device, FOLDER};
 use super::noise;
 use crate::disk::fs::RealFs;
 use crate::transfer::{Compression, Notice};
+use protocol::limits::REQUEST_BYTES_OPEN_MAX;
 use protocol::model::Manifest;
 use protocol::sync::Journal;
 use std::os::unix::fs::MetadataExt;
@@ -209,6 +210,34 @@ async fn a_fetching_device_serves_what_it_has() {
     };
     tokio::time::timeout(std::time::Duration::from_secs(60), came).await.expect("it comes from the fetching device");
     assert!(b.transfer.wire().sent > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_file_is_asked_for_in_its_order_to_the_end() {
+    let (a, mut b) = pair().await;
+    let content = a.put("large", &noise(15, 64 * MIB));
+    let transfer = std::sync::Arc::downgrade(&a.transfer);
+    let (asked, mut gets) = tokio::sync::mpsc::unbounded_channel();
+    a.lie(move |session, req, message| {
+        if let protocol::wire::message::Message::ChunkGet(get) = &message {
+            asked.send(get.items.iter().map(|item| item.offset).collect::<Vec<_>>()).unwrap_or_default();
+        }
+        if let Some(transfer) = transfer.upgrade() {
+            transfer.serve(session, req, message);
+        }
+    });
+    b.fetch("large", &content, &[a.id]);
+    b.fetched(1).await;
+    let (mut farthest, mut requests) = (0, 0);
+    while let Ok(offsets) = gets.try_recv() {
+        requests += 1;
+        for offset in offsets {
+            // What is left out comes last, when nothing else is under way, and has to be read back for the hash of the whole.
+            assert!(offset + REQUEST_BYTES_OPEN_MAX >= farthest, "{offset} after {farthest}");
+            farthest = farthest.max(offset);
+        }
+    }
+    assert!(requests > 16 && farthest > 60 * MIB as u64, "{requests} requests, the last one at {farthest}");
 }
 
 /// `SPEED=1 cargo test --release -p syncd transfer::tests::moves::speed -- --nocapture`
