@@ -99,6 +99,9 @@ fn two_devices_behind_strict_routers_meet_by_the_clock() {
 /// A refusal that comes before the other end has dialled is made good by the next try of the same moment.
 #[test]
 fn two_devices_behind_routers_that_refuse_meet_by_the_clock() {
+    if !is_long() {
+        return eprintln!("two_devices_behind_routers_that_refuse_meet_by_the_clock: only with SYNCD_REACH=long");
+    }
     let refusing = Nat { kind: Kind::PortRestricted, strays: Strays::Refused };
     check("two_devices_behind_routers_that_refuse_meet_by_the_clock", refusing, refusing);
 }
