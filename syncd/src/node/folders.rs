@@ -1,7 +1,7 @@
 //! Folders come, go, pause and resume; their config files are the truth, their databases can be rebuilt.
 
 use super::Node;
-use super::preview::Errand;
+use super::errands::Errand;
 use super::renewal::HomeProblem;
 use super::requests::answer;
 use super::roots::Stopped;

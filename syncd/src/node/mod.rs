@@ -3,6 +3,7 @@
 
 mod addresses;
 mod copies;
+mod errands;
 mod files;
 mod folders;
 mod holds;
@@ -32,9 +33,9 @@ use crate::membership::{Kept, Membership};
 use crate::net::{About, Internet, LanMode, Login, Net, NetConfig, NetEvent, PeerConfig, Proxy, Tuning};
 use crate::transfer::Transfer;
 use anyhow::{Context, Result};
+use errands::Errand;
 use folders::Slot;
 use outside::{Exit, Grants, Note, Router};
-use preview::Errand;
 use protocol::model::{DeviceId, FolderId};
 use protocol::sync::engine::Alarm;
 use protocol::wire::control::{ControlError, EventKind};

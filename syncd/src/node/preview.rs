@@ -2,6 +2,7 @@
 //! and says what would happen. Nothing is written, on either side.
 
 use super::Node;
+use super::errands::Errand;
 use super::folders::refused;
 use crate::control::Reply;
 use crate::disk::fs::RealFs;
@@ -30,15 +31,6 @@ const STALLED: Duration = Duration::from_secs(20);
 const ROWS_MAX: usize = 2_000_000;
 /// Paths that it names.
 const PATHS_MAX: usize = 200;
-
-/// What a task beside the node's loop asks of it.
-#[derive(Debug)]
-pub(super) enum Errand {
-    /// A preview has all it needs from a peer.
-    PreviewRead(DeviceId, FolderId),
-    /// A setting of a folder holds from its next start on.
-    StartAnew(FolderId),
-}
 
 impl Node {
     pub(super) fn preview_request(&mut self, join: api::FolderJoin, reply: Reply<api::JoinPreview>) {
@@ -91,20 +83,6 @@ impl Node {
         // It cannot be full: the peer has no more credit than the queue has room.
         if self.previews.get(&key).is_some_and(|parts| parts.try_send(index).is_err()) {
             self.previews.remove(&key);
-        }
-    }
-
-    pub(super) fn errand(&mut self, errand: Errand) {
-        match errand {
-            Errand::PreviewRead(peer, folder) => {
-                self.previews.remove(&(peer, folder));
-                self.offer_to(&peer);
-            }
-            // It may have been removed or paused in between.
-            Errand::StartAnew(folder) if self.folders.get(&folder).is_some_and(|slot| slot.running().is_some()) => {
-                self.restart_folder(folder);
-            }
-            Errand::StartAnew(_) => {}
         }
     }
 }

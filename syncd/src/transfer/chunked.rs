@@ -29,7 +29,7 @@ pub(super) struct Chunked<F: Fs> {
     buffer: Vec<u8>,
     /// Bytes that came since others were last told.
     untold: u64,
-    /// Bytes that did not come from a peer, by segment of the file.
+    /// Bytes that were not written here yet, by segment of the file.
     to_come: Vec<u64>,
 }
 
